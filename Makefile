@@ -1,0 +1,36 @@
+# Two commands matter to a newcomer: `make run` and `make test`. Both set up .venv by themselves.
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help run test lint types unit bench clean
+help: ## what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml clients/python/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Readback needs Python 3.11 or newer on PATH (looked for python3, python3.11 to python3.13)." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (once; a minute or so)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e clients/python -e '.[dev]'
+	@touch $(READY)
+
+run: $(READY) ## start the gateway on its embedded Postgres; Ctrl-C drains and stops it
+	@exec $(BIN)/readback dev
+
+lint: $(READY) ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: $(READY) ## the tests alone
+	$(BIN)/python -m pytest
+
+test: lint unit ## everything that CI checks
+
+bench: $(READY) ## every benchmark against every installed peer; writes docs/benchmarks.md
+	$(BIN)/readback bench all
+
+clean: ## remove the environment and caches; your data folder stays
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info clients/python/*.egg-info

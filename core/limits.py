@@ -1,0 +1,43 @@
+"""Every bound of a node in one table: its unit is in its name, its default and the reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one node. A default is right for one tenant of phones and desks on a 2-core machine."""
+
+    frame_bytes_max: int = 65_536  # a client message, all fragments together; told to clients as limits.frame
+    handshake_bytes_max: int = 16_384  # request line and headers; the largest cookies seen in the wild fit twice
+    handshake_timeout_s: float = 5.0  # from accept to upgrade; a slowloris gets this and no more
+    hello_timeout_s: float = 5.0  # from upgrade to hello or resume (wire contract)
+    connections_max: int = 18_000  # below the 20,000 open files of a process, with room for the store's links
+    streams_per_connection_max: int = 1_000  # told to clients as limits.streams
+    body_bytes_max: int = 49_152  # so that the event frame around it stays below frame_bytes_max
+    json_depth_max: int = 64  # deeper bodies help nobody and cost every reader
+    replies_per_connection_max: int = 256  # answers waiting for a slow reader before its requests wait unread
+    reply_bytes_per_connection_max: int = 1_048_576
+    inflight_sends_per_connection_max: int = 1_024  # unanswered sends of one connection; more answers rate_limited
+    ring_events_max: int = 1_024  # recent framed events kept a stream, for late joiners and laggards
+    ring_bytes_max: int = 1_048_576  # the same bound in bytes, whichever is met first
+    rings_bytes_max: int = 268_435_456  # all rings of a node; the streams idle longest are let go first
+    stream_idle_s: float = 300.0  # a stream without subscribers stays warm this long (a resume is in-window)
+    replay_page_events: int = 256  # events a laggard takes in one turn, so that no replay holds the shard
+    replay_page_bytes: int = 262_144
+    slice_deliveries: int = 512  # sends of one room before other work gets its turn (about 1 ms)
+    lane_entries_max: int = 8_192  # sends waiting for a commit, a lane; more answer overloaded
+    batch_entries_max: int = 512  # entries of one commit: 100 take 1.7 ms, so 512 stay below 10 ms
+    commit_timeout_s: float = 5.0  # a commit unanswered this long is unknown: its senders get unavailable
+    heads_interval_s: float = 1.0  # how often silence is checked against the partition heads
+    resume_ttl_s: float = 300.0
+    heartbeat_s: float = 25.0  # below the 30 s after which common proxies cut silence
+    typing_ttl_s: float = 6.0  # wire contract
+    presence_grace_s: float = 5.0  # a reconnect inside this is not seen by others
+    presence_list_max: int = 200  # rooms with more online get counts instead of names
+    marker_flush_s: float = 0.5  # markers reach Postgres within this
+    signal_flush_s: float = 0.05  # signals and markers are gathered this long before one joined send a connection
+    drain_window_s: float = 10.0
+    history_limit_max: int = 500  # events of one history answer, within frame bounds of any client
+    sessions_max: int = 100_000  # resume generations remembered; beyond it the oldest is forgotten (and must hello)
