@@ -1,0 +1,341 @@
+"""One installation's settings: defaults < TOML file < environment < arguments.
+
+For: turning four sources into one frozen `Config`, and a secrets file into `Secrets`. Promises: a bad value is a
+`ConfigError` of one sentence naming the source, the value and what is allowed; a name nobody knows in the file is an
+error too, because a misspelt setting that silently does nothing costs an evening. Does not: open sockets or databases
+(`gateway.doctor` looks at the outside world), nor take a secret from the command line, where every user of the machine
+could read it.
+
+The settings are one table (`SETTINGS`); the TOML key, the variable and the documentation all come from it. Limits are
+the fields of `core.limits.Limits`: ``[limits]`` in the file, ``READBACK_LIMIT_<NAME>`` in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from core.limits import Limits
+
+PORT = 8400
+HTTP_PORT = 8401
+LIMIT_PREFIX = "READBACK_LIMIT_"
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used. ``str()`` is one sentence for the operator: source, value, what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a node is told. Build it with `load_config`; tests may build it directly.
+
+    ``origins`` are the web origins whose pages may connect: ``None`` means any, an empty set none (requests without an
+    Origin header, which is everything but browsers, always pass). Port 0 asks the kernel for a free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    http_host: str = "127.0.0.1"
+    http_port: int = HTTP_PORT
+    data: Path = field(default_factory=lambda: default_data_dir(os.environ))
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
+    origins: frozenset[str] | None = frozenset()
+    audience: str = "readback"
+    shards: int = 1
+    log_level: str = "info"
+    secrets_file: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def secrets_path(self) -> Path:
+        return self.secrets_file or self.data / "secrets.json"
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Where ``readback dev`` keeps its own Postgres."""
+        return self.data / "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Keys by id, newest first: the first one signs, all verify. Never printed: neither field is in the repr."""
+
+    token_secrets: Mapping[str, bytes] = field(repr=False)
+    resume_keys: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a node says once it serves. ``database`` is fit for a screen (no password). ``drain`` starts the same
+    orderly end as SIGTERM and returns at once; a second call hurries.
+    """
+
+    port: int
+    http_port: int
+    database: str
+    drain: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table: its TOML key and field name, its variable, what it may be, and what it is for."""
+
+    name: str
+    variable: str
+    parse: Callable[[object], object]
+    allowed: str
+    purpose: str
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """Per user, by the XDG base directory rules; for root, where a service keeps its state."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/readback")
+    base = environ.get("XDG_DATA_HOME", "")
+    # XDG: a relative path in the variable is invalid and must be ignored.
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "share"
+    return root / "readback"
+
+
+# Parsers raise ValueError; the message a person sees is made from the table's `allowed`, the same for every source.
+
+
+def _port(value: object) -> int:
+    number = _int(value)
+    if not 0 <= number <= 65_535:
+        raise ValueError
+    return number
+
+
+def _int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return int(value)
+
+
+def _float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError
+    return number
+
+
+def _shards(value: object) -> int:
+    number = _int(value)
+    if not 1 <= number <= 64:
+        raise ValueError
+    return number
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or any(c.isspace() for c in value.strip()):
+        raise ValueError
+    return value.strip()
+
+
+def _path(value: object) -> Path:
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError
+    return Path(value).expanduser().absolute()
+
+
+def _log_level(value: object) -> str:
+    if value not in ("debug", "info", "warning", "error"):
+        raise ValueError
+    return str(value)
+
+
+def _database_url(value: object) -> str:
+    url = _word(value)
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise ValueError
+    return url
+
+
+def _origins(value: object) -> frozenset[str] | None:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError
+    if list(value) == ["*"]:
+        return None
+    origins = set()
+    for origin in value:
+        parts = urlsplit(origin) if isinstance(origin, str) else None
+        if (
+            parts is None
+            or parts.scheme not in ("http", "https")
+            or not parts.netloc
+            or parts.path + parts.query + parts.fragment
+        ):
+            raise ValueError
+        origins.add(f"{parts.scheme}://{parts.netloc.lower()}")
+    return frozenset(origins)
+
+
+_A_PORT = "a number from 0 to 65535 (0: any free port)"
+_A_HOST = "an address to listen on, such as 127.0.0.1 or 0.0.0.0"
+_A_FOLDER = "the path of a folder"
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", "READBACK_HOST", _word, _A_HOST, "where the WebSocket listens"),
+    Setting("port", "READBACK_PORT", _port, _A_PORT, "the WebSocket's port"),
+    Setting("http_host", "READBACK_HTTP_HOST", _word, _A_HOST, "where the HTTP API listens"),
+    Setting("http_port", "READBACK_HTTP_PORT", _port, _A_PORT, "the HTTP API's port"),
+    Setting("data", "READBACK_DATA", _path, _A_FOLDER, "what `dev` keeps: its Postgres, its secrets"),
+    Setting(
+        "database_url",
+        "READBACK_DATABASE_URL",
+        _database_url,
+        "a URL such as postgresql://readback_gateway@db.internal/readback",
+        "the Postgres that holds the log",
+    ),
+    Setting(
+        "origins",
+        "READBACK_ORIGINS",
+        _origins,
+        'web origins separated by commas, such as https://ops.example, or "*" for any',
+        "whose web pages may connect",
+    ),
+    Setting("audience", "READBACK_AUDIENCE", _word, "a word", "the `aud` that access tokens must name"),
+    Setting("shards", "READBACK_SHARDS", _shards, "a number from 1 to 64", "epoll loops of the node"),
+    Setting("log_level", "READBACK_LOG_LEVEL", _log_level, "debug, info, warning or error", "how much is logged"),
+    Setting("secrets_file", "READBACK_SECRETS_FILE", _path, "the path of a file", "where the keys are"),
+)
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+OTHER_VARIABLES = frozenset(
+    {
+        "READBACK_CONFIG",
+        "READBACK_TOKEN",
+        "READBACK_TOKEN_SECRETS",
+        "READBACK_TOKEN_SECRETS_FILE",
+        "READBACK_RESUME_KEYS",
+        "READBACK_URL",
+    }
+)
+"""Variables that are no setting: the file's own place, the keys (`gateway.keyring`), what `readback chat` takes."""
+
+_MAY_BE_ZERO = frozenset({"presence_grace_s", "drain_window_s", "stream_idle_s", "marker_flush_s", "signal_flush_s"})
+
+
+def load_config(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    arguments: Mapping[str, object] | None = None,
+) -> Config:
+    """Read all sources in order. ``arguments`` holds what the command line gave, ``None`` for what it did not.
+
+    ``file`` falls back to ``READBACK_CONFIG``; a file that was named and is missing is an error. An empty variable
+    counts as not set, as in most tools. Raises `ConfigError`.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {"data": default_data_dir(environ)}
+    limits: dict[str, int | float] = {}
+    if file is None and environ.get("READBACK_CONFIG"):
+        file = Path(environ["READBACK_CONFIG"])
+    if file is not None:
+        _take_file(file, values, limits)
+    for setting in SETTINGS:
+        if text := environ.get(setting.variable):
+            values[setting.name] = _parsed(setting, text, f"the variable {setting.variable}")
+    for variable, text in environ.items():
+        if variable.startswith(LIMIT_PREFIX) and text:
+            name = variable.removeprefix(LIMIT_PREFIX).lower()
+            limits[name] = _limit(name, text, f"the variable {variable}")
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            option = "--" + name.replace("_", "-")
+            values[name] = _parsed(_BY_NAME[name], value, f"the argument {option}")
+    if "http_host" not in values and "host" in values:
+        values["http_host"] = values["host"]
+    result = Limits(**limits)  # type: ignore[arg-type]  # each value was parsed by its own field's type
+    _check_relations(result)
+    config = replace(Config(data=Path()), **values, limits=result)  # type: ignore[arg-type]  # likewise
+    if config.port == config.http_port != 0:
+        raise ConfigError(f"port and http_port are both {config.port}: the WebSocket and the HTTP API need one each.")
+    return config
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that begin like ours and are none of ours: most likely misspelt. For `readback doctor`."""
+    known = OTHER_VARIABLES | {setting.variable for setting in SETTINGS}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith("READBACK_") and name not in known and not name.startswith(LIMIT_PREFIX)
+    )
+
+
+def _take_file(file: Path, values: dict[str, object], limits: dict[str, int | float]) -> None:
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The configuration file {file} is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The configuration file {file} is not TOML: {error}.") from None
+    for name, value in document.items():
+        if name == "limits":
+            if not isinstance(value, dict):
+                raise ConfigError(f"limits in {file} must be a table: [limits], then one line a limit.")
+            for limit, number in value.items():
+                limits[limit] = _limit(limit, number, f"[limits] {limit} in {file}")
+        elif name in _BY_NAME:
+            values[name] = _parsed(_BY_NAME[name], value, f"{name} in {file}")
+        else:
+            known = ", ".join(sorted(_BY_NAME)) + ", [limits]"
+            raise ConfigError(f"{file} sets {name!r}, which is no setting; there are: {known}.")
+
+
+def _parsed(setting: Setting, value: object, source: str) -> object:
+    try:
+        return setting.parse(value)
+    except (ValueError, OverflowError, RuntimeError):  # RuntimeError: ~user of nobody in a path
+        # A database URL may hold a password, and error messages end up in logs.
+        shown = "(not shown)" if setting.name == "database_url" else repr(value)
+        raise ConfigError(f"{source[0].upper()}{source[1:]} is {shown}; allowed: {setting.allowed}.") from None
+
+
+def _limit(name: str, value: object, source: str) -> int | float:
+    defaults = {item.name: item.default for item in fields(Limits)}
+    if name not in defaults:
+        raise ConfigError(f"{source[0].upper()}{source[1:]} names no limit; there are: {', '.join(sorted(defaults))}.")
+    whole = isinstance(defaults[name], int)
+    try:
+        number = _int(value) if whole else _float(value)
+        if number < 0 or (number == 0 and name not in _MAY_BE_ZERO):
+            raise ValueError
+    except (ValueError, OverflowError):
+        kind = "a whole number of 1 or more" if whole else "a number of seconds above 0"
+        if name in _MAY_BE_ZERO:
+            kind = "a number of seconds, 0 or more"
+        raise ConfigError(f"{source[0].upper()}{source[1:]} is {value!r}; allowed: {kind}.") from None
+    return number
+
+
+def _check_relations(limits: Limits) -> None:
+    """Limits that only make sense together."""
+    if limits.body_bytes_max + 1_024 > limits.frame_bytes_max:
+        raise ConfigError(
+            f"The limit body_bytes_max ({limits.body_bytes_max}) must be at least 1024 below frame_bytes_max "
+            f"({limits.frame_bytes_max}), or an event would not fit into a frame."
+        )
+    if limits.batch_entries_max > limits.lane_entries_max:
+        raise ConfigError(
+            f"The limit batch_entries_max ({limits.batch_entries_max}) must not be above lane_entries_max "
+            f"({limits.lane_entries_max}): a batch is taken from a lane."
+        )

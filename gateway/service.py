@@ -1,0 +1,125 @@
+"""What the HTTP API asks of a node: one small port, its values, and the errors that both transports speak.
+
+For: keeping the HTTP API apart from the node, so that it is tested against a fake and holds no rule of its own.
+Promises: every method authorises by itself (`who` is a verified identity, never a hint), and answers with the same
+rules, lanes and limits as the socket does. Does not: know HTTP, except for the one table from wire code to status, kept
+here so that no route picks a status by hand.
+
+Failures are raised: `WireError` for a rule, `core.ports.Refused` where the log itself said no (it carries the same
+codes), `core.ports.Unavailable` where the store cannot answer now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from core.model import Event, Member, MyStream, StreamFacts
+from core.tokens import Identity, TokenError
+
+HTTP_STATUS: Mapping[str, int] = MappingProxyType(
+    {
+        "bad_request": 400,
+        "unknown_op": 400,
+        "unauthorized": 401,
+        "resume_rejected": 401,
+        "forbidden": 403,
+        "not_found": 404,
+        "conflict": 409,
+        "too_large": 413,
+        "rejected": 422,
+        "rate_limited": 429,
+        "internal": 500,
+        "overloaded": 503,
+        "unavailable": 503,
+    }
+)
+"""Every error code of the wire contract, with the status that says the same over HTTP."""
+
+WIRE_CODES = frozenset(HTTP_STATUS)
+
+
+class WireError(Exception):
+    """A refusal that a client is told about, over either transport.
+
+    ``message`` is shown to the client: it names the client's own values and the rule, never internals.
+    ``retry_after_s`` says when repeating may help; ``head`` goes with ``conflict``.
+    """
+
+    def __init__(self, code: str, message: str, retry_after_s: float | None = None, head: int | None = None) -> None:
+        assert code in WIRE_CODES, code
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.head = head
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A committed send. With ``dup`` the key was used before, and seq and time are the first event's."""
+
+    seq: int
+    at_ms: int
+    dup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events of one stream, ascending and contiguous; ``first`` is the lowest seq still kept, ``head`` the last."""
+
+    events: list[Event]
+    head: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``live``: the process should not be killed. ``ready``: it should get new clients. ``reasons`` say why not.
+
+    ``facts`` are for people: connections, streams, database latency. They name no tenant.
+    """
+
+    live: bool
+    ready: bool
+    reasons: list[str] = field(default_factory=list)
+    draining: bool = False
+    facts: dict[str, int | float | str] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """A node, seen from its HTTP API. Names in arguments were checked for shape, not for rights."""
+
+    def authenticate(self, token: str) -> Identity | TokenError: ...
+
+    async def create_stream(
+        self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]
+    ) -> StreamFacts: ...
+
+    async def put_member(self, who: Identity, stream: str, principal: str, role: str) -> Event | None:
+        """The ``member.*`` event, or ``None`` where nothing changed. For owners of the stream and privileged tokens."""
+        ...
+
+    async def remove_member(self, who: Identity, stream: str, principal: str) -> Event: ...
+
+    async def members(self, who: Identity, stream: str) -> list[Member]: ...
+
+    async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
+        """One append through the same lanes as a socket's. ``body`` is parsed JSON; returns after the commit."""
+        ...
+
+    async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page: ...
+
+    async def my_streams(self, who: Identity) -> list[MyStream]: ...
+
+    async def trim(self, who: Identity, stream: str, before: int) -> int:
+        """Forget bodies of events with seq < ``before``; returns the new ``first``."""
+        ...
+
+    def health(self) -> Health: ...
+
+    def metrics_text(self) -> bytes:
+        """Prometheus text exposition, format 0.0.4."""
+        ...
