@@ -1,0 +1,627 @@
+"""The hub: advances cursors. Live delivery, late join, resume, a slow client catching up are one mechanism.
+
+Theory of operation. The log is cut into partitions; `Hub.pos` is how far this node has read each. A commit batch comes
+in through `ingest` with its first and last position:
+
+* already seen -> ignored; next in line -> taken; anything else -> refused (False), and the caller reads the missing
+  range from the log and ingests that instead. Nothing later is shown before the gap is closed.
+* Within a stream the same rule holds by seq; a hole there sets ``want`` and asks for a `fill`.
+
+A taken event goes into its stream's ring, framed once. Every LIVE port gets the batch's frames of that stream in one
+``send`` of shared bytes. A port whose socket takes less moves to `lag` with the seq of the last frame that went onto the
+wire whole or in part; the cut frame's tail is the only thing kept for it. When its socket drains (`pump`), it takes
+pages from the ring, or from the log where the ring no longer reaches back, until it stands where live ports stand.
+
+Small rooms gather in ``port.out`` so that a connection with several events and answers in one turn costs one ``send``.
+Larger rooms are sent directly; rooms above ``slice_deliveries`` by tours, a slice a turn (`advance_tours`).
+
+Order on a wire: the cut frame, answers, events, markers, signals. The last two live in `core.signals`.
+No I/O beyond ``Port.send``, no clock: the caller passes time where time matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from core import signals, wire
+from core.limits import Limits
+from core.model import Event, StreamFacts
+from core.stream import LIVE, Chunk, Pass, Port, Stream, chunk_of
+
+GATHER_PORTS_MAX = 64
+"""Rooms up to this many live ports share the turn's ``send`` with answers; above, one direct ``send`` a port is cheaper."""
+
+
+class Hub:
+    """All streams with local interest and the ports that follow them."""
+
+    def __init__(
+        self, partitions: int, limits: Limits, *, fetch: Callable[[Stream, int], None], fill: Callable[[Stream], None]
+    ) -> None:
+        """``fetch(stream, after)`` must lead to `page` or `page_failed`; ``fill(stream)`` to `filled`."""
+        self.limits = limits
+        self.pos = [0] * partitions
+        self.by_name: dict[tuple[str, str], Stream] = {}
+        self.by_sid: dict[int, Stream] = {}
+        self.idle: dict[Stream, None] = {}
+        """Streams without ports, longest idle first."""
+        self.ring_bytes = 0
+        self.touched: list[Port] = []
+        self.ready: dict[Port, None] = {}
+        """Ports with more to take from a ring, whose page for this turn is used up."""
+        self.touring: dict[Stream, None] = {}
+        self.signals = signals.Signals(self)
+        self._fetch = fetch
+        self._fill = fill
+        self._loading = 0
+        self._unknown_head: dict[int, int] = {}
+        self._unknown_members: dict[int, int] = {}
+        self.delivered = 0
+        self.replayed = 0
+        self.lagged = 0
+        self.resets = 0
+        self.gaps = 0
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def loading(self) -> None:
+        """Facts are about to be asked of the log: from now on remember what unknown streams receive meanwhile."""
+        self._loading += 1
+
+    def load(self, facts: Iterable[tuple[StreamFacts | None, str]], now_s: float) -> list[bool]:
+        """Take facts that were asked for after `loading`, each with the principal asked about.
+
+        False where a membership change newer than the snapshot was seen meanwhile: ask again.
+        """
+        believed = []
+        for fact, principal in facts:
+            if fact is None:
+                believed.append(True)
+                continue
+            stream = self.by_sid.get(fact.sid)
+            members_seq = self._unknown_members.get(fact.sid, 0) if stream is None else stream.members_seq
+            if members_seq > fact.head:
+                believed.append(False)
+                continue
+            if stream is None:
+                stream = Stream(fact.tenant, fact.stream, fact.sid, fact.partition, fact.head, fact.first, fact.open)
+                stream.members_seq = members_seq
+                stream.idle_since_s = now_s
+                self.by_name[fact.tenant, fact.stream] = stream
+                self.by_sid[fact.sid] = stream
+                self.idle[stream] = None
+                stream.want = max(fact.head, self._unknown_head.get(fact.sid, 0))
+            else:
+                stream.first = max(stream.first, fact.first)
+                stream.want = max(stream.want, fact.head)
+            if stream.want > stream.head:
+                self._fill(stream)
+            stream.roles[principal] = fact.role
+            believed.append(True)
+        self.loaded()
+        return believed
+
+    def loaded(self) -> None:
+        """The answer to one `loading` came or failed."""
+        self._loading -= 1
+        if self._loading == 0:
+            self._unknown_head.clear()
+            self._unknown_members.clear()
+
+    def evict(self, now_s: float) -> None:
+        """Let go of streams idle for too long, and of the longest idle while the rings hold too much."""
+        limits = self.limits
+        for stream in list(self.idle):
+            if now_s - stream.idle_since_s < limits.stream_idle_s and self.ring_bytes <= limits.rings_bytes_max:
+                break
+            if stream.present or stream.want > stream.head:
+                continue
+            del self.idle[stream], self.by_sid[stream.sid], self.by_name[stream.tenant, stream.name]
+            self.ring_bytes -= stream.ring_bytes
+
+    # -- subscribing --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, port: Port, stream: Stream, after: int, now_s: float, reset: str | None = None) -> None:
+        """Follow ``stream`` past ``after``. The answer that says so must be in ``port.out`` already.
+
+        ``reset`` names why the cursor cannot be believed; a cursor past head or before what is kept resets by itself,
+        and then the events from ``first`` on follow.
+        """
+        if stream in port.subs:
+            self.unsubscribe(port, stream, now_s)
+        if reset is None and after > max(stream.head, stream.want):
+            reset = "ahead"
+        if reset is None and after < stream.first - 1:
+            reset = "trimmed"
+        if reset is not None:
+            self.resets += 1
+            self.reply(port, wire.encode_reset(stream.name, reset, stream.first, stream.head))
+            after = stream.first - 1
+        self.idle.pop(stream, None)
+        if after == stream.live_at:
+            port.subs[stream] = LIVE
+            stream.live[port] = None
+        else:
+            self._behind(port, stream, after)
+            self._touch(port)
+        self.signals.join(port, stream, now_s)
+
+    def unsubscribe(self, port: Port, stream: Stream, now_s: float) -> None:
+        if port.subs.pop(stream, None) is None:
+            return
+        if stream.live.pop(port, 0) is None:
+            if stream.tour is not None and port in stream.tour.todo:
+                stream.tour.todo.remove(port)  # or it would be served twice after subscribing again
+        else:
+            stream.behind.pop(port, None)
+            if port.lag is not None:
+                port.lag.pop(stream, None)
+        if port.until is not None:
+            port.until.pop(stream, None)
+        self.signals.leave(port, stream, now_s)
+        if not stream.live and not stream.behind:
+            stream.idle_since_s = now_s
+            self.idle[stream] = None
+
+    def drop(self, port: Port, now_s: float) -> None:
+        """The connection is gone."""
+        port.closed = port.blocked = True
+        port.out = port.replies = port.rest = port.mark_keys = port.signal_keys = None
+        self.ready.pop(port, None)
+        for stream in list(port.subs):
+            # The tour's todo keeps a closed port until its slice finds it out of `live`: no scan for each of a storm.
+            if stream.tour is not None:
+                stream.live.pop(port, None)
+                stream.behind[port] = None
+            self.unsubscribe(port, stream, now_s)
+
+    def remove(self, stream: Stream, principal: str, seq: int, now_s: float) -> None:
+        """A principal lost its place at ``seq``: its ports get everything up to there and nothing past it."""
+        self.flush()
+        for port in [p for p in (*stream.live, *stream.behind) if p.principal == principal]:
+            cursor = port.subs[stream]
+            if cursor == LIVE:
+                tour = stream.tour
+                cursor = tour.start if tour is not None and port in tour.todo else stream.live_at
+                if tour is not None and port in tour.todo:
+                    tour.todo.remove(port)
+                self._behind(port, stream, cursor)
+            if port.until is None:
+                port.until = {}
+            port.until[stream] = seq
+            if not self._ended(port, stream, cursor, now_s):
+                self._touch(port)
+
+    def _ended(self, port: Port, stream: Stream, cursor: int, now_s: float) -> bool:
+        """Whether the port has all that its removed principal may have; then it is let go and told."""
+        if port.until is None or cursor < port.until.get(stream, wire.SEQ_MAX):
+            return False
+        self.unsubscribe(port, stream, now_s)
+        self.reply(port, wire.encode({"op": "unsub", "stream": stream.name, "reason": "removed", "seq": cursor}))
+        return True
+
+    # -- events in ----------------------------------------------------------------------------------------------------
+
+    def ingest(
+        self, partition: int, first_pos: int, last_pos: int, events: Sequence[tuple[Stream, int, bytes]]
+    ) -> bool:
+        """Take a batch of (stream, seq, frame) in position order. False: positions are missing before it, read the log.
+
+        Events of streams without local interest are left out of ``events``; their positions still count.
+        """
+        pos = self.pos[partition]
+        if first_pos > pos + 1:
+            self.gaps += 1
+            return False
+        if last_pos <= pos:
+            return True
+        self.pos[partition] = last_pos
+        fresh: dict[Stream, int] = {}
+        for stream, seq, frame in events:
+            if seq == stream.head + 1:
+                if stream not in fresh:
+                    fresh[stream] = seq
+                stream.push(frame)
+                self.ring_bytes += len(frame)
+            elif seq > stream.head and seq > stream.want:
+                stream.want = seq
+                self._fill(stream)
+        for stream, first in fresh.items():
+            self._deliver(stream, first)
+        return True
+
+    def ingest_events(self, partition: int, events: Sequence[Event], now_s: float) -> bool:
+        """The same from log rows, as `tail` reads them; membership changes take effect at their place."""
+        taken: list[tuple[Stream, int, bytes]] = []
+        first_pos = events[0].pos
+        for event in events:
+            stream = self.by_sid.get(event.sid)
+            if stream is None:
+                if self._loading:
+                    self._unknown_head[event.sid] = max(self._unknown_head.get(event.sid, 0), event.seq)
+                    if event.type.startswith("member."):
+                        self._unknown_members[event.sid] = event.seq
+                continue
+            taken.append((stream, event.seq, encode(stream, event)))
+            if event.type.startswith("member."):
+                if not self.ingest(partition, first_pos, event.pos, taken):
+                    return False
+                self._member_changed(stream, event, now_s)
+                taken = []
+                first_pos = event.pos + 1
+        last_pos = events[-1].pos
+        return first_pos > last_pos or self.ingest(partition, first_pos, last_pos, taken)
+
+    def note_unknown(self, sid: int, seq: int) -> None:
+        """A commit of this node touched a stream it does not follow; facts on their way may be older than it."""
+        if self._loading:
+            self._unknown_head[sid] = max(self._unknown_head.get(sid, 0), seq)
+
+    def _member_changed(self, stream: Stream, event: Event, now_s: float) -> None:
+        if event.seq <= stream.members_seq:
+            return
+        stream.members_seq = event.seq
+        change = wire.parse(event.body or b"{}", self.limits.json_depth_max)
+        principal = change.get("principal") if isinstance(change, dict) else None
+        if not isinstance(principal, str) or not isinstance(change, dict):
+            return
+        stream.roles.pop(principal, None)
+        if event.type == "member.left" and not stream.open:
+            self.remove(stream, principal, event.seq, now_s)
+
+    def filled(self, stream: Stream, events: Sequence[Event], now_s: float) -> None:
+        """Rows read past head to close a hole; asks again while some are missing."""
+        if self.by_sid.get(stream.sid) is not stream:
+            return
+        first = stream.head + 1
+        for event in events:
+            if event.seq == stream.head + 1:
+                frame = encode(stream, event)
+                stream.push(frame)
+                self.ring_bytes += len(frame)
+                if event.type.startswith("member."):
+                    self._deliver(stream, first)
+                    self._member_changed(stream, event, now_s)
+                    first = stream.head + 1
+        if stream.head >= first:
+            self._deliver(stream, first)
+        self.flush()
+        if stream.want > stream.head:
+            self._fill(stream)
+
+    # -- events out ---------------------------------------------------------------------------------------------------
+
+    def _deliver(self, stream: Stream, first: int) -> None:
+        """Everything past ``first - 1`` to all live ports."""
+        frames = stream.frames[first - stream.base :]
+        self.ring_bytes -= stream.shrink(self.limits.ring_events_max, self.limits.ring_bytes_max)
+        for port in stream.behind:
+            if not port.blocked:
+                self.ready[port] = None  # one may stand past head, waiting for just these
+        live = stream.live
+        if not live or stream.tour is not None:
+            return  # a tour under way goes on with these when it has come round
+        chunk = chunk_of(stream, first, frames)
+        self.delivered += len(frames) * len(live)
+        if len(live) <= GATHER_PORTS_MAX:
+            late = []
+            for port in live:
+                if port.blocked:
+                    late.append(port)
+                elif port.out is None:
+                    port.out = [chunk]
+                    self.touched.append(port)
+                else:
+                    port.out.append(chunk)
+            for port in late:
+                self._behind(port, stream, first - 1)
+        elif len(live) <= self.limits.slice_deliveries:
+            self._blast(list(live), chunk)
+        else:
+            stream.tour = Pass(first - 1, stream.head, chunk, list(live))
+            self.touring[stream] = None
+
+    def _blast(self, ports: list[Port], chunk: Chunk) -> None:
+        """One direct ``send`` a port. The hot loop of big rooms: beside the kernel's work it costs about 0.1 us a port."""
+        size = len(chunk)
+        late: list[tuple[Port, int]] = []
+        gone: list[Port] = []
+        for port in ports:
+            if port.blocked:
+                late.append((port, -1))
+                continue
+            try:
+                sent = port.send(chunk)
+            except BlockingIOError:
+                late.append((port, 0))
+            except OSError:
+                gone.append(port)
+            else:
+                if sent != size:
+                    late.append((port, sent))
+        for port, sent in late:
+            if sent < 0:
+                self._behind(port, chunk.stream, chunk.first - 1)
+            else:
+                self._cut(port, [chunk], sent)
+        for port in gone:
+            self._broken(port)
+
+    def advance_tours(self) -> bool:
+        """Serve one slice of every big room on tour; True while there is more to do."""
+        for stream in list(self.touring):
+            tour = stream.tour
+            assert tour is not None
+            todo = tour.todo
+            part = todo[-self.limits.slice_deliveries :]
+            del todo[-self.limits.slice_deliveries :]
+            live = stream.live
+            self._blast([port for port in part if port in live], tour.chunk)
+            if todo:
+                continue
+            stream.tour = None
+            del self.touring[stream]
+            if stream.head > tour.end:
+                if tour.end + 1 >= stream.base:
+                    self._deliver(stream, tour.end + 1)
+                else:
+                    for port in list(live):  # the ring moved on under a slow tour: the log has it all
+                        self._behind(port, stream, tour.end)
+                        self._touch(port)
+        return bool(self.touring)
+
+    def _behind(self, port: Port, stream: Stream, cursor: int) -> None:
+        """The port stands at ``cursor`` and will be brought forward by `pump`."""
+        self.lagged += 1
+        port.subs[stream] = cursor
+        stream.live.pop(port, None)
+        stream.behind[port] = None
+        if port.lag is None:
+            port.lag = {}
+        port.lag[stream] = None
+
+    def _touch(self, port: Port) -> None:
+        if port.out is None:
+            port.out = []
+            self.touched.append(port)
+
+    def reply(self, port: Port, frame: bytes) -> None:
+        """An answer, sent with the turn's other bytes; waits its turn on a blocked port."""
+        if port.blocked:
+            if port.closed:
+                return
+            if port.replies is None:
+                port.replies = []
+            port.replies.append(frame)
+            port.reply_bytes += len(frame)
+        elif port.out is None:
+            port.out = [frame]
+            self.touched.append(port)
+        else:
+            port.out.append(frame)
+
+    def flush(self) -> None:
+        """Send what the turn gathered: one ``send`` a port."""
+        touched = self.touched
+        while touched:
+            self.touched = []
+            for port in touched:
+                out = port.out
+                port.out = None
+                if port.closed or out is None:
+                    continue
+                if port.blocked:  # blocked since it was touched
+                    self._cut(port, out, 0)
+                    continue
+                if port.lag:
+                    self._gather(port, out)
+                if out:
+                    self._send(port, out)
+                if (port.mark_keys or port.signal_keys) and not port.blocked and not port.closed:
+                    self.signals.flush_port(port)
+            touched = self.touched
+
+    def _send(self, port: Port, out: list[bytes]) -> bool:
+        """All of ``out`` in one ``send``; True when the socket took it all."""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        try:
+            sent = port.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._broken(port)
+            return False
+        if sent != len(data):
+            self._cut(port, out, sent)
+            return False
+        return True
+
+    def _broken(self, port: Port) -> None:
+        if not port.closed:
+            port.closed = port.blocked = True
+            port.broken()
+
+    def _cut(self, port: Port, out: list[bytes], sent: int) -> None:
+        """The socket took ``sent`` bytes of ``out``. Keep the cut frame's tail; events go back to being cursors."""
+        if not port.blocked:
+            port.blocked = True
+            port.stall()
+        for item in out:
+            if sent >= len(item):
+                sent -= len(item)
+            elif isinstance(item, Chunk):
+                seq = item.first
+                for frame in item.frames:
+                    if sent < len(frame):
+                        if sent:
+                            port.rest = frame[sent:]
+                            seq += 1
+                        break
+                    sent -= len(frame)
+                    seq += 1
+                sent = 0
+                cursor = port.subs.get(item.stream)
+                if cursor is not None and (cursor == LIVE or cursor > seq - 1):
+                    self._behind(port, item.stream, seq - 1)
+            elif sent:
+                port.rest = item[sent:]
+                sent = 0
+            else:
+                self.reply(port, item)
+
+    def pump(self, port: Port) -> None:
+        """The socket can be written again, or there is more in a ring: cut frame, answers, then the rest of the turn."""
+        if port.closed:
+            return
+        if port.blocked:
+            waiting = [port.rest] if port.rest is not None else []
+            if port.replies is not None:
+                waiting += port.replies
+            port.rest = port.replies = None
+            port.reply_bytes = 0
+            port.blocked = False
+            if waiting and not self._resend(port, waiting):
+                return
+            port.flow()
+        self._touch(port)
+
+    def _resend(self, port: Port, waiting: list[bytes]) -> bool:
+        """Like `_send`, for a port whose ``stall`` still stands: a cut says nothing new to the socket's watcher."""
+        data = b"".join(waiting)
+        try:
+            sent = port.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._broken(port)
+            return False
+        if sent == len(data):
+            return True
+        port.blocked = True
+        self._cut(port, waiting, sent) if sent else self._put_back(port, waiting)
+        return False
+
+    def _put_back(self, port: Port, waiting: list[bytes]) -> None:
+        """Nothing was taken: the first may be half a frame, so it must stay first."""
+        port.rest = waiting[0]
+        for frame in waiting[1:]:
+            self.reply(port, frame)
+
+    def _gather(self, port: Port, out: list[bytes]) -> None:
+        """A page for each stream the port lags in, from the rings; what the rings no longer hold is asked of the log."""
+        limits = self.limits
+        events_left, bytes_left = limits.replay_page_events, limits.replay_page_bytes
+        assert port.lag is not None
+        for stream in list(port.lag):
+            cursor = port.subs[stream]
+            goal = stream.live_at
+            if port.until is not None and stream in port.until:
+                goal = min(goal, port.until[stream])
+            if cursor < goal and cursor + 1 < stream.base:
+                self._ask(port, stream, cursor)
+                continue
+            if cursor < goal:
+                start = cursor + 1 - stream.base
+                frames = stream.frames[start : min(start + events_left, goal + 1 - stream.base)]
+                size = 0
+                for count, frame in enumerate(frames):
+                    size += len(frame)
+                    if size > bytes_left and count:
+                        del frames[count:]
+                        break
+                out.append(chunk_of(stream, cursor + 1, frames))
+                cursor += len(frames)
+                port.subs[stream] = cursor
+                self.replayed += len(frames)
+                events_left -= len(frames)
+                bytes_left -= size
+            if cursor == stream.live_at and (port.until is None or stream not in port.until):
+                del port.lag[stream]
+                stream.behind.pop(port, None)
+                port.subs[stream] = LIVE
+                stream.live[port] = None
+            elif cursor == goal:
+                # Removed, and all it may have is in `out`: settle it once that is on the wire.
+                self.ready[port] = None
+            if events_left <= 0 or bytes_left <= 0:
+                self.ready[port] = None
+                break
+
+    def turn(self, now_s: float) -> bool:
+        """Give every ready port its next page and every tour its next slice; True while there is more to do."""
+        ready, self.ready = self.ready, {}
+        for port in ready:
+            if port.until and not port.blocked:
+                for stream in list(port.until):
+                    self._ended(port, stream, port.subs[stream], now_s)
+            if not port.blocked:
+                self._touch(port)
+        self.flush()
+        touring = self.advance_tours() if self.touring else False
+        if self.touched:
+            self.flush()
+        return touring or bool(self.ready)
+
+    # -- pages from the log -------------------------------------------------------------------------------------------
+
+    def _ask(self, port: Port, stream: Stream, after: int) -> None:
+        waiting = stream.fetching.get(after)
+        if waiting is None:
+            stream.fetching[after] = [port]
+            self._fetch(stream, after)
+        elif port not in waiting:
+            waiting.append(port)
+
+    def page(self, stream: Stream, after: int, events: Sequence[Event], first: int) -> None:
+        """Rows past ``after``, contiguous; ``first`` is the lowest seq the stream still keeps. Everyone waiting gets them."""
+        waiting = stream.fetching.pop(after, [])
+        if self.by_sid.get(stream.sid) is not stream:
+            return
+        stream.first = max(stream.first, first)
+        frames = [encode(stream, event) for event in events]
+        if events and events[-1].seq == stream.base - 1:
+            self._prepend(stream, events[0].seq, frames)
+        for port in waiting:
+            if port.closed or port.subs.get(stream) != after:
+                continue
+            self._touch(port)
+            if after < stream.first - 1 or (events and events[0].seq != after + 1):
+                self.resets += 1
+                self.reply(port, wire.encode_reset(stream.name, "trimmed", stream.first, stream.head))
+                port.subs[stream] = stream.first - 1
+                continue
+            end = stream.live_at if port.until is None else min(stream.live_at, port.until.get(stream, wire.SEQ_MAX))
+            count = min(len(frames), end - after)
+            if count > 0 and not port.blocked:
+                assert port.out is not None
+                port.out.append(chunk_of(stream, after + 1, frames[:count]))
+                port.subs[stream] = after + count
+                self.replayed += count
+            if port.until is not None:
+                self.ready[port] = None
+        self.flush()
+
+    def page_failed(self, stream: Stream, after: int) -> None:
+        """The log could not answer: forget that it was asked, so that the next `pump` or `turn` asks again."""
+        for port in stream.fetching.pop(after, []):
+            if not port.closed:
+                self.ready[port] = None
+
+    def _prepend(self, stream: Stream, first: int, frames: list[bytes]) -> None:
+        """A page that ends where the ring begins makes the ring reach further back, so that the next reader needs no log."""
+        size = sum(map(len, frames))
+        limits = self.limits
+        if len(frames) + len(stream.frames) > limits.ring_events_max:
+            return
+        if stream.ring_bytes + size > limits.ring_bytes_max or self.ring_bytes + size > limits.rings_bytes_max:
+            return
+        stream.frames[:0] = frames
+        stream.base = first
+        stream.ring_bytes += size
+        self.ring_bytes += size
+
+
+def encode(stream: Stream, event: Event) -> bytes:
+    """A log row as a framed event. A trimmed body never reaches a reader who asked properly; it shows as null."""
+    body = b"null" if event.body is None else event.body
+    return wire.encode_event(stream.name_b, event.seq, event.type, event.key, event.by, event.at_ms, body)

@@ -1,0 +1,246 @@
+"""Markers and signals: what may be conflated. Presence, typing, delivered and read.
+
+Neither is queued. A change makes a key dirty on its stream; `flush` (every `signal_flush_s`, rooms with more than
+`presence_list_max` people online once a second) sends the latest values to live ports in one piece. A port that is
+blocked or still behind in the events gets the *key* noted instead, and the value of that later moment when it has caught
+up: events before markers before signals, and never more memory than there are keys.
+
+Presence is counted per principal over its ports (first in, last out). Going offline waits `presence_grace_s`, so that a
+reconnect is not seen. In large rooms a count (kind ``online``) and an aggregate of markers (op ``marks``) replace names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from core import wire
+from core.model import Mark
+from core.stream import Port, SignalKey, Stream
+
+if TYPE_CHECKING:
+    from core.hub import Hub
+
+AWAY: Final = 1 << 20
+"""A port that said it is away counts this much in `Stream.present`, any other 1: one small integer a principal."""
+
+
+def presence_value(count: int) -> str:
+    return "offline" if count == 0 else "online" if count % AWAY else "away"
+
+
+class Signals:
+    """The conflating half of a `Hub`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._typing: dict[tuple[Stream, str], float] = {}
+        self._leaving: dict[tuple[Stream, str], float] = {}
+        self._dirty: dict[Stream, None] = {}
+        self.unsaved: dict[tuple[str, int, str], Mark] = {}
+        """Markers raised since the last write-behind, by (tenant, sid, principal)."""
+        self.shed_typing = False
+        """Overload: typing is the first thing to go."""
+
+    # -- presence -----------------------------------------------------------------------------------------------------
+
+    def join(self, port: Port, stream: Stream, now_s: float) -> None:
+        """A port follows the stream. It also gets what is latest: everybody's markers and who types now."""
+        who = port.principal
+        known = who in stream.present
+        stream.present[who] = stream.present.get(who, 0) + (AWAY if port.away else 1)
+        if not known:
+            self._presence_changed(stream, who, now_s)
+        elif stream.present[who] in (1, AWAY):
+            self._leaving.pop((stream, who), None)
+        if stream.marks and len(stream.marks) <= self._hub.limits.presence_list_max:
+            keys = port.mark_keys = port.mark_keys or {}
+            for by in stream.marks:
+                keys[stream, by] = None
+        if stream.signals:
+            for key in stream.signals:
+                self._note(port, stream, key)
+
+    def leave(self, port: Port, stream: Stream, now_s: float) -> None:
+        who = port.principal
+        left = stream.present.get(who, 0) - (AWAY if port.away else 1)
+        stream.present[who] = max(left, 0)
+        if left <= 0:
+            self._leaving[stream, who] = now_s + self._hub.limits.presence_grace_s
+        else:
+            self._presence_changed(stream, who, now_s)
+
+    def set_away(self, port: Port, away: bool, now_s: float) -> None:
+        if port.away == away:
+            return
+        port.away = away
+        step = AWAY - 1 if away else 1 - AWAY
+        for stream in port.subs:
+            before = presence_value(stream.present[port.principal])
+            stream.present[port.principal] += step
+            if presence_value(stream.present[port.principal]) != before:
+                self._presence_changed(stream, port.principal, now_s)
+
+    def online(self, stream: Stream) -> tuple[list[tuple[str, str, int]], int]:
+        """(principal, value, devices) of up to `presence_list_max` people, and how many there are."""
+        people = []
+        for who, count in stream.present.items():
+            if len(people) == self._hub.limits.presence_list_max:
+                break
+            people.append((who, presence_value(count or 1), max(count % AWAY + count // AWAY, 1)))
+        return people, len(stream.present)
+
+    def _presence_changed(self, stream: Stream, who: str, now_s: float) -> None:
+        if len(stream.present) > self._hub.limits.presence_list_max:
+            self._changed(stream, ("online", None))
+        else:
+            self._changed(stream, ("presence", who))
+
+    # -- typing -------------------------------------------------------------------------------------------------------
+
+    def typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
+        if self.shed_typing:
+            return
+        key = ("typing", who)
+        if on:
+            known = key in stream.signals
+            stream.signals[key] = (True, now_s)
+            self._typing[stream, who] = now_s + self._hub.limits.typing_ttl_s
+            if not known:
+                self._changed(stream, key)
+        elif stream.signals.pop(key, None) is not None:
+            self._typing.pop((stream, who), None)
+            self._changed(stream, key)
+
+    # -- markers ------------------------------------------------------------------------------------------------------
+
+    def mark(self, stream: Stream, who: str, delivered: int, read: int) -> bool:
+        """Raise markers; what is past head counts as head, what would move back is ignored. Read implies delivered."""
+        old_delivered, old_read = stream.marks.get(who, (0, 0))
+        read = max(old_read, min(read, stream.head))
+        delivered = max(old_delivered, min(delivered, stream.head), read)
+        if (delivered, read) == (old_delivered, old_read):
+            return False
+        stream.marks[who] = (delivered, read)
+        self.unsaved[stream.tenant, stream.sid, who] = Mark(stream.sid, who, delivered, read)
+        stream.dirty_marks.add(who)
+        self._dirty[stream] = None
+        return True
+
+    def load_marks(self, stream: Stream, marks: list[Mark]) -> None:
+        """Markers as stored; what was raised here meanwhile stays."""
+        for mark in marks:
+            delivered, read = stream.marks.get(mark.principal, (0, 0))
+            stream.marks[mark.principal] = (max(delivered, mark.delivered), max(read, mark.read))
+
+    def take_unsaved(self, count_max: int) -> dict[str, list[Mark]]:
+        """Up to ``count_max`` raised markers by tenant, for the write-behind; `put_back` what could not be written."""
+        taken: dict[str, list[Mark]] = {}
+        for key in list(self.unsaved)[:count_max]:
+            taken.setdefault(key[0], []).append(self.unsaved.pop(key))
+        return taken
+
+    def put_back(self, tenant: str, marks: list[Mark]) -> None:
+        for mark in marks:
+            self.unsaved.setdefault((tenant, mark.sid, mark.principal), mark)
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Typing that was not repeated ends; people who did not come back within the grace are offline."""
+        for (stream, who), deadline_s in list(self._typing.items()):
+            if deadline_s <= now_s:
+                self.typing(stream, who, False, now_s)
+                self._typing.pop((stream, who), None)
+        for (stream, who), deadline_s in list(self._leaving.items()):
+            if deadline_s > now_s:
+                break  # one grace for all: deadlines are in order
+            del self._leaving[stream, who]
+            if stream.present.get(who) == 0:
+                del stream.present[who]
+                self._presence_changed(stream, who, now_s)
+
+    def flush(self, now_s: float, *, large_rooms: bool) -> None:
+        """Send what is dirty. ``large_rooms``: also where many are online."""
+        for stream in list(self._dirty):
+            large = len(stream.present) > self._hub.limits.presence_list_max
+            if large and not large_rooms:
+                continue
+            del self._dirty[stream]
+            marks, keys = stream.dirty_marks, stream.dirty_signals
+            stream.dirty_marks, stream.dirty_signals = set(), set()
+            frames: list[tuple[str | None, bytes]] = []
+            if large and marks:
+                frames.append((None, self._aggregate(stream)))
+            else:
+                frames += [(by, wire.encode_mark(stream.name, by, *stream.marks[by])) for by in sorted(marks)]
+            frames += [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
+            self._send_live(stream, frames)
+            for port in [port for port in stream.live if port.blocked] + list(stream.behind):
+                if not large:
+                    for by in marks:
+                        port.mark_keys = port.mark_keys or {}
+                        port.mark_keys[stream, by] = None
+                for key in keys:
+                    self._note(port, stream, key)
+        self._hub.flush()
+
+    def _send_live(self, stream: Stream, frames: list[tuple[str | None, bytes]]) -> None:
+        everything = b"".join([frame for _, frame in frames])
+        owners = {by for by, _ in frames}
+        for port in stream.live:
+            if port.blocked:
+                continue
+            data = everything
+            if port.principal in owners:
+                data = b"".join([frame for by, frame in frames if by != port.principal])
+            if data:
+                self._hub.reply(port, data)
+
+    def flush_port(self, port: Port, now_s: float = 0.0) -> None:
+        """The port has its events: what was noted for it goes out, markers first, each with its value of now."""
+        frames = []
+        mark_keys, port.mark_keys = port.mark_keys, None
+        signal_keys, port.signal_keys = port.signal_keys, None
+        waiting = port.lag or ()
+        for stream, by in mark_keys or ():
+            if stream in waiting:
+                port.mark_keys = port.mark_keys or {}
+                port.mark_keys[stream, by] = None
+            elif stream in port.subs and by in stream.marks and by != port.principal:
+                frames.append(wire.encode_mark(stream.name, by, *stream.marks[by]))
+        for stream, key in signal_keys or ():
+            if stream in waiting:
+                self._note(port, stream, key)
+            elif stream in port.subs and key[1] != port.principal:
+                frames.append(self._encode(stream, key, now_s))
+        if frames:
+            self._hub.reply(port, b"".join(frames))
+
+    def _note(self, port: Port, stream: Stream, key: SignalKey) -> None:
+        port.signal_keys = port.signal_keys or {}
+        port.signal_keys[stream, key] = None
+
+    def _changed(self, stream: Stream, key: SignalKey) -> None:
+        stream.dirty_signals.add(key)
+        self._dirty[stream] = None
+
+    def _encode(self, stream: Stream, key: SignalKey, now_s: float) -> bytes:
+        kind, by = key
+        value: object
+        age_s = 0.0
+        if kind == "online":
+            value = len(stream.present)
+        elif kind == "presence":
+            value = presence_value(0 if by not in stream.present else stream.present[by] or 1)
+        else:
+            value, at_s = stream.signals.get(key, (False, now_s))
+            age_s = max(now_s - at_s, 0.0)
+        return wire.encode_signal(stream.name, kind, by, value, age_s)
+
+    def _aggregate(self, stream: Stream) -> bytes:
+        """How many have the head delivered and read; instead of a marker of each in rooms where that would be a flood."""
+        delivered = sum(mark[0] >= stream.head for mark in stream.marks.values())
+        read = sum(mark[1] >= stream.head for mark in stream.marks.values())
+        return wire.encode(
+            {"op": "marks", "stream": stream.name, "seq": stream.head, "delivered": delivered, "read": read}
+        )

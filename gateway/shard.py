@@ -1,0 +1,402 @@
+"""A shard: one epoll set, all its sockets served in turns by one Trio task.
+
+The task waits for the epoll descriptor itself to become readable, then serves every ready socket with non-blocking
+``recv`` and ``send``: no task, no switch and no buffer a connection. What a turn produced for a connection leaves in one
+``send`` (`core.hub.Hub.flush`). Ops that must wait for the log run as tasks of the shard's nursery.
+
+Promises: no client input ends another connection; every connection is served at most `RECV_BYTES` and one batch of
+messages a turn; a connection that does not take its answers is not read from (`choked`), which bounds what it can pile
+up here. Time-outs are counted in ticks of one second by a wheel, so that an idle connection costs nothing between two
+heartbeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from core import wire
+from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame, parse_close
+from core.handshake import Handshake, Refusal, unavailable
+from core.hub import Hub
+from core.limits import Limits
+from gateway.connection import Connection, State
+
+if TYPE_CHECKING:
+    from gateway.ops import Ops
+
+log = logging.getLogger("readback.shard")
+
+RECV_BYTES: Final = 65_536
+EVENTS_MAX: Final = 512
+ACCEPTS_MAX: Final = 64
+LINGER_TICKS: Final = 2
+PING_FRAME: Final = frame(PING, b"")
+_IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
+
+
+class Counts:
+    """What the shard counts; plain integers, read by the node's metrics."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.refused = 0
+        self.messages_in = 0
+        self.bytes_in = 0
+        self.protocol_errors = 0
+        self.handshakes_refused = 0
+        self.idle_ended = 0
+        self.turns = 0
+
+
+class Shard:
+    def __init__(self, hub: Hub, limits: Limits, *, origins: frozenset[str] | None) -> None:
+        self.hub = hub
+        self.limits = limits
+        self.origins = origins
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+        self.listeners: dict[int, socket.socket] = {}
+        self.counts = Counts()
+        self.tick = 0
+        self.refusing_retry_after_s: float | None = None
+        """Set while new connections are not wanted (drain, overload): what their refusal says."""
+        self.ops: Ops
+        self.on_closed: Callable[[Connection], None] = lambda connection: None
+        self._wheel: dict[int, list[Connection]] = {}
+        self._nursery: trio.Nursery
+        self._lost: deque[Connection] = deque()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._tick_forever)
+            task_status.started()
+            poll, hub = self.epoll.poll, self.hub
+            more = False
+            while True:
+                events = poll(0, EVENTS_MAX)
+                if events or more:
+                    # Look again before sleeping: under load there is more, and the loop's own wait costs 20 us.
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self.epoll.fileno())
+                    events = poll(0, EVENTS_MAX)
+                more = self.serve(events)
+                if not more:
+                    more = bool(hub.ready) or bool(hub.touring)
+
+    def serve(self, events: list[tuple[int, int]]) -> bool:
+        """One turn; True when rings or tours have more to send."""
+        hub, connections = self.hub, self.connections
+        self.counts.turns += 1
+        for fd, what in events:
+            connection = connections.get(fd)
+            if connection is None:
+                if fd in self.listeners:
+                    self._accept(self.listeners[fd])
+                continue
+            try:
+                if what & _OUT:
+                    hub.pump(connection)
+                if what & (_IN | _GONE):
+                    self._read(connection)
+            except Exception:
+                # The one exception boundary of a connection: a bug met by its input ends it and nothing else.
+                log.exception("connection ended by an internal error")
+                self.bye(connection, wire.Close.INTERNAL, "internal error")
+        hub.flush()
+        more = hub.turn(trio.current_time()) if hub.ready or hub.touring else False
+        while self._lost:
+            self.close(self._lost.popleft())
+        return more
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.recv(RECV_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close(connection)
+            return
+        if not data:
+            self.close(connection)
+            return
+        self.counts.bytes_in += len(data)
+        connection.heard = self.tick
+        if connection.handshake is None:
+            self._messages(connection, data)
+        elif connection.state is State.HANDSHAKE:
+            self._handshake(connection, connection.handshake, data)
+
+    def _messages(self, connection: Connection, data: bytes) -> None:
+        if connection.state >= State.CLOSING:
+            return
+        for opcode, payload in connection.reader.feed(data):
+            if opcode == TEXT:
+                self.counts.messages_in += 1
+                if connection.busy:
+                    self._later(connection, payload)
+                else:
+                    self.ops.message(connection, payload)
+            elif opcode == PING:
+                self.hub.reply(connection, frame(PONG, payload))
+            elif opcode == CLOSE:
+                self._closed_by_peer(connection, payload)
+            if connection.state >= State.CLOSING:
+                return
+        error = connection.reader.error
+        if error is not None:
+            self.counts.protocol_errors += 1
+            if error.code == 1009:
+                self.bye(connection, wire.Close.TOO_LARGE, error.reason)
+            else:
+                self._say_last(connection, frame(CLOSE, close_payload(error.code, error.reason)))
+        elif connection.replies is not None and not connection.choked:
+            limits = self.limits
+            full = len(connection.replies) > limits.replies_per_connection_max
+            if full or connection.reply_bytes > limits.reply_bytes_per_connection_max:
+                connection.choked = True
+                self.watch(connection)
+
+    def _later(self, connection: Connection, payload: bytes) -> None:
+        """Messages after one that waits for the log keep their order; nothing more is read until then."""
+        if connection.backlog is None:
+            connection.backlog = []
+        connection.backlog.append(payload)
+        if not connection.choked:
+            connection.choked = True
+            self.watch(connection)
+
+    def wait_for(self, connection: Connection, work: Callable[[], object]) -> None:
+        """Run an op that must wait as a task; ``work`` is an async callable. The connection is `busy` until then."""
+        connection.busy = True
+        self._nursery.start_soon(self._work, connection, work)
+
+    async def _work(self, connection: Connection, work: Callable[[], object]) -> None:
+        try:
+            await work()  # type: ignore[misc]  # an async callable, by the contract of `wait_for`
+        except Exception:
+            log.exception("connection ended by an internal error")
+            self.bye(connection, wire.Close.INTERNAL, "internal error")
+        connection.busy = False
+        backlog, connection.backlog = connection.backlog, None
+        for at, payload in enumerate(backlog or ()):
+            if connection.state >= State.CLOSING:
+                break
+            if connection.busy:
+                connection.backlog = (backlog or [])[at:]
+                break
+            self.ops.message(connection, payload)
+        if connection.choked and not connection.busy and not connection.closed:
+            connection.choked = False
+            self.watch(connection)
+        self.hub.flush()
+        self.reap()
+
+    def reap(self) -> None:
+        """Close what `lost` found gone. Called wherever something was sent outside a turn."""
+        while self._lost:
+            self.close(self._lost.popleft())
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def listen(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.listeners[sock.fileno()] = sock
+        self.epoll.register(sock.fileno(), _IN)
+
+    def stop_listening(self) -> None:
+        for fd, sock in self.listeners.items():
+            self.epoll.unregister(fd)
+            sock.close()
+        self.listeners.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_MAX):
+            try:
+                sock, _address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.warning("cannot accept: %s", error.strerror)  # out of descriptors: those waiting stay in the backlog
+                return
+            self.add(sock)
+
+    def add(self, sock: socket.socket) -> Connection | None:
+        """Take a connected socket. Too many, or draining: it is told when to come back and closed."""
+        self.counts.accepted += 1
+        sock.setblocking(False)
+        retry_after_s = self.refusing_retry_after_s
+        if retry_after_s is None and len(self.connections) >= self.limits.connections_max:
+            retry_after_s = 5.0
+        if retry_after_s is not None:
+            self.counts.refused += 1
+            try:
+                sock.send(unavailable(retry_after_s))
+            except OSError:
+                pass
+            sock.close()
+            return None
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handshake = Handshake(self.limits.handshake_bytes_max, allowed_origins=self.origins)
+        connection = Connection(sock, self, handshake, self.limits.frame_bytes_max)
+        connection.heard = self.tick
+        connection.mask = _IN
+        self.connections[connection.fd] = connection
+        self.epoll.register(connection.fd, _IN)
+        self._due(connection, self.limits.handshake_timeout_s)
+        return connection
+
+    def _handshake(self, connection: Connection, handshake: Handshake, data: bytes) -> None:
+        answer = handshake.feed(data)
+        if answer is None:
+            return
+        if isinstance(answer, Refusal):
+            self.counts.handshakes_refused += 1
+            connection.handshake = None
+            self._say_last(connection, answer.response)
+            return
+        connection.handshake = None
+        connection.state = State.HELLO
+        connection.authorization = answer.authorization
+        self.hub.reply(connection, answer.response)
+        self._due(connection, self.limits.hello_timeout_s)
+        if answer.rest:
+            self._messages(connection, answer.rest)
+
+    def opened(self, connection: Connection) -> None:
+        connection.state = State.OPEN
+        self._due(connection, self.limits.heartbeat_s)
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def bye(self, connection: Connection, close: wire.Close, reason: str, retry_after_s: float | None = None) -> None:
+        """Say why, close, and throw away what still comes in."""
+        if connection.state is State.HANDSHAKE:
+            self.close(connection)
+        else:
+            self._say_last(connection, wire.encode_bye(close, reason, retry_after_s))
+
+    def _closed_by_peer(self, connection: Connection, payload: bytes) -> None:
+        answer = parse_close(payload)
+        echo = close_payload(answer[0], "") if isinstance(answer, tuple) and payload else b""
+        self._say_last(connection, frame(CLOSE, echo))
+
+    def _say_last(self, connection: Connection, data: bytes) -> None:
+        """Last bytes, then a half-close: closing at once would turn bytes still unread here into a reset that could
+        reach the peer before our reason does. A blocked socket is not waited for longer than the linger."""
+        if connection.state >= State.CLOSING:
+            return
+        self.hub.reply(connection, data)
+        self.hub.flush()
+        if connection.state >= State.CLOSING or connection.closed:
+            return
+        self._release(connection)
+        if not connection.blocked:
+            self._half_close(connection)
+        if connection.choked:
+            connection.choked = False
+            self.watch(connection)
+        self._due(connection, LINGER_TICKS)
+
+    def _half_close(self, connection: Connection) -> None:
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _release(self, connection: Connection) -> None:
+        """Out of every room and session; only last bytes may still be on their way."""
+        waiting = (connection.rest, connection.replies, connection.reply_bytes, connection.blocked)
+        self.hub.drop(connection, trio.current_time())
+        if connection.state is State.OPEN:
+            self.on_closed(connection)
+        connection.state = State.CLOSING
+        connection.backlog = None
+        # The port stays usable for those last bytes alone.
+        connection.closed = False
+        connection.rest, connection.replies, connection.reply_bytes, connection.blocked = waiting
+
+    def lost(self, connection: Connection) -> None:
+        """``send`` found the connection gone, perhaps amid a loop over its room: close it after this turn."""
+        self._lost.append(connection)
+
+    def close(self, connection: Connection) -> None:
+        if connection.state is State.CLOSED:
+            return
+        self.hub.drop(connection, trio.current_time())
+        if connection.state is State.OPEN:
+            self.on_closed(connection)
+        connection.state = State.CLOSED
+        connection.backlog = None
+        del self.connections[connection.fd]
+        self.epoll.unregister(connection.fd)
+        connection.sock.close()
+
+    def watch(self, connection: Connection) -> None:
+        """Tell epoll what matters for the connection now."""
+        mask = (0 if connection.choked else _IN) | (_OUT if connection.blocked else 0)
+        if connection.state is State.CLOSING and not connection.blocked and not connection.closed:
+            self._half_close(connection)
+        if connection.choked and not connection.blocked and not connection.busy:
+            connection.choked = False  # it was choked for its answers, and they are gone
+            mask |= _IN
+        if mask != connection.mask and connection.state is not State.CLOSED:
+            connection.mask = mask
+            self.epoll.modify(connection.fd, mask)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _due(self, connection: Connection, after_s: float) -> None:
+        connection.due = self.tick + max(1, round(after_s))
+        self._wheel.setdefault(connection.due, []).append(connection)
+
+    async def _tick_forever(self) -> None:
+        start = trio.current_time()
+        while True:
+            await trio.sleep_until(start + self.tick + 1)
+            self.tick = int(trio.current_time() - start)
+            for due in [tick for tick in self._wheel if tick <= self.tick]:
+                for connection in self._wheel.pop(due):
+                    if connection.due == due:
+                        self._look_after(connection)
+            self.hub.flush()
+            self.reap()
+
+    def _look_after(self, connection: Connection) -> None:
+        """A connection's time has come: what that means depends on where it stands."""
+        state, silent_for = connection.state, self.tick - connection.heard
+        if state is State.HANDSHAKE or state is State.CLOSING:
+            self.close(connection)
+        elif state is State.HELLO:
+            self.bye(connection, wire.Close.HELLO_TIMEOUT, f"no hello within {self.limits.hello_timeout_s:g} s")
+        elif state is State.OPEN:
+            heartbeat_s = self.limits.heartbeat_s
+            if silent_for > 2 * heartbeat_s:
+                self.counts.idle_ended += 1
+                self.bye(connection, wire.Close.IDLE, f"nothing heard for {2 * heartbeat_s:g} s")
+            elif not self.ops.still_welcome(connection):
+                self.bye(connection, wire.Close.UNAUTHORIZED, "the access token has expired")
+            else:
+                self.hub.reply(connection, PING_FRAME)
+                self._due(connection, heartbeat_s)
+
+    def end(self) -> None:
+        """Close everything at once; for the very end of a drain."""
+        self.stop_listening()
+        for connection in list(self.connections.values()):
+            self.close(connection)
+        self.epoll.close()
+
+
+assert BINARY not in (TEXT, CLOSE, PING, PONG)  # the reader refuses binary messages, so `_messages` never sees one
