@@ -1,0 +1,170 @@
+"""What every scenario needs: servers that are up, jobs for the generators, repeats in turn, and the result put together.
+
+Repeats go A B A B: a machine that slows down for a while then slows every server, and the spread shows it. Everything is
+bounded: a scenario states its seconds, and every wait behind it has a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.load import Loads, Measured, Progress, shares
+from bench.model import Parameter, PeerResult, Result, Target
+from bench.proc import machine
+from bench.servers import Missing, Server, started
+from bench.stats import Histogram, Spread, spread
+
+
+def _silent(done: int, of: int, note: str) -> None:
+    """Progress for those who show none."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What the command line decided for a run, and where progress goes."""
+
+    quick: bool = False
+    peers: tuple[str, ...] = ("readback",)
+    rounds: int = 3
+    generators: int = 1
+    progress: Progress = _silent
+
+    def say(self, note: str) -> None:
+        """A step without a measure of its own."""
+        self.progress(0, 0, note)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Figures of one server while its rounds go on; `result` turns them into spreads and merged summaries."""
+
+    peer: str
+    durable: bool = False
+    note: str = ""
+    cpu_us: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    latency: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def cpu(self, measured: Measured, unit: str, units: float) -> None:
+        """CPU a unit, of each group of the server's processes."""
+        for group in measured.cpu_s:
+            self.cpu_us[f"{group} per {unit}"].append(measured.cpu_us(group, units))
+            self.values[f"{group} busy, {unit} (share of a core)"].append(measured.busy(group))
+        self.values[f"generators busy, {unit} (share of a core)"].append(measured.load_cpu_s / measured.seconds)
+
+    def result(self) -> PeerResult:
+        return PeerResult(
+            peer=self.peer,
+            durable=self.durable,
+            note=self.note,
+            cpu_us=_spreads(self.cpu_us),
+            rates=_spreads(self.rates),
+            values=_spreads(self.values),
+            latency_us={name: made for name, one in self.latency.items() if (made := one.summary()) is not None},
+            counts=dict(self.counts),
+            series=self.series,
+        )
+
+
+def _spreads(figures: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
+    return {name: spread(values) for name, values in figures.items() if values}
+
+
+@dataclass(slots=True)
+class Field:
+    """The servers of a run that are up, the tally of each, and those that are missing with the reason."""
+
+    servers: list[Server]
+    tallies: dict[str, Tally]
+    missing: list[PeerResult]
+
+    def results(self, order: Sequence[str]) -> list[PeerResult]:
+        have = {tally.peer: tally.result() for tally in self.tallies.values()} | {one.peer: one for one in self.missing}
+        return [have[name] for name in order]
+
+
+@contextlib.contextmanager
+def field_of(ctx: Context, names: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Field]:
+    """Start these servers side by side; an idle one uses next to nothing while another is measured."""
+    with contextlib.ExitStack() as stack:
+        up: list[Server] = []
+        missing: list[PeerResult] = []
+        for name in names:
+            ctx.say(f"starting {name}")
+            try:
+                up.append(stack.enter_context(started(name, env)))
+            except Missing as reason:
+                missing.append(PeerResult(name, missing=str(reason)))
+        tallies = {one.peer: Tally(one.peer, one.durable, one.note) for one in up}
+        yield Field(up, tallies, missing)
+
+
+def jobs(ctx: Context, kind: str, server: Server, connections: int, **params: Any) -> list[dict[str, Any]]:
+    """One job a generator, connections and principals shared out; the first is told that it is."""
+    parts = shares(connections, min(ctx.generators, connections))
+    tokens = server.tokens(connections + 1) if server.tokens else []
+    made: list[dict[str, Any]] = []
+    taken = 0
+    for number, part in enumerate(parts):
+        made.append(
+            {
+                "kind": kind,
+                "dialect": server.dialect,
+                "port": server.port,
+                "connections": part,
+                "tokens": tokens[taken : taken + part],
+                "spare_token": tokens[-1] if tokens else "",
+                "first": number == 0,
+                **params,
+            }
+        )
+        taken += part
+    return made
+
+
+def one_window(
+    ctx: Context, server: Server, kind: str, connections: int, seconds: float, warm_s: float, note: str, **params: Any
+) -> Measured:
+    """Open the connections, run one window, close them."""
+
+    def progress(done: int, of: int, what: str) -> None:
+        ctx.progress(done, of, f"{note}: {what}")
+
+    with Loads.start(jobs(ctx, kind, server, connections, **params), progress) as loads:
+        loads.ready()
+        ctx.say(f"{note}: measuring for {seconds:g} s")
+        return loads.measure(server, seconds, warm_s)
+
+
+def result(
+    ctx: Context,
+    scenario: str,
+    began: float,
+    parameters: Mapping[str, Parameter],
+    peers: list[PeerResult],
+    targets: list[Target],
+    notes: Sequence[str],
+) -> Result:
+    """``began`` is the monotonic second at which the scenario began."""
+    took = time.monotonic() - began
+    at = datetime.now(UTC).timestamp() - took
+    return Result(
+        scenario=scenario,
+        at=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        quick=ctx.quick,
+        machine=machine(),
+        parameters=dict(parameters),
+        peers=peers,
+        targets=targets,
+        notes=list(notes),
+        took_s=round(took, 1),
+    )
