@@ -32,6 +32,8 @@ _BLOCK = 16_384
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 """Codes below 3000 that may travel (RFC 6455 section 7.4.1 and IANA's registry: 1012, 1013, 1014)."""
 
+_NOT_UTF8 = "text is not UTF-8"
+
 _from_bytes = int.from_bytes
 
 
@@ -146,7 +148,8 @@ class FrameReader:
                         text = (_from_bytes(data, "little") ^ key).to_bytes(product, "little")[6:size]
                     if text.isascii() or _is_utf8(text):
                         return [(TEXT, text)]
-                    return self._fail([], 1007, "text is not UTF-8")
+                    self._fail(1007, _NOT_UTF8)
+                    return []
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -171,21 +174,22 @@ class FrameReader:
                         end = at + 8 + (data[at + 2] << 8 | data[at + 3])
                     if end > size or end - at >= small_max:
                         break
-                    frame = data[at:end]
+                    whole = data[at:end]
                     head, factor, product = _SMALL[end - at]
-                    if not frame.startswith(head):
+                    if not whole.startswith(head):
                         break
                     skip = len(head) + 4
-                    key = _from_bytes(frame[skip - 4 : skip], "little") * factor
-                    text = (_from_bytes(frame, "little") ^ key).to_bytes(product, "little")[skip : end - at]
+                    key = _from_bytes(whole[skip - 4 : skip], "little") * factor
+                    text = (_from_bytes(whole, "little") ^ key).to_bytes(product, "little")[skip : end - at]
                     if not (text.isascii() or _is_utf8(text)):
-                        return self._fail(out, 1007, "text is not UTF-8")
+                        self._fail(1007, _NOT_UTF8)
+                        return out
                     out.append((TEXT, text))
                     at = end
                 if at == size:
                     break
                 header = self._open(partial, data, at)
-                if header < 0:
+                if self.error is not None:
                     return out
                 if not header:
                     partial.head = data[at:]
@@ -200,10 +204,8 @@ class FrameReader:
                     turn = len(chunk) & 3
                     chunk = unmask(chunk, mask)
                     partial.mask = mask[turn:] + mask[:turn]
-            problem = self._take(partial, chunk, out)
-            if problem is not None:
-                return self._fail(out, problem.code, problem.reason)
-            if partial is not self._partial and self._partial is _ENDED:
+            self._take(partial, chunk, out)
+            if self._partial is _ENDED:
                 return out
             if partial.left:
                 break
@@ -213,7 +215,7 @@ class FrameReader:
         return out
 
     def _open(self, partial: _Partial, data: bytes, at: int) -> int:
-        """Open the frame whose header is at ``data[at]``: its bytes, 0 if it is not all there, -1 on a breach.
+        """Open the frame whose header is at ``data[at]``: its bytes, 0 if it is not all there or wrong.
 
         Each rule is applied as soon as the bytes it needs are there (section 5.2 unless another is named).
         """
@@ -222,28 +224,28 @@ class FrameReader:
         opcode = first & 0x0F
         fin = first >= 0x80
         if first & 0x70:
-            return self._breach(1002, "reserved bits are set and no extension was agreed")
+            return self._fail(1002, "reserved bits are set and no extension was agreed")
         if opcode > PONG or 3 <= opcode <= 7:
-            return self._breach(1002, f"opcode {opcode} is reserved")
+            return self._fail(1002, f"opcode {opcode} is reserved")
         if opcode >= CLOSE:
             if not fin:
-                return self._breach(1002, "control frames may not be fragmented")  # section 5.5
+                return self._fail(1002, "control frames may not be fragmented")  # section 5.5
         elif opcode == _CONTINUATION:
             if not partial.message:
-                return self._breach(1002, "continuation without a message to continue")  # section 5.4
+                return self._fail(1002, "continuation without a message to continue")  # section 5.4
         elif partial.message:
-            return self._breach(1002, "new message before the last one was complete")  # section 5.4
+            return self._fail(1002, "new message before the last one was complete")  # section 5.4
         elif opcode == BINARY and not self._binary:
-            return self._breach(1003, "binary messages are not accepted here")
+            return self._fail(1003, "binary messages are not accepted here")
         if have < 2:
             return 0
         second = data[at + 1]
         masked = second >= 0x80
         if masked is self._client_side:  # section 5.1
-            return self._breach(1002, "frames to a client may not be masked" if masked else "frames must be masked")
+            return self._fail(1002, "frames to a client may not be masked" if masked else "frames must be masked")
         length = second & 0x7F
         if opcode >= CLOSE and length > 125:
-            return self._breach(1002, "control frames hold at most 125 bytes")  # section 5.5
+            return self._fail(1002, "control frames hold at most 125 bytes")  # section 5.5
         header = 2
         if length == 126:
             header = 4
@@ -251,20 +253,20 @@ class FrameReader:
                 return 0
             length = data[at + 2] << 8 | data[at + 3]
             if length < 126:
-                return self._breach(1002, "length is not in its shortest form")
+                return self._fail(1002, "length is not in its shortest form")
         elif length == 127:
             header = 10
             if have < header:
                 return 0
             length = _from_bytes(data[at + 2 : at + 10], "big")
             if length >> 63:
-                return self._breach(1002, "length has its top bit set")
+                return self._fail(1002, "length has its top bit set")
             if length < 65_536:
-                return self._breach(1002, "length is not in its shortest form")
+                return self._fail(1002, "length is not in its shortest form")
         if opcode < CLOSE:
             held = len(partial.body) if partial.body is not None else 0
             if held + length > self._message_bytes_max:
-                return self._breach(1009, f"messages hold at most {self._message_bytes_max} bytes")
+                return self._fail(1009, f"messages hold at most {self._message_bytes_max} bytes")
         if masked:
             header += 4
             if have < header:
@@ -277,53 +279,55 @@ class FrameReader:
             partial.message = opcode
         return header
 
-    def _take(self, partial: _Partial, chunk: bytes, out: list[tuple[int, bytes]]) -> ProtocolError | None:
+    def _take(self, partial: _Partial, chunk: bytes, out: list[tuple[int, bytes]]) -> None:
         """Take unmasked payload of the open frame, and answer what it completes."""
         done = not partial.left
         if partial.opcode >= CLOSE:
             control = partial.control + chunk if partial.control else chunk
             if not done:
                 partial.control = control
-                return None
+                return
             partial.control = b""
             if partial.opcode == CLOSE:
                 status = parse_close(control)
                 if isinstance(status, ProtocolError):
-                    return status
+                    self._fail(status.code, status.reason)
+                    return
                 self._partial = _ENDED
             out.append((partial.opcode, control))
-            return None
+            return
         done = done and partial.fin
         if partial.message == TEXT and (partial.tail or not chunk.isascii()):
             seen = partial.tail + chunk
             try:
                 used = utf_8_decode(seen, "strict", done)[1]
             except UnicodeDecodeError:
-                return ProtocolError(1007, "text is not UTF-8")
+                self._fail(1007, _NOT_UTF8)
+                return
             partial.tail = seen[used:]
+            # A surrogate's first two bytes: no third makes them valid, but the decoder waits for it.
+            if partial.tail[:1] == b"\xed" and partial.tail[1:] >= b"\xa0":
+                self._fail(1007, _NOT_UTF8)
+                return
         if not done:
             if chunk:
                 if partial.body is None:
                     partial.body = bytearray(chunk)
                 else:
                     partial.body += chunk
-            return None
+            return
         if partial.body is not None:
             partial.body += chunk
             chunk = bytes(partial.body)
             partial.body = None
         out.append((partial.message, chunk))
         partial.message = 0
-        return None
 
-    def _breach(self, code: int, reason: str) -> int:
-        self._fail([], code, reason)
-        return -1
-
-    def _fail(self, out: list[tuple[int, bytes]], code: int, reason: str) -> list[tuple[int, bytes]]:
+    def _fail(self, code: int, reason: str) -> int:
+        """End the reader; 0 so that `_open` can pass it on."""
         self.error = ProtocolError(code, reason)
         self._partial = _ENDED
-        return out
+        return 0
 
 
 def _is_utf8(text: bytes) -> bool:
