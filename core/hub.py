@@ -200,6 +200,16 @@ class Hub:
         self.reply(port, wire.encode({"op": "unsub", "stream": stream.name, "reason": "removed", "seq": cursor}))
         return True
 
+    def trimmed(self, stream: Stream, first: int) -> None:
+        """Everything before ``first`` is no longer kept: the ring forgets it too."""
+        stream.first = max(stream.first, first)
+        cut = min(max(stream.first - stream.base, 0), len(stream.frames))
+        freed = sum(map(len, stream.frames[:cut]))
+        del stream.frames[:cut]
+        stream.base += cut
+        stream.ring_bytes -= freed
+        self.ring_bytes -= freed
+
     # -- events in ----------------------------------------------------------------------------------------------------
 
     def ingest(

@@ -90,7 +90,7 @@ class Log(Protocol):
     async def create_stream(
         self, tenant: str, stream: str, *, open: bool, members: Sequence[Member], by: str
     ) -> StreamFacts:
-        """A new stream with its first members (who are there from before seq 1, so no events). `Refused` conflict if it exists."""
+        """A new stream with its first members (there from before seq 1: no events). `Refused` conflict if it exists."""
         ...
 
     async def put_member(self, tenant: str, stream: str, principal: str, role: str, by: str) -> Event | None:

@@ -82,7 +82,7 @@ class Signals:
 
     def online(self, stream: Stream) -> tuple[list[tuple[str, str, int]], int]:
         """(principal, value, devices) of up to `presence_list_max` people, and how many there are."""
-        people = []
+        people: list[tuple[str, str, int]] = []
         for who, count in stream.present.items():
             if len(people) == self._hub.limits.presence_list_max:
                 break

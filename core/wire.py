@@ -61,7 +61,7 @@ def parse(payload: bytes, depth_max: int) -> dict[str, Any] | BadFrame:
     # Brackets inside strings count too: that only makes the exact walk happen when it need not.
     if payload.count(b"{") + payload.count(b"[") > depth_max and too_deep(message, depth_max):
         return BadFrame(f"nested deeper than {depth_max}")
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def too_deep(value: object, depth_max: int) -> bool:
@@ -81,7 +81,7 @@ def too_deep(value: object, depth_max: int) -> bool:
 
 
 def is_stream(name: object) -> bool:
-    return name.__class__ is str and STREAM_RE.match(name) is not None  # type: ignore[arg-type]
+    return name.__class__ is str and STREAM_RE.match(name) is not None
 
 
 def is_principal(name: object) -> bool:
@@ -89,17 +89,17 @@ def is_principal(name: object) -> bool:
 
 
 def is_type(name: object) -> bool:
-    return name.__class__ is str and TYPE_RE.match(name) is not None  # type: ignore[arg-type]
+    return name.__class__ is str and TYPE_RE.match(name) is not None
 
 
 def is_key(key: object) -> bool:
     """A UUID in canonical lower case. Callers lower-case first where they accept capitals."""
-    return key.__class__ is str and KEY_RE.match(key) is not None  # type: ignore[arg-type]
+    return key.__class__ is str and KEY_RE.match(key) is not None
 
 
 def is_seq(value: object) -> bool:
     """An integer that can be a cursor: 0 (before the first event) up to what JSON readers hold exactly."""
-    return value.__class__ is int and 0 <= value <= SEQ_MAX  # type: ignore[operator]
+    return value.__class__ is int and 0 <= value <= SEQ_MAX
 
 
 _last_at: tuple[int, bytes] = (-1, b"")

@@ -227,7 +227,9 @@ class Shard:
             except BlockingIOError:
                 return
             except OSError as error:
-                log.warning("cannot accept: %s", error.strerror)  # out of descriptors: those waiting stay in the backlog
+                log.warning(
+                    "cannot accept: %s", error.strerror
+                )  # out of descriptors: those waiting stay in the backlog
                 return
             self.add(sock)
 

@@ -1,0 +1,242 @@
+"""What runs under `readback dev` and `readback serve`: the node with everything around it, and how it ends.
+
+For: bringing up, in order, data folder, keys, Postgres, schema, node; and taking all of it down again. Promises: the first
+Ctrl-C or SIGTERM drains (clients are told when to come back, what was taken is committed), the second hurries; the
+embedded Postgres is stopped cleanly either way; a port in use or a second `dev` on the same data is said before anything
+was started. Does not: serve (`gateway.node`), keep the database alive (`store.embedded`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import asyncpg
+import trio
+
+from core.ports import Refused
+from core.tokens import mint
+from gateway.cli_errors import CliError
+from gateway.config import Config, ConfigError, Ready, Secrets
+from gateway.keyring import ensure_secrets, load_secrets
+from store.embedded import running_postgres, running_url
+from store.migrations import migrate
+
+DEMO_TENANT = "demo"
+DEMO_STREAM = "chat:lobby"
+DEMO_PEOPLE = ("user:amy", "user:bob")
+DEMO_TTL_S = 30 * 86_400.0
+DEV_PAGE_PORTS = (3000, 5173, 8000, 8080)
+"""Where the usual development servers of web pages listen; `dev` lets their pages connect unless told otherwise."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What a newcomer is handed: one token a person of the tenant demo."""
+
+    tokens: dict[str, str]
+
+
+class Stopper:
+    """Turns signals into an orderly end: first drain, then hurry.
+
+    Before the node is ready there is nothing to drain, so the first signal already cancels.
+    """
+
+    def __init__(self, say: Say) -> None:
+        self.scope = trio.CancelScope()
+        self.hurried = False
+        self._say = say
+        self._signals = 0
+        self._ready: Ready | None = None
+
+    def ready(self, ready: Ready) -> None:
+        self._ready = ready
+
+    def stop(self) -> None:
+        """One more signal came."""
+        self._signals += 1
+        if self._signals == 1 and self._ready is not None and self._ready.drain is not None:
+            self._say("draining: clients are told when to come back; once more hurries")
+            self._ready.drain()
+            return
+        self.hurried = self._signals > 1
+        self._say("stopping now" if self.hurried else "stopping")
+        self.scope.cancel()
+
+    async def obey(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        # SIGHUP as well: a closed terminal should drain, not kill.
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.stop()
+
+
+async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo], None]) -> bool:
+    """Everything of `readback dev`. Returns whether the end was hurried. Raises what `cli_errors.explain` knows."""
+    make_data_dir(config.data)
+    check_ports(config)
+    ensure_secrets(config.secrets_path)
+    secrets = load_secrets(config)
+    if config.origins == frozenset():
+        pages = {f"http://{name}:{port}" for name in ("localhost", "127.0.0.1") for port in DEV_PAGE_PORTS}
+        config = replace(config, origins=frozenset(pages))
+
+    async def run(stopper: Stopper) -> None:
+        say("starting Postgres" if config.postgres_dir.exists() else "making a database (once, a few seconds)")
+        async with running_postgres(config.postgres_dir) as server:
+            applied = await trio.to_thread.run_sync(migrate_database, server.url())
+            if applied:
+                say(f"schema: {', '.join(applied)}")
+            url = server.url(user="readback_gateway")
+            await _ensure_lobby(url)
+            demo = Demo({who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S) for who in DEMO_PEOPLE})
+            await _serve(replace(config, database_url=url), secrets, stopper, lambda ready: on_ready(ready, demo))
+            say("stopping Postgres")
+
+    return await _with_signals(run, say)
+
+
+async def run_serve(config: Config, *, say: Say, on_ready: Callable[[Ready], None]) -> bool:
+    """Everything of `readback serve`. Returns whether the end was hurried."""
+    if config.database_url is None:
+        raise ConfigError(
+            "serve needs a Postgres: give --database-url or READBACK_DATABASE_URL, such as "
+            "postgresql://readback_gateway@localhost/readback; `readback dev` brings its own"
+        )
+    check_ports(config)
+    secrets = load_secrets(config)
+    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready), say)
+
+
+async def _with_signals(run: Callable[[Stopper], Awaitable[None]], say: Say) -> bool:
+    stopper = Stopper(say)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stopper.obey)
+        with stopper.scope:
+            await run(stopper)
+        nursery.cancel_scope.cancel()
+    return stopper.hurried
+
+
+async def _serve(config: Config, secrets: Secrets, stopper: Stopper, on_ready: Callable[[Ready], None]) -> None:
+    from gateway.serve import serve  # late: it brings the whole server
+
+    def ready(facts: Ready) -> None:
+        stopper.ready(facts)
+        on_ready(facts)
+
+    await serve(config, secrets, on_ready=ready)
+
+
+async def _ensure_lobby(url: str) -> None:
+    from store.postgres import open_postgres_log
+
+    async with open_postgres_log(url) as log:
+        try:
+            await log.create_stream(DEMO_TENANT, DEMO_STREAM, open=True, members=[], by="service:readback")
+        except Refused as refused:
+            if refused.code != "conflict":  # it is there since the first start
+                raise
+
+
+def migrate_database(url: str) -> list[str]:
+    """Bring the schema up to date; the names of what was applied. Blocks: call it off the Trio thread."""
+
+    async def run() -> list[str]:
+        link = await asyncpg.connect(url, timeout=10)
+        try:
+            return await migrate(link)
+        finally:
+            await link.close()
+
+    try:
+        return asyncio.run(run())
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CliError(f"the schema cannot be brought up to date: {reason}") from None
+
+
+def demo_token(secrets: Secrets, tenant: str, principal: str, roles: tuple[str, ...], ttl_s: float) -> str:
+    """A token signed with the newest secret. Raises `ConfigError` for a name that is none."""
+    kid, secret = next(iter(secrets.token_secrets.items()))
+    try:
+        return mint(secret, kid=kid, tenant=tenant, principal=principal, roles=roles, now_s=time.time(), ttl_s=ttl_s)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the data folder, or see that it can be written. Raises `ConfigError`.
+
+    As root it stays passable: the embedded Postgres runs as another user, in a folder of its own inside.
+    """
+    try:
+        made = not path.exists()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made and os.geteuid() == 0:
+            path.chmod(0o711)
+        problem = None if os.access(path, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        raise ConfigError(
+            f"The data folder {path} cannot be written: {problem}; choose another with READBACK_DATA or --data."
+        )
+
+
+def check_ports(config: Config) -> None:
+    """`CliError` where a port is taken, before seconds were spent on a database. Port 0 is always free."""
+    wanted = (
+        (config.host, config.port, "READBACK_PORT"),
+        (config.http_host, config.http_port, "READBACK_HTTP_PORT"),
+    )
+    for host, port, variable in wanted:
+        if not port:
+            continue
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                probe.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if config.database_url is None and running_url(config.postgres_dir) is not None:
+                raise CliError(
+                    f"Readback already runs on {config.data}: use it, stop it first, "
+                    "or set READBACK_DATA, READBACK_PORT and READBACK_HTTP_PORT for a second one"
+                ) from None
+            raise CliError(
+                f"port {port} on {host} is in use by another program: stop it, or choose another port with {variable} "
+                "(0 takes any free one)"
+            ) from None
+
+
+def write_ready_file(path: Path, ready: Ready) -> None:
+    """Ports and pid as JSON, for whoever started us: whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"port": ready.port, "http_port": ready.http_port, "pid": os.getpid()}) + "\n")
+    draft.replace(path)
+
+
+def program_name() -> str:
+    """How the person at the terminal called us, to be pasted again."""
+    called = sys.argv[0]
+    if os.sep not in called or not os.path.exists(called):
+        return "readback"
+    if os.path.basename(called) == "__main__.py":
+        return f"{os.path.basename(sys.executable)} -m gateway"
+    relative = os.path.relpath(called)
+    return relative if len(relative) < len(called) and not relative.startswith("..") else called

@@ -1,0 +1,132 @@
+"""The node as the HTTP API sees it: `gateway.service.Service` over a `Node`. The socket's rules, for those without one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import trio
+
+from core.model import Event, Member, MyStream, Outcome, StreamFacts
+from core.ports import Unavailable
+from core.stream import Stream
+from core.tokens import Identity
+from gateway.node import Node
+from gateway.ops import make_entry, refusal, unavailable
+from gateway.service import Health, Page, Sent, WireError
+
+
+class Desk:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.authenticate = functools.partial(Node.authenticate, node)
+
+    async def create_stream(self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]) -> StreamFacts:
+        if not who.privileged:
+            raise WireError("forbidden", "creating a stream needs a token with role admin or service")
+        return await self._node.log.create_stream(who.tenant, stream, open=open, members=members, by=who.principal)
+
+    async def put_member(self, who: Identity, stream: str, principal: str, role: str) -> Event | None:
+        known = await self._manage(who, stream)
+        event = await self._node.log.put_member(who.tenant, stream, principal, role, who.principal)
+        if event is not None:
+            self._show(event)
+        elif known is not None:
+            known.roles.pop(principal, None)
+        return event
+
+    async def remove_member(self, who: Identity, stream: str, principal: str) -> Event:
+        if principal != who.principal:  # everybody may leave
+            await self._manage(who, stream)
+        event = await self._node.log.remove_member(who.tenant, stream, principal, who.principal)
+        self._show(event)
+        return event
+
+    async def members(self, who: Identity, stream: str) -> list[Member]:
+        await self._readable(who, stream)
+        members = await self._node.log.members(who.tenant, stream)
+        if members is None:
+            raise WireError("not_found", f"no stream {stream}")
+        return members
+
+    async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
+        found = await self._readable(who, stream)
+        entry = make_entry(
+            self._node,
+            found,
+            by=who.principal,
+            privileged=who.privileged,
+            key=key,
+            type=type,
+            body=body,
+            expect=expect,
+            ticket=None,
+        )
+        verdict = await self._node.append(found, entry)
+        if verdict.outcome > Outcome.DUP:
+            raise refusal(entry, verdict)
+        return Sent(verdict.seq, verdict.at_ms, verdict.outcome is Outcome.DUP)
+
+    async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page:
+        found = await self._readable(who, stream)
+        events = await self._node.log.read(who.tenant, found.sid, after, limit)
+        head = max(found.head, events[-1].seq if events else 0)
+        first = events[0].seq if events and events[0].seq > after + 1 else found.first
+        return Page(events, head, first)
+
+    async def my_streams(self, who: Identity) -> list[MyStream]:
+        try:
+            await self._node.save_marks()  # so that unread counts are of now, not of half a second ago
+        except Unavailable as error:
+            raise unavailable(error) from None
+        return await self._node.log.my_streams(who.tenant, who.principal)
+
+    async def trim(self, who: Identity, stream: str, before: int) -> int:
+        if not who.privileged:
+            raise WireError("forbidden", "trimming needs a token with role admin or service")
+        first = await self._node.log.trim(who.tenant, stream, before)
+        found = self._node.hub.by_name.get((who.tenant, stream))
+        if found is not None:
+            self._node.hub.trimmed(found, first)
+        return first
+
+    def health(self) -> Health:
+        return self._node.measures.health()
+
+    def metrics_text(self) -> bytes:
+        return self._node.measures.registry.text()
+
+    def _show(self, event: Event) -> None:
+        """A membership event was committed beside the lanes: into the hub at its place, or by the log if some precede."""
+        node = self._node
+        if not node.hub.ingest_events(event.partition, [event], trio.current_time()):
+            node.tail_soon(event.partition)
+        node.settle()
+
+    async def _load(self, who: Identity, name: str) -> Stream:
+        node = self._node
+        stream = node.hub.by_name.get((who.tenant, name))
+        if stream is None or not (who.privileged or who.principal in stream.roles):
+            try:
+                await node.loader.load([(who.tenant, name, who.principal)])
+            except Unavailable as error:
+                raise unavailable(error) from None
+            stream = node.hub.by_name.get((who.tenant, name))
+        if stream is None:
+            raise WireError("not_found", f"no stream {name}")
+        return stream
+
+    async def _readable(self, who: Identity, name: str) -> Stream:
+        stream = await self._load(who, name)
+        if stream.role(who.principal, who.privileged) is None:
+            raise WireError("forbidden", f"not a member of {name}")
+        return stream
+
+    async def _manage(self, who: Identity, name: str) -> Stream | None:
+        """Membership is for owners of the stream and privileged tokens."""
+        if who.privileged:
+            return self._node.hub.by_name.get((who.tenant, name))
+        stream = await self._load(who, name)
+        if stream.role(who.principal, False) != "owner":
+            raise WireError("forbidden", f"managing members of {name} is for its owners")
+        return stream

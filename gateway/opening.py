@@ -1,0 +1,219 @@
+"""How a connection opens: ``hello`` with an access token, or ``resume`` with a resume token and the cursors held.
+
+Both end alike. What the hub does not know of the streams is asked of the log in one go; then the welcome says where
+each stream stands or why it is refused, and everything past the cursors follows as ordinary events. A cursor is never
+guessed at: of another log epoch, past head, or before what is kept, it is answered with ``reset``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from core import wire
+from core.ports import Unavailable
+from core.stream import Stream
+from core.tokens import Identity, ResumeClaims, TokenError
+from core.wire import Close
+from gateway.connection import Connection, State
+from gateway.service import WireError
+
+if TYPE_CHECKING:
+    from gateway.ops import Ops
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to start in a stream: past ``after``, ``last`` before head, or (neither) at head."""
+
+    after: int | None = None
+    last: int | None = None
+
+
+AT_HEAD = Position()
+
+
+def parse_position(spec: Mapping[str, Any]) -> Position | str:
+    """``{"after": n}``, ``{"last": n}`` or ``{}``; a str says what is wrong."""
+    after, last = spec.get("after"), spec.get("last")
+    if after is None and last is None:
+        return AT_HEAD
+    if after is not None and last is not None:
+        return "after, last: one of them, not both"
+    if not wire.is_seq(after if last is None else last):
+        return "after, last: an integer from 0"
+    return Position(after, last)
+
+
+def start(stream: Stream, position: Position) -> int:
+    """The cursor that a position means in this stream now."""
+    if position.after is not None:
+        return position.after
+    if position.last is not None:
+        return max(stream.head - position.last, stream.first - 1, 0)
+    return stream.head
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """One hello or resume that was found good, on its way to its welcome."""
+
+    id: int
+    session: str
+    resumed: ResumeClaims | None
+    wanted: dict[str, Position | str]
+    epoch: str | None  # the log's epoch that the cursors are of, where the client said it
+
+
+def hello(ops: Ops, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
+    token = message.get("token")
+    if token is None and connection.authorization is not None:
+        scheme, _, token = connection.authorization.partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else None
+    if connection.state is State.OPEN:
+        raise WireError("bad_request", "hello was said already on this connection")
+    if id is None:
+        raise WireError("bad_request", "id: a hello needs one for its answer")
+    wanted = _parse_streams(ops, message.get("streams"), _position_of)
+    if token is None:
+        identity: Identity | TokenError = TokenError("hello needs a token, here or in Authorization: Bearer")
+    else:
+        identity = ops.node.authenticate(token)
+    if isinstance(identity, TokenError):
+        ops.shard.bye(connection, Close.UNAUTHORIZED, identity.reason)
+        return
+    _identify(connection, identity)
+    entrance = Entrance(id, ops.node.new_session_id(), None, wanted, _epoch_of(message))
+    _enter(ops, connection, entrance)
+
+
+def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
+    if connection.state is State.OPEN:
+        raise WireError("bad_request", "this connection is open already")
+    if id is None:
+        raise WireError("bad_request", "id: a resume needs one for its answer")
+    wanted = _parse_streams(ops, message.get("streams"), _cursor_of)
+    epoch = _epoch_of(message)
+    claims = ops.node.check_resume(message.get("resume"))
+    if isinstance(claims, TokenError):
+        raise WireError("resume_rejected", claims.reason)
+    _identify(connection, Identity(claims.tenant, claims.principal, claims.roles, claims.auth_expires_at_s))
+    _enter(ops, connection, Entrance(id, claims.session, claims, wanted, epoch))
+
+
+def _parse_streams(ops: Ops, streams: object, parse: Any) -> dict[str, Position | str]:
+    limit = ops.node.limits.streams_per_connection_max
+    if streams is None:
+        return {}
+    if not isinstance(streams, dict):
+        raise WireError("bad_request", 'streams: an object such as {"chat:ops": …}')
+    if len(streams) > limit:
+        raise WireError("bad_request", f"streams: at most {limit}")
+    return {name: parse(spec) if wire.is_stream(name) else "bad_request" for name, spec in streams.items()}
+
+
+def _position_of(spec: object) -> Position | str:
+    position = parse_position(spec) if isinstance(spec, dict) else "bad_request"
+    return position if isinstance(position, Position) else "bad_request"
+
+
+def _cursor_of(spec: object) -> Position | str:
+    """A resume names cursors as plain numbers; the object form of hello is taken too."""
+    if isinstance(spec, int) and wire.is_seq(spec):
+        return Position(after=spec)
+    return _position_of(spec)
+
+
+def _epoch_of(message: dict[str, Any]) -> str | None:
+    epoch = message.get("log")
+    return epoch if isinstance(epoch, str) else None
+
+
+def _identify(connection: Connection, identity: Identity) -> None:
+    connection.tenant = identity.tenant
+    connection.principal = identity.principal
+    connection.roles = identity.roles
+    connection.privileged = identity.privileged
+    connection.auth_expires_at_s = identity.expires_at_s
+
+
+def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
+    missing = []
+    for name, position in entrance.wanted.items():
+        if isinstance(position, str):
+            continue
+        stream = ops.known(connection, name)
+        # A cursor past head: perhaps this node has not heard yet, so the log decides.
+        if stream is None or (position.after is not None and position.after > max(stream.head, stream.want)):
+            missing.append((connection.tenant, name, connection.principal))
+    if missing:
+        ops.shard.wait_for(connection, functools.partial(_load_and_welcome, ops, connection, entrance, missing))
+    else:
+        _welcome(ops, connection, entrance)
+
+
+async def _load_and_welcome(
+    ops: Ops, connection: Connection, entrance: Entrance, missing: list[tuple[str, str, str]]
+) -> None:
+    try:
+        await ops.node.loader.load(missing)
+    except Unavailable as error:
+        if connection.state is State.HELLO:
+            ops.shard.bye(connection, Close.UNAVAILABLE, "the log cannot be reached now", error.retry_after_s)
+        return
+    if connection.state is State.HELLO:
+        try:
+            _welcome(ops, connection, entrance)
+        except WireError as error:
+            ops.refuse(connection, entrance.id, error)
+
+
+def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
+    node, hub = ops.node, ops.hub
+    if entrance.resumed is not None:
+        # Looked at again: a race of two connections with one token has one winner.
+        refused = node.sessions.may_resume(entrance.resumed, node.wall())
+        if refused is not None:
+            raise WireError("resume_rejected", refused)
+    node.enter(connection, entrance.session, entrance.resumed)
+    other_epoch = entrance.epoch is not None and entrance.epoch != node.epoch.log
+    streams: dict[str, dict[str, int | str]] = {}
+    follow: list[tuple[Stream, int, str | None]] = []
+    for name, position in entrance.wanted.items():
+        if isinstance(position, str):
+            streams[name] = {"error": position}
+            continue
+        stream = hub.by_name.get((connection.tenant, name))
+        if stream is None:
+            streams[name] = {"error": "not_found"}
+        elif stream.role(connection.principal, connection.privileged) is None:
+            streams[name] = {"error": "forbidden"}
+        else:
+            after = start(stream, position)
+            reset = "epoch" if other_epoch and position.after is not None else None
+            lost = reset is not None or after > max(stream.head, stream.want) or after < stream.first - 1
+            streams[name] = {"head": stream.head, "after": stream.first - 1 if lost else after}
+            follow.append((stream, after, reset))
+    answer: dict[str, Any] = {
+        "op": "welcome",
+        "id": entrance.id,
+        "session": connection.session,
+        "principal": connection.principal,
+        "log": node.epoch.log,
+        "resume": node.resume_token(connection),
+        "resume_ttl": int(node.limits.resume_ttl_s),
+        "heartbeat": int(node.limits.heartbeat_s),
+        "time": wire.at_bytes(int(node.wall() * 1000)).decode(),
+        "limits": {"frame": node.limits.frame_bytes_max, "streams": node.limits.streams_per_connection_max},
+        "streams": streams,
+    }
+    if entrance.resumed is not None:
+        answer["resumed"] = True
+    hub.reply(connection, wire.encode(answer))
+    now_s = trio.current_time()
+    for stream, after, reset in follow:
+        hub.subscribe(connection, stream, after, now_s, reset)

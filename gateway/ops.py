@@ -1,0 +1,424 @@
+"""What each op of readback.v1 does: a message of a connection in, answers and effects out.
+
+Handlers are plain functions, run inside the shard's turn. One that must wait for the log hands its async half to
+`Shard.wait_for`; the connection's later messages wait behind it, so a client's ops keep their order. Sends do not wait
+for each other: they go into a lane and are answered from `committed`.
+
+Bad input is answered with an error that names the field and what it may be; only what is no message at all ends the
+connection (`bye/bad_frame`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import trio
+
+from core import wire
+from core.frames import text_frame
+from core.model import Entry, Outcome, Verdict
+from core.ports import Unavailable
+from core.stream import Stream
+from core.wire import Close
+from gateway import opening
+from gateway.connection import Connection, State
+from gateway.service import WireError
+
+if TYPE_CHECKING:
+    from gateway.node import Node
+
+Message = dict[str, Any]
+Handler = Callable[["Ops", Connection, int | None, Message], None]
+
+TOKEN_RENEW_S: Final = 60.0
+"""A pong carries a fresh resume token when the last one given is older than this."""
+
+_REFERRING = frozenset(("edit", "delete", "react"))
+
+
+def check_body(type: str, body: object) -> int | None:
+    """The ``ref`` that the log must check for this event, if any. Raises `WireError` for a body its type cannot have."""
+    if type not in _REFERRING:
+        return None
+    if not isinstance(body, dict):
+        raise WireError("bad_request", f"body: {type} needs an object with ref")
+    ref = body.get("ref")
+    if not wire.is_seq(ref) or ref == 0:
+        raise WireError("bad_request", "body.ref: the seq of an event of this stream")
+    if type == "react":
+        emoji = body.get("emoji")
+        if not isinstance(emoji, str) or not 1 <= len(emoji) <= 32:
+            raise WireError("bad_request", "body.emoji: a text of 1 to 32 characters")
+        if not isinstance(body.get("on"), bool):
+            raise WireError("bad_request", "body.on: true or false")
+    assert isinstance(ref, int)
+    return ref
+
+
+def make_entry(
+    node: Node,
+    stream: Stream,
+    *,
+    by: str,
+    privileged: bool,
+    key: object,
+    type: object,
+    body: object,
+    expect: object,
+    ticket: object,
+) -> Entry:
+    """A checked entry for the lanes, from a socket's or an HTTP send. Raises `WireError`."""
+    if isinstance(key, str):
+        key = key.lower()
+    if not wire.is_key(key):
+        raise WireError("bad_request", "key: a UUID such as 0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11, new for each send")
+    if not wire.is_type(type):
+        raise WireError("bad_request", "type: lower-case letters, digits and _ . - , at most 64")
+    assert isinstance(key, str)
+    assert isinstance(type, str)
+    if type.startswith("member."):
+        raise WireError("forbidden", "member.* events are made by the membership API")
+    if expect is not None and not wire.is_seq(expect):
+        raise WireError("bad_request", "expect: the head you saw, an integer from 0")
+    ref = check_body(type, body)
+    packed = orjson.dumps(body)
+    if len(packed) > node.limits.body_bytes_max:
+        raise WireError("too_large", f"body: {len(packed)} bytes, at most {node.limits.body_bytes_max}")
+    role = stream.role(by, privileged)
+    if role is None:
+        raise WireError("forbidden", f"not a member of {stream.name}")
+    if role == "reader":
+        raise WireError("forbidden", f"only a reader of {stream.name}")
+    return Entry(
+        stream.tenant,
+        stream.sid,
+        key,
+        type,
+        by,
+        packed,
+        expect=expect,  # type: ignore[arg-type]  # an int or None, checked above
+        ref=ref,
+        privileged=privileged,
+        ticket=ticket,
+    )
+
+
+class Ops:
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.hub = node.hub
+        self.shard = node.shard
+        self.errors_sent = 0
+        self.sends_taken = 0
+
+    def message(self, connection: Connection, payload: bytes) -> None:
+        """One client message. Every refusal that has an ``id`` to answer to is answered."""
+        message = wire.parse(payload, self.node.limits.json_depth_max)
+        if isinstance(message, wire.BadFrame):
+            self.shard.counts.protocol_errors += 1
+            self.shard.bye(connection, Close.BAD_FRAME, message.reason)
+            return
+        id = message.get("id")
+        if id is not None and (id.__class__ is not int or not -wire.ID_MAX <= id <= wire.ID_MAX):
+            self.error(connection, None, "bad_request", "id: an integer")
+            return
+        op = message.get("op")
+        handler = _HANDLERS.get(op) if op.__class__ is str else None
+        if handler is None:
+            self.error(connection, id, "unknown_op", f"op: one of {', '.join(sorted(_HANDLERS))}")
+            return
+        if connection.state is not State.OPEN and op not in _BEFORE_HELLO:
+            self.error(connection, id, "unauthorized", "say hello or resume first")
+            return
+        try:
+            handler(self, connection, id, message)
+        except WireError as error:
+            self.refuse(connection, id, error)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def ok(self, connection: Connection, id: int | None, **fields: Any) -> None:
+        if id is not None:
+            self.hub.reply(connection, wire.encode_ok(id, **fields))
+
+    def error(
+        self, connection: Connection, id: int | None, code: str, message: str, retry_after_s: float | None = None
+    ) -> None:
+        self.errors_sent += 1
+        self.hub.reply(connection, wire.encode_error(id, code, message, retry_after=retry_after_s))
+
+    def refuse(self, connection: Connection, id: int | None, error: WireError) -> None:
+        self.errors_sent += 1
+        frame = wire.encode_error(id, error.code, error.message, retry_after=error.retry_after_s, head=error.head)
+        self.hub.reply(connection, frame)
+
+    # -- streams a message names --------------------------------------------------------------------------------------
+
+    def known(self, connection: Connection, name: str) -> Stream | None:
+        """The stream, when the hub holds it and what this principal may do there."""
+        stream = self.hub.by_name.get((connection.tenant, name))
+        if stream is not None and (connection.privileged or connection.principal in stream.roles):
+            return stream
+        return None
+
+    def with_stream(
+        self, connection: Connection, id: int | None, message: Message, then: Callable[[Stream], None]
+    ) -> None:
+        """Call ``then`` with the stream the message names, at once where it is known, after a query where it is not.
+
+        Refuses a malformed name, a stream that does not exist and one that the principal has no part in.
+        """
+        name = message.get("stream")
+        if not wire.is_stream(name):
+            raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
+        assert isinstance(name, str)
+        stream = self.known(connection, name)
+        if stream is None:
+            self.shard.wait_for(connection, functools.partial(self._load_then, connection, id, name, then))
+        else:
+            self._allowed(connection, stream)
+            then(stream)
+
+    def _allowed(self, connection: Connection, stream: Stream) -> None:
+        if stream.role(connection.principal, connection.privileged) is None:
+            raise WireError("forbidden", f"not a member of {stream.name}")
+
+    async def _load_then(
+        self, connection: Connection, id: int | None, name: str, then: Callable[[Stream], None]
+    ) -> None:
+        try:
+            stream = await self.load(connection, name)
+            if connection.state is State.OPEN:
+                then(stream)
+        except WireError as error:
+            if connection.state is State.OPEN:
+                self.refuse(connection, id, error)
+
+    async def load(self, connection: Connection, name: str) -> Stream:
+        """The named stream after asking the log. Raises `WireError`: not_found, forbidden, unavailable."""
+        try:
+            await self.node.loader.load([(connection.tenant, name, connection.principal)])
+        except Unavailable as error:
+            raise unavailable(error) from None
+        stream = self.hub.by_name.get((connection.tenant, name))
+        if stream is None:
+            raise WireError("not_found", f"no stream {name}")
+        self._allowed(connection, stream)
+        return stream
+
+    # -- ops ----------------------------------------------------------------------------------------------------------
+
+    def ping(self, connection: Connection, id: int | None, message: Message) -> None:
+        wall_s = self.node.wall()
+        token = None
+        if connection.state is State.OPEN and wall_s - connection.token_at_s > TOKEN_RENEW_S:
+            token = self.node.resume_token(connection)
+        self.hub.reply(connection, wire.encode_pong(id, int(wall_s * 1000), token))
+
+    def send(self, connection: Connection, id: int | None, message: Message) -> None:
+        stream = self.hub.by_name.get((connection.tenant, message.get("stream")))  # type: ignore[arg-type]
+        if stream is None or not (connection.privileged or connection.principal in stream.roles):
+            self.with_stream(connection, id, message, functools.partial(self._send, connection, id, message))
+        else:
+            self._send(connection, id, message, stream)
+
+    def _send(self, connection: Connection, id: int | None, message: Message, stream: Stream) -> None:
+        if "body" not in message:
+            raise WireError("bad_request", "body: what to send")
+        if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
+            raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
+        entry = make_entry(
+            self.node,
+            stream,
+            by=connection.principal,
+            privileged=connection.privileged,
+            key=message.get("key"),
+            type=message.get("type", "message"),
+            body=message["body"],
+            expect=message.get("expect"),
+            ticket=(connection, id, stream.name_b),
+        )
+        if not self.node.lanes.put(stream.partition, entry):
+            raise WireError("overloaded", "too many sends are waiting to be committed", 0.5)
+        connection.inflight += 1
+        self.sends_taken += 1
+
+    def sub(self, connection: Connection, id: int | None, message: Message) -> None:
+        if id is None:
+            raise WireError("bad_request", "id: a sub needs one for its answer")
+        wanted = opening.parse_position(message)
+        if isinstance(wanted, str):
+            raise WireError("bad_request", wanted)
+        limit = self.node.limits.streams_per_connection_max
+        if len(connection.subs) >= limit:
+            raise WireError("rate_limited", f"{limit} streams are followed already")
+        self.with_stream(connection, id, message, functools.partial(self._sub, connection, id, wanted))
+
+    def _sub(self, connection: Connection, id: int, wanted: opening.Position, stream: Stream) -> None:
+        if wanted.after is not None and wanted.after > max(stream.head, stream.want):
+            # Perhaps this node has not heard yet: the log decides whether the cursor is ahead of it.
+            again = functools.partial(self._subscribe, connection, id, wanted)
+            self.shard.wait_for(connection, functools.partial(self._load_then, connection, id, stream.name, again))
+        else:
+            self._subscribe(connection, id, wanted, stream)
+
+    def _subscribe(self, connection: Connection, id: int, wanted: opening.Position, stream: Stream) -> None:
+        after = opening.start(stream, wanted)
+        kept = min(after, stream.head) if after >= stream.first - 1 else stream.first - 1
+        self.ok(connection, id, stream=stream.name, head=stream.head, after=kept)
+        self.hub.subscribe(connection, stream, after, trio.current_time())
+
+    def unsub(self, connection: Connection, id: int | None, message: Message) -> None:
+        name = message.get("stream")
+        stream = self.hub.by_name.get((connection.tenant, name)) if wire.is_stream(name) else None  # type: ignore[arg-type]
+        if stream is None or stream not in connection.subs:
+            raise WireError("not_found", "stream: not followed by this connection")
+        self.hub.unsubscribe(connection, stream, trio.current_time())
+        self.ok(connection, id, stream=stream.name)
+
+    def history(self, connection: Connection, id: int | None, message: Message) -> None:
+        if id is None:
+            raise WireError("bad_request", "id: a history needs one for its answer")
+        before, limit = message.get("before"), message.get("limit", 50)
+        if before is not None and (not wire.is_seq(before) or before == 0):
+            raise WireError("bad_request", "before: a seq, from 1; leave it out for the newest")
+        limit_max = self.node.limits.history_limit_max
+        if limit.__class__ is not int or not 1 <= limit <= limit_max:
+            raise WireError("bad_request", f"limit: an integer from 1 to {limit_max}")
+        self.shard.wait_for(connection, functools.partial(self._history, connection, id, message, before, limit))
+
+    async def _history(self, connection: Connection, id: int, message: Message, before: int | None, limit: int) -> None:
+        try:
+            name = message.get("stream")
+            if not wire.is_stream(name):
+                raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
+            assert isinstance(name, str)
+            stream = self.known(connection, name) or await self.load(connection, name)
+            self._allowed(connection, stream)
+            try:
+                before = stream.head + 1 if before is None else before
+                events = await self.node.log.read_before(connection.tenant, stream.sid, before, limit)
+            except Unavailable as error:
+                raise unavailable(error) from None
+        except WireError as error:
+            self.refuse(connection, id, error)
+            return
+        lines: list[bytes] = []
+        size = 0
+        for event in reversed(events):  # the newest that fit in a frame; the client asks again before `first` of these
+            line = wire.event_json(
+                stream.name_b, event.seq, event.type, event.key, event.by, event.at_ms, event.body or b"null"
+            )
+            size += len(line) + 1
+            if lines and size > self.node.limits.frame_bytes_max - 512:
+                break
+            lines.append(line)
+        head = b'{"op":"ok","id":%d,"stream":"%b","events":[%b],"first":%d}'
+        self.hub.reply(connection, text_frame(head % (id, stream.name_b, b",".join(reversed(lines)), stream.first)))
+
+    def mark(self, connection: Connection, id: int | None, message: Message) -> None:
+        delivered, read = message.get("delivered", 0), message.get("read", 0)
+        if not wire.is_seq(delivered) or not wire.is_seq(read):
+            raise WireError("bad_request", "delivered, read: seqs, integers from 0")
+        self.with_stream(connection, id, message, functools.partial(self._mark, connection, id, delivered, read))
+
+    def _mark(self, connection: Connection, id: int | None, delivered: int, read: int, stream: Stream) -> None:
+        self.hub.signals.mark(stream, connection.principal, delivered, read)
+        if id is not None:
+            delivered, read = stream.marks.get(connection.principal, (0, 0))
+            self.ok(connection, id, stream=stream.name, delivered=delivered, read=read)
+
+    def signal(self, connection: Connection, id: int | None, message: Message) -> None:
+        kind, value = message.get("kind"), message.get("value")
+        if kind == "presence":
+            if value not in ("online", "away"):
+                raise WireError("bad_request", 'value: "online" or "away"')
+            self.hub.signals.set_away(connection, value == "away", trio.current_time())
+            self.ok(connection, id)
+            return
+        if kind != "typing":
+            raise WireError("bad_request", 'kind: "typing" or "presence"')
+        if not isinstance(value, bool):
+            raise WireError("bad_request", "value: true or false")
+        self.with_stream(connection, id, message, functools.partial(self._typing, connection, id, value))
+
+    def _typing(self, connection: Connection, id: int | None, on: bool, stream: Stream) -> None:
+        if stream.role(connection.principal, connection.privileged) == "reader":
+            raise WireError("forbidden", f"only a reader of {stream.name}")
+        self.hub.signals.typing(stream, connection.principal, on, trio.current_time())
+        self.ok(connection, id)
+
+    def presence(self, connection: Connection, id: int | None, message: Message) -> None:
+        if id is None:
+            raise WireError("bad_request", "id: a presence needs one for its answer")
+        self.with_stream(connection, id, message, functools.partial(self._presence, connection, id))
+
+    def _presence(self, connection: Connection, id: int, stream: Stream) -> None:
+        people, count = self.hub.signals.online(stream)
+        online = [{"by": by, "value": value, "devices": devices} for by, value, devices in people]
+        self.ok(connection, id, stream=stream.name, online=online, count=count)
+
+    def later(self, connection: Connection, id: int | None, message: Message) -> None:
+        raise WireError("not_found", f"{message['op']} is not served by this version")
+
+    def still_welcome(self, connection: Connection) -> bool:
+        """Whether the access token behind the connection is good still."""
+        return self.node.wall() < connection.auth_expires_at_s
+
+    # -- what the lanes answer ----------------------------------------------------------------------------------------
+
+    def answer(self, entry: Entry, verdict: Verdict) -> None:
+        """One committed (or refused) entry of a socket's send, to its sender."""
+        ticket: Any = entry.ticket  # what `_send` put there
+        connection, id, name = ticket
+        connection.inflight -= 1
+        if id is None or connection.state is not State.OPEN:
+            return
+        outcome = verdict.outcome
+        if outcome <= Outcome.DUP:
+            self.hub.reply(connection, wire.encode_sent(id, name, verdict.seq, verdict.at_ms, outcome is Outcome.DUP))
+        else:
+            self.refuse(connection, id, refusal(entry, verdict))
+
+    def unanswered(self, entries: Sequence[Entry], error: Unavailable) -> None:
+        """The store did not say what became of these: the sender repeats with the same key, and it lands once."""
+        for entry in entries:
+            ticket: Any = entry.ticket
+            connection, id, _name = ticket
+            connection.inflight -= 1
+            if connection.state is State.OPEN:
+                self.refuse(connection, id, unavailable(error))
+
+
+def unavailable(error: Unavailable) -> WireError:
+    return WireError("unavailable", "the log cannot be reached now; repeat with the same key", error.retry_after_s)
+
+
+def refusal(entry: Entry, verdict: Verdict) -> WireError:
+    """What a sender is told of an entry that the log did not take."""
+    if verdict.outcome is Outcome.CONFLICT:
+        return WireError("conflict", f"the head is {verdict.seq}", head=verdict.seq)
+    if verdict.outcome is Outcome.FORBIDDEN:
+        what = "send here" if entry.ref is None else "change that event"
+        return WireError("forbidden", f"{entry.by} may not {what}")
+    return WireError("not_found", "no such stream" if entry.ref is None else f"no event {entry.ref} is kept")
+
+
+_HANDLERS: Final[dict[str, Handler]] = {
+    "hello": opening.hello,
+    "resume": opening.resume,
+    "ping": Ops.ping,
+    "send": Ops.send,
+    "sub": Ops.sub,
+    "unsub": Ops.unsub,
+    "history": Ops.history,
+    "mark": Ops.mark,
+    "signal": Ops.signal,
+    "presence": Ops.presence,
+    "position": Ops.later,
+    "command": Ops.later,
+}
+_BEFORE_HELLO: Final = frozenset(("hello", "resume", "ping"))

@@ -1,0 +1,115 @@
+"""Nodes for tests: a real node on a real socket over a log in memory, and the tokens to talk to it.
+
+`serving_node()` gives a `TestNode`: its ``url``, ``token(...)``, its ``log`` (a `MemoryLog`, with switches to make it
+fail), and `restart()`, which ends the node abruptly and starts another on the same port and log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import trio
+
+from core.limits import Limits
+from core.model import Member
+from core.ports import Log
+from core.tokens import mint
+from gateway.config import Secrets
+from gateway.desk import Desk
+from gateway.node import Node, running
+from store.memory import MemoryLog
+
+SECRETS = Secrets(token_secrets={"k1": b"t" * 32}, resume_keys={"r1": b"r" * 32})
+
+
+def token(
+    principal: str = "user:amy", *, tenant: str = "demo", roles: Collection[str] = (), ttl_s: float = 3600.0
+) -> str:
+    return mint(
+        SECRETS.token_secrets["k1"],
+        kid="k1",
+        tenant=tenant,
+        principal=principal,
+        roles=roles,
+        now_s=time.time(),
+        ttl_s=ttl_s,
+    )
+
+
+def memory_log() -> MemoryLog:
+    return MemoryLog(now_ms=lambda: int(time.time() * 1000), new_key=lambda: str(uuid.uuid4()))
+
+
+class TestNode:
+    """A node that can be ended and started again."""
+
+    __test__ = False
+
+    def __init__(self, log: Log, limits: Limits | None, nursery: trio.Nursery) -> None:
+        self.log = log
+        self.limits = limits
+        self.node: Node
+        self.desk: Desk
+        self.port = 0
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._ids = (f"s{n}" for n in itertools.count(1))
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/v1/ws"
+
+    async def start(self) -> None:
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        await self._nursery.start(self._run)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self._scope:
+                async with running(
+                    self.log, SECRETS, limits=self.limits, origins=None, new_id=lambda: next(self._ids)
+                ) as self.node:
+                    sock = socket.socket()
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    sock.bind(("127.0.0.1", self.port))
+                    sock.listen(1024)
+                    self.port = sock.getsockname()[1]
+                    self.desk = Desk(self.node)
+                    self.node.shard.listen(sock)
+                    task_status.started()
+                    await trio.sleep_forever()
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Abruptly, as a crash would: every connection is cut."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    async def stream(
+        self, name: str, *, tenant: str = "demo", open: bool = True, members: dict[str, str] | None = None
+    ) -> None:
+        people = [Member(principal, role) for principal, role in (members or {}).items()]
+        await self.log.create_stream(tenant, name, open=open, members=people, by="service:test")
+
+
+@asynccontextmanager
+async def serving_node(log: Log | None = None, limits: Limits | None = None) -> AsyncIterator[TestNode]:
+    async with trio.open_nursery() as nursery:
+        node = TestNode(log or memory_log(), limits, nursery)
+        await node.start()
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()
