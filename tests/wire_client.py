@@ -66,9 +66,9 @@ class WireClient:
             while True:
                 try:
                     self._unread.append(orjson.loads(await self.websocket.get_message()))
-                except ConnectionClosed as error:
-                    assert error.reason is not None
-                    return error.reason.code, error.reason.reason or ""
+                except ConnectionClosed as closed:
+                    reason = closed.reason
+                    return (1006, "") if reason is None else (reason.code, reason.reason or "")
 
 
 def _matches(frame: Frame, op: str | None, fields: dict[str, Any]) -> bool:
