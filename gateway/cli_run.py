@@ -1,9 +1,9 @@
 """What runs under `readback dev` and `readback serve`: the node with everything around it, and how it ends.
 
-For: bringing up, in order, data folder, keys, Postgres, schema, node; and taking all of it down again. Promises: the first
-Ctrl-C or SIGTERM drains (clients are told when to come back, what was taken is committed), the second hurries; the
-embedded Postgres is stopped cleanly either way; a port in use or a second `dev` on the same data is said before anything
-was started. Does not: serve (`gateway.node`), keep the database alive (`store.embedded`).
+For: bringing up, in order, data folder, keys, Postgres, schema, node; and taking all of it down again. Promises: the
+first Ctrl-C or SIGTERM drains (clients are told when to come back, what was taken is committed), the second hurries; the
+embedded Postgres is stopped cleanly either way; a port in use or a second `dev` on the same data is said before
+anything was started. Does not: serve (`gateway.node`), keep the database alive (`store.embedded`).
 """
 
 from __future__ import annotations

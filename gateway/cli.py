@@ -1,0 +1,452 @@
+"""The command `readback`: what each subcommand takes and says. `main` is its entry point.
+
+For: a person at a terminal, and scripts (exit codes below; machine-readable where ``--json`` is offered; only results on
+stdout, everything said about them on stderr). Promises: starts fast, because each command imports what it needs when it
+runs (`readback --help` loads neither server nor database code); failures are one sentence (`gateway.cli_errors`). Does
+not: hold logic. Running is in `gateway.cli_run`, looking at an installation in `gateway.doctor`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
+from gateway.config import Config, ConfigError, load_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.cli_run import Demo
+    from gateway.config import Ready
+
+EPILOG = (
+    "Settings come from defaults, then a TOML file (--config or READBACK_CONFIG), then READBACK_… variables, then "
+    "arguments; the last one wins. docs/operations.md lists them.\n\n"
+    "Exit codes: 0 done · 1 check or doctor found something · 2 an argument or a setting cannot be used · "
+    "3 the machine, the data folder or the database does not let us · 70 a fault of ours · 130 hurried by a second Ctrl-C."
+)
+
+app = typer.Typer(
+    name="readback",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # `mended` says what went wrong; a page of locals could show a key
+    epilog=EPILOG,
+    help="A realtime gateway for operations that cannot lose a message.\n\n"
+    "New here? Run [bold]readback dev[/bold] and follow what it prints.",
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
+]
+Host = Annotated[str | None, typer.Option(help="Where the WebSocket listens [127.0.0.1].", show_default=False)]
+Port = Annotated[
+    str | None, typer.Option(metavar="N", help="The WebSocket's port [8400]; 0: any free one.", show_default=False)
+]
+HttpHost = Annotated[str | None, typer.Option(help="Where the HTTP API listens [as --host].", show_default=False)]
+HttpPort = Annotated[
+    str | None, typer.Option(metavar="N", help="The HTTP API's port [8401]; 0: any free one.", show_default=False)
+]
+ReadyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the ports and the pid there, as JSON, once ready.", show_default=False),
+]
+Tenant = Annotated[str, typer.Option(help="The tenant to be in.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"readback {installed_version('readback')}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel="Run")
+@mended
+def dev(
+    host: Host = None,
+    port: Port = None,
+    http_host: HttpHost = None,
+    http_port: HttpPort = None,
+    data: Data = None,
+    config: ConfigFile = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Start a gateway with everything it needs: its own Postgres, keys, a demo tenant with two tokens.
+
+    Nothing else needs to be installed or running. Data and tokens survive a restart; Ctrl-C drains and stops the
+    database cleanly. This is what `make run` starts.
+
+    Examples:
+
+      readback dev
+
+      readback dev --port 9400 --http-port 9401 --data ./scratch
+    """
+    settings = _settings(config, host=host, port=port, http_host=http_host, http_port=http_port, data=data)
+    console = _start(settings)
+
+    import trio
+
+    from gateway.cli_run import run_dev, write_ready_file
+
+    def ready(facts: Ready, demo: Demo) -> None:
+        _print_ready(console, settings, facts, demo)
+        if ready_file is not None:
+            write_ready_file(ready_file, facts)
+
+    hurried = trio.run(lambda: run_dev(settings, say=_say(console), on_ready=ready))
+    _end(console, hurried)
+
+
+@app.command(rich_help_panel="Run")
+@mended
+def serve(
+    database_url: DatabaseUrl = None,
+    host: Host = None,
+    port: Port = None,
+    http_host: HttpHost = None,
+    http_port: HttpPort = None,
+    config: ConfigFile = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Start a gateway on a Postgres of yours, as in production.
+
+    Run `readback migrate` against that database first, and give every node the same keys (READBACK_SECRETS_FILE).
+    A URL with a password belongs into READBACK_DATABASE_URL or a file, not into an argument that `ps` shows to everybody.
+    SIGTERM drains: clients come back to other nodes at times spread over the drain window.
+
+    Examples:
+
+      readback serve --database-url postgresql://readback_gateway@db.internal/readback
+
+      READBACK_HOST=0.0.0.0 readback serve --config /etc/readback.toml
+    """
+    settings = _settings(
+        config, database_url=database_url, host=host, port=port, http_host=http_host, http_port=http_port
+    )
+    console = _start(settings)
+
+    import trio
+
+    from gateway.cli_run import run_serve, write_ready_file
+
+    def ready(facts: Ready) -> None:
+        console.print(
+            f"Readback is ready: ws://{_host(settings.host)}:{facts.port}/v1/ws, "
+            f"http://{_host(settings.http_host)}:{facts.http_port}, database {facts.database}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if ready_file is not None:
+            write_ready_file(ready_file, facts)
+
+    hurried = trio.run(lambda: run_serve(settings, say=_say(console), on_ready=ready))
+    _end(console, hurried)
+
+
+@app.command(rich_help_panel="Use")
+@mended
+def chat(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="What to join, such as chat:lobby.")] = "chat:lobby",
+    as_: Annotated[str, typer.Option("--as", metavar="PRINCIPAL", help="Who to be.")] = "user:amy",
+    url: Annotated[
+        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket [this machine's].")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a token [READBACK_TOKEN, else one is made].")
+    ] = None,
+    tenant: Tenant = "demo",
+    data: Data = None,
+    config: ConfigFile = None,
+) -> None:
+    """Chat in the terminal: type and press Enter; see who types and who has read.
+
+    Keeps what you typed over a restart of the server. Without a token it makes one from the keys of `readback dev`.
+    When the input is no terminal, every line is sent and plain lines come out.
+
+    Examples:
+
+      readback chat --as user:amy chat:lobby
+
+      READBACK_TOKEN=… readback chat --url wss://rt.example/v1/ws chat:ops
+
+      echo "backup done" | readback chat --as service:cron chat:lobby
+    """
+    settings = _settings(config, data=data)
+    token = _given_token(token_file)
+    if token is None:
+        from gateway.cli_run import demo_token
+        from gateway.keyring import load_secrets
+
+        token = demo_token(load_secrets(settings), tenant, as_, (), 86_400.0)
+
+    import trio
+
+    from gateway.chat import run_chat
+
+    address = url or f"ws://{_host(settings.host)}:{settings.port}/v1/ws"
+    trio.run(lambda: run_chat(address, token, stream, principal=as_))
+
+
+@app.command(rich_help_panel="Use")
+@mended
+def token(
+    principal: Annotated[str, typer.Option(metavar="PRINCIPAL", help="user:NAME, device:NAME or service:NAME.")],
+    tenant: Tenant = "demo",
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="A role in the tenant: admin, service. May be repeated.")
+    ] = None,
+    ttl: Annotated[str, typer.Option(metavar="TIME", help="How long it is good for: 90s, 15m, 12h, 30d.")] = "1h",
+    data: Data = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make an access token and print it, signed with this installation's newest key.
+
+    For development and for services of your own; people's tokens come from your identity provider.
+
+    Examples:
+
+      readback token --tenant demo --principal user:amy --ttl 12h
+
+      curl -H "Authorization: Bearer $(readback token --principal service:ops --role admin)" http://127.0.0.1:8401/v1/me/streams
+    """
+    from gateway.cli_run import demo_token
+    from gateway.keyring import load_secrets
+
+    settings = _settings(config, data=data)
+    typer.echo(demo_token(load_secrets(settings), tenant, principal, tuple(role or ()), parse_ttl(ttl)))
+
+
+@app.command(rich_help_panel="Operate")
+@mended
+def migrate(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFile = None) -> None:
+    """Bring a database's schema up to date; safe to run twice and from two machines at once.
+
+    Needs a user that may create roles and a schema; `serve` itself connects as readback_gateway, which may not.
+    Without a URL it looks after the database of `readback dev`.
+
+    Examples:
+
+      readback migrate --database-url postgresql://postgres@db.internal/readback
+    """
+    from gateway.cli_run import migrate_database
+    from gateway.cli_tools import with_database
+
+    settings = _settings(config, database_url=database_url, data=data)
+    applied: list[str] = []
+    with_database(settings, lambda url: applied.extend(migrate_database(url)))
+    for name in applied:
+        typer.echo(f"applied {name}")
+    if not applied:
+        typer.echo("the schema is up to date")
+
+
+@app.command(rich_help_panel="Operate")
+@mended
+def check(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFile = None) -> None:
+    """Verify the log against its own promises: places, order, keys, heads, the chain of hashes.
+
+    Reads everything once and changes nothing; it may run while the gateway does. Ends with 1 and names the exact row
+    where something does not hold. Connect as a user that may read every tenant's rows.
+
+    Examples:
+
+      readback check
+
+      readback check --database-url postgresql://postgres@db.internal/readback
+    """
+    from gateway.cli_tools import check_log
+
+    settings = _settings(config, database_url=database_url, data=data)
+    checked, findings = check_log(settings, _console())
+    if findings:
+        typer.echo(f"{len(findings)} findings in {checked} events", err=True)
+        raise typer.Exit(FINDINGS)
+    typer.echo(f"all is well: {checked} events checked")
+
+
+@app.command(rich_help_panel="Operate")
+@mended
+def doctor(
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    config: ConfigFile = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
+) -> None:
+    """Look at this installation and say, in words, what is wrong and what to do about it.
+
+    Python, open files, data folder, disk, ports, database and its settings, schema, keys, clock. Changes nothing.
+    Ends with 1 when something fails; a warning alone ends with 0.
+
+    Examples:
+
+      readback doctor
+
+      readback doctor --database-url postgresql://readback_gateway@db.internal/readback --json
+    """
+    from gateway.doctor import examine, failed, print_report, report_json
+
+    settings = _settings(config, database_url=database_url, data=data)
+    findings = examine(settings, os.environ)
+    if json:
+        sys.stdout.buffer.write(report_json(findings))
+    else:
+        print_report(findings, _console(stderr=False))
+    if failed(findings):
+        raise typer.Exit(FINDINGS)
+
+
+@app.command(
+    rich_help_panel="Operate",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@mended
+def bench(ctx: typer.Context) -> None:
+    """Measure: throughput, latency, memory, resume, beside other servers. `readback bench --help` lists what."""
+    try:
+        from bench.cli import app as bench_app
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"the benchmarks need more packages ({error.name} is missing): pip install 'readback[bench]'"
+        ) from None
+    bench_app(args=list(ctx.args), prog_name="readback bench")
+
+
+def main() -> None:
+    """The entry point of the `readback` command."""
+    app()
+
+
+# Shared by the commands
+
+
+def _settings(file: Path | None, **arguments: object) -> Config:
+    return load_config(file=file, arguments=arguments)
+
+
+def parse_ttl(text: str) -> float:
+    """``90s``, ``15m``, ``12h``, ``30d`` or plain seconds, as seconds. `ConfigError` for anything else."""
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    unit = units.get(text[-1:], 0)
+    digits = text[:-1] if unit else text
+    if not digits.isascii() or not digits.isdigit() or not 0 < int(digits[:12]) * (unit or 1) <= 10 * 366 * 86_400:
+        raise ConfigError(f"The argument --ttl is {text!r}; allowed: 90s, 15m, 12h, 30d, at most ten years.")
+    return float(int(digits) * (unit or 1))
+
+
+def _given_token(file: Path | None) -> str | None:
+    """From a file or the environment; never an argument, which every user of the machine could read."""
+    if file is not None:
+        try:
+            return file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The token file {file} cannot be read: {error}.") from None
+    return os.environ.get("READBACK_TOKEN", "").strip() or None
+
+
+def _console(*, stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _start(config: Config) -> Console:
+    """Logging and the console of a command that runs until stopped."""
+    import logging
+    import time
+
+    console = _console()
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+    for name in ("asyncio", "trio-asyncio", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return console
+
+
+def _say(console: Console) -> SayLine:
+    return lambda text: console.print(f"[dim]· {text}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _end(console: Console, hurried: bool) -> None:
+    _say(console)("stopped" + (" in a hurry; what was acknowledged is kept" if hurried else ""))
+    if hurried:
+        raise typer.Exit(HURRIED)
+
+
+def _host(host: str) -> str:
+    """An address to connect to, for one to listen on."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+def _print_ready(console: Console, config: Config, ready: Ready, demo: Demo) -> None:
+    """What a newcomer needs next. Tokens and commands are never wrapped, so that they can be copied."""
+    from gateway.cli_run import DEMO_STREAM, DEMO_TENANT, program_name
+
+    def line(text: str = "", style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    ws = f"ws://{_host(config.host)}:{ready.port}/v1/ws"
+    http = f"http://{_host(config.http_host)}:{ready.http_port}"
+    me = program_name()
+    # A pasted line must find this very gateway: say what differs from what it would look for by itself.
+    plain = load_config(environ={})
+    data = "" if config.data == plain.data else f"READBACK_DATA={config.data} "
+    url = "" if ready.port == plain.port and config.host == plain.host else f" --url {ws}"
+    line()
+    console.print("[bold green]Readback is ready.[/bold green] Ctrl-C stops it.")
+    line()
+    line(f"  WebSocket  {ws}")
+    line(f"  HTTP API   {http}/v1 (described by {http}/openapi.json; also /readyz, /metrics)")
+    line(f"  Database   {ready.database}")
+    line(f"  Data       {config.data}")
+    line()
+    line(f"Two tokens of the tenant {DEMO_TENANT}, good for 30 days; {DEMO_STREAM} is open to both:")
+    for principal, made in demo.tokens.items():
+        line()
+        line(f"  {principal}", "bold")
+        line(made, "cyan")
+    line()
+    line("Try it, in two more terminals:")
+    line()
+    for principal in demo.tokens:
+        line(f"{data}{me} chat --as {principal} {DEMO_STREAM}{url}", "cyan")
+    line()
+    line("or with curl:")
+    line()
+    first = next(iter(demo.tokens))
+    line(
+        f'curl -s -H "Authorization: Bearer $({data}{me} token --principal {first})" -H "Idempotency-Key: $(cat '
+        f'/proc/sys/kernel/random/uuid)" --json \'{{"body":{{"text":"hello"}}}}\' '
+        f"{http}/v1/streams/{DEMO_STREAM}/events",
+        "cyan",
+    )
+    line()
+
+
+if TYPE_CHECKING:
+    from gateway.cli_run import Say as SayLine
