@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
+
 import pytest
 
 from tests.conformance import autobahn
@@ -20,8 +23,8 @@ def test_codec_passes_autobahn() -> None:
 
 def test_missing_python27_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no Python 2.7 starts, the runner says so instead of failing the codec."""
-    monkeypatch.setattr(autobahn.shutil, "which", lambda name: "/nonexistent/python2.7")
-    monkeypatch.setattr(autobahn.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(shutil, "which", lambda name: "/nonexistent/python2.7")
+    monkeypatch.setattr(glob, "glob", lambda pattern: [])
     with pytest.raises(autobahn.Unavailable, match=r"no Python 2\.7"):
         autobahn.find_python27()
 
