@@ -12,6 +12,7 @@ import asyncio
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ import trio
 from core.ports import Refused
 from core.tokens import mint
 from gateway.cli_errors import CliError
-from gateway.config import Config, ConfigError, Ready, Secrets
+from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, files_needed
 from gateway.keyring import ensure_secrets, load_secrets
 from store.embedded import running_postgres, running_url
 from store.migrations import migrate
@@ -83,10 +84,29 @@ class Stopper:
                 self.stop()
 
 
+def raise_file_limit(config: Config, say: Say) -> Config:
+    """Ask the kernel for as many open files as the limits need; where it gives fewer, take fewer connections.
+
+    Running out of files in the middle of service would also cost the store its links.
+    """
+    needed = files_needed(config)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return config
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if granted == needed:
+        return config
+    fewer = max(1, granted - FILES_SPARE)
+    say(f"only {granted} files may be open: taking at most {fewer} connections; `readback doctor` says more")
+    return replace(config, limits=replace(config.limits, connections_max=fewer))
+
+
 async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo], None]) -> bool:
     """Everything of `readback dev`. Returns whether the end was hurried. Raises what `cli_errors.explain` knows."""
     make_data_dir(config.data)
     check_ports(config)
+    config = raise_file_limit(config, say)
     ensure_secrets(config.secrets_path)
     secrets = load_secrets(config)
     if config.origins == frozenset():
@@ -116,6 +136,7 @@ async def run_serve(config: Config, *, say: Say, on_ready: Callable[[Ready], Non
             "postgresql://readback_gateway@localhost/readback; `readback dev` brings its own"
         )
     check_ports(config)
+    config = raise_file_limit(config, say)
     secrets = load_secrets(config)
     return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready), say)
 

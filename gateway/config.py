@@ -25,6 +25,7 @@ from core.limits import Limits
 PORT = 8400
 HTTP_PORT = 8401
 LIMIT_PREFIX = "READBACK_LIMIT_"
+FILES_SPARE = 512  # open files beside connections: the HTTP API's 256 requests, the store's links, the loop's own
 
 
 class ConfigError(Exception):
@@ -91,6 +92,11 @@ class Setting:
     parse: Callable[[object], object]
     allowed: str
     purpose: str
+
+
+def files_needed(config: Config) -> int:
+    """How many files a node may have open at most: each connection is one."""
+    return config.limits.connections_max + FILES_SPARE
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
