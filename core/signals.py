@@ -65,6 +65,7 @@ class Signals:
         left = stream.present.get(who, 0) - (AWAY if port.away else 1)
         stream.present[who] = max(left, 0)
         if left <= 0:
+            self._leaving.pop((stream, who), None)  # so that the order of insertion stays that of the deadlines
             self._leaving[stream, who] = now_s + self._hub.limits.presence_grace_s
         else:
             self._presence_changed(stream, who, now_s)
@@ -151,8 +152,9 @@ class Signals:
             if deadline_s <= now_s:
                 self.typing(stream, who, False, now_s)
                 self._typing.pop((stream, who), None)
-        for (stream, who), deadline_s in list(self._leaving.items()):
-            if deadline_s > now_s:
+        while self._leaving:
+            stream, who = next(iter(self._leaving))
+            if self._leaving[stream, who] > now_s:
                 break  # one grace for all: deadlines are in order
             del self._leaving[stream, who]
             if stream.present.get(who) == 0:
