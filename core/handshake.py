@@ -26,7 +26,7 @@ HEADERS_MAX = 64
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NOT_IN_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)")
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z")
+_REQUEST_LINE = re.compile(rb"([A-Z][!#$%&'*+.^_`|~0-9A-Za-z-]*) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\Z")
 # Possessive, so that no input makes it go back: one pass over the head whatever the bytes.
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\Z")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -102,8 +102,8 @@ class Handshake:
 
     def _wait(self, head: bytearray, old: int) -> Refusal | None:
         """Keep an incomplete head, unless it can become no request any more."""
-        if head and not 0x41 <= head[0] <= 0x5A:  # no method in use begins otherwise; TLS begins with 0x16
-            return _refuse(400, "This port speaks HTTP/1.1 without TLS: connect with ws://, or through the TLS proxy.")
+        if head and not _begins(head):
+            return _refuse(400, _OTHER_PROTOCOL)
         # A carriage return at the very end may still get its line feed.
         ended = len(head) - head.endswith(b"\r")
         if _NOT_IN_HEAD.search(head, max(0, old - 1), ended):
@@ -117,6 +117,8 @@ class Handshake:
         line, _, block = head.partition(b"\r\n")
         request = _REQUEST_LINE.match(line)
         if request is None:
+            if not _begins(head):
+                return _refuse(400, _OTHER_PROTOCOL)
             if _NOT_IN_HEAD.search(line):
                 return _refuse(400, _BYTES)
             return _refuse(400, "The first line is not an HTTP request line (METHOD target HTTP/1.1).")
@@ -210,6 +212,7 @@ class Handshake:
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 _PROTOCOL_LINE = b"\r\nSec-WebSocket-Protocol: " + SUBPROTOCOL.encode("ascii")
 _UPGRADE = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+_OTHER_PROTOCOL = "This port speaks HTTP/1.1 without TLS: connect with ws://, or through the TLS proxy."
 _BYTES = "The request head has a control character, or a line that does not end in CR LF."
 
 
@@ -227,6 +230,11 @@ def _refuse(status: int, detail: str, extra: bytes = b"", connection: bytes = b"
         % (status, _REASONS[status].encode("ascii"), len(body), connection, extra)
     )
     return Refusal(status, response + body)
+
+
+def _begins(head: bytes | bytearray) -> bool:
+    """Whether a request may begin like this: no method in use begins but with a capital; TLS begins with 0x16."""
+    return 0x41 <= head[0] <= 0x5A
 
 
 def _tokens(value: bytes) -> list[bytes]:
