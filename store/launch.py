@@ -53,7 +53,7 @@ class Launcher:
     gid: int
 
     def command(self, command: list[str], *, stops_with_us: bool = False) -> list[str]:
-        """``stops_with_us``: the command gets SIGINT (a fast shutdown, to Postgres) when the thread that started it ends."""
+        """``stops_with_us``: the command gets SIGINT (to Postgres, a fast shutdown) when the starting thread ends."""
         parent = str(os.getpid()) if stops_with_us else "0"
         inner = (NOBODY_UID, nobody_gid()) if self.mode != "plain" else (0, 0)
         return [sys.executable, "-I", "-S", "-c", _BECOME, self.mode, parent, str(inner[0]), str(inner[1]), *command]
@@ -78,10 +78,10 @@ def choose_launcher(data_dir: Path, bin_dir: Path) -> Launcher | str:
     if why is None:
         return namespace
     if uid != 0:
-        return f"the user number {uid} has no name here, which Postgres needs ({why}): give it one, or use --database-url"
+        return f"user number {uid} has no name here, which Postgres needs ({why}): give it one, or use --database-url"
     return (
         f"Postgres refuses to run as root, and the user nobody cannot reach {data_dir} or {bin_dir} ({why}): "
-        "run Readback as another user, or set READBACK_DATA to a folder that others may pass through, such as /var/lib/readback"
+        "run Readback as another user, or set READBACK_DATA to a folder that others may pass through, as in /var/lib"
     )
 
 

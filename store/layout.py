@@ -26,6 +26,11 @@ def partition_of(tenant: str, stream: str, partitions: int) -> int:
     return int.from_bytes(digest[:4], "big") % partitions
 
 
+def is_wellformed(tenant: str, stream: str, principal: str) -> bool:
+    """Whether a question about these can have an answer at all."""
+    return bool(TENANT_RE.match(tenant) and STREAM_RE.match(stream) and PRINCIPAL_RE.match(principal))
+
+
 def check_stream(tenant: str, stream: str) -> None:
     """`Refused` bad_request unless both names are well-formed."""
     if not TENANT_RE.match(tenant):

@@ -16,19 +16,7 @@ from typing import Literal
 
 import orjson
 
-from core.model import (
-    STREAM_RE,
-    TENANT_RE,
-    Entry,
-    Epoch,
-    Event,
-    Mark,
-    Member,
-    MyStream,
-    Outcome,
-    StreamFacts,
-    Verdict,
-)
+from core.model import Entry, Epoch, Event, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
 from core.ports import Refused, Unavailable
 from store.layout import (
     PARTITIONS_DEFAULT,
@@ -38,6 +26,7 @@ from store.layout import (
     check_principal,
     check_role,
     check_stream,
+    is_wellformed,
     partition_of,
 )
 
@@ -239,8 +228,11 @@ class MemoryLog:
         unknown = await self._begin("open_streams")
         found: list[StreamFacts | None] = []
         for tenant, name, principal in asked:
+            if not is_wellformed(tenant, name, principal):
+                found.append(None)
+                continue
             stream = self._by_name.get((tenant, name))
-            if stream is None and principal == name and STREAM_RE.match(name) and TENANT_RE.match(tenant):
+            if stream is None and principal == name:
                 stream = self._create(tenant, name, open=False)
             found.append(stream.facts(principal) if stream is not None else None)
         self._end(unknown)
