@@ -239,7 +239,17 @@ def token(
 
 @app.command(rich_help_panel="Operate")
 @mended
-def migrate(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFile = None) -> None:
+def migrate(
+    database_url: DatabaseUrl = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=1024, help="Partitions of a new log [16]; fixed from then on.", show_default=False
+        ),
+    ] = None,
+    data: Data = None,
+    config: ConfigFile = None,
+) -> None:
     """Bring a database's schema up to date; safe to run twice and from two machines at once.
 
     Needs a user that may create roles and a schema; `serve` itself connects as readback_gateway, which may not.
@@ -249,12 +259,9 @@ def migrate(database_url: DatabaseUrl = None, data: Data = None, config: ConfigF
 
       readback migrate --database-url postgresql://postgres@db.internal/readback
     """
-    from gateway.cli_run import migrate_database
-    from gateway.cli_tools import with_database
+    from gateway import cli_tools
 
-    settings = _settings(config, database_url=database_url, data=data)
-    applied: list[str] = []
-    with_database(settings, lambda url: applied.extend(migrate_database(url)))
+    applied = cli_tools.migrate(_settings(config, database_url=database_url, data=data), partitions)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:

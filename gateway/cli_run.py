@@ -8,7 +8,6 @@ anything was started. Does not: serve (`gateway.node`), keep the database alive 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -20,8 +19,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
-import asyncpg
 import trio
 
 from core.ports import Refused
@@ -30,7 +29,7 @@ from gateway.cli_errors import CliError
 from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, files_needed
 from gateway.keyring import ensure_secrets, load_secrets
 from store.embedded import running_postgres, running_url
-from store.migrations import migrate
+from store.postgres import migrate_database, open_postgres_log
 
 DEMO_TENANT = "demo"
 DEMO_STREAM = "chat:lobby"
@@ -116,7 +115,7 @@ async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo],
     async def run(stopper: Stopper) -> None:
         say("starting Postgres" if config.postgres_dir.exists() else "making a database (once, a few seconds)")
         async with running_postgres(config.postgres_dir) as server:
-            applied = await trio.to_thread.run_sync(migrate_database, server.url())
+            applied = await migrate_database(server.url())
             if applied:
                 say(f"schema: {', '.join(applied)}")
             url = server.url(user="readback_gateway")
@@ -162,9 +161,7 @@ async def _serve(config: Config, secrets: Secrets, stopper: Stopper, on_ready: C
 
 
 async def _ensure_lobby(url: str) -> None:
-    from store.postgres import open_postgres_log
-
-    async with open_postgres_log(url) as log:
+    async with open_postgres_log(url, new_key=new_key) as log:
         try:
             await log.create_stream(DEMO_TENANT, DEMO_STREAM, open=True, members=[], by="service:readback")
         except Refused as refused:
@@ -172,21 +169,8 @@ async def _ensure_lobby(url: str) -> None:
                 raise
 
 
-def migrate_database(url: str) -> list[str]:
-    """Bring the schema up to date; the names of what was applied. Blocks: call it off the Trio thread."""
-
-    async def run() -> list[str]:
-        link = await asyncpg.connect(url, timeout=10)
-        try:
-            return await migrate(link)
-        finally:
-            await link.close()
-
-    try:
-        return asyncio.run(run())
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CliError(f"the schema cannot be brought up to date: {reason}") from None
+def new_key() -> str:
+    return str(uuid4())
 
 
 def demo_token(secrets: Secrets, tenant: str, principal: str, roles: tuple[str, ...], ttl_s: float) -> str:

@@ -8,7 +8,7 @@ Does not: change events.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.cli_errors import CliError
+from gateway.cli_run import new_key
 from gateway.config import Config
 from store.embedded import running_postgres, running_url
+from store.postgres import migrate_database, open_postgres_log
 
 FINDINGS_SHOWN = 100  # a broken chain makes a finding a batch; the first ones tell where
 
@@ -39,14 +41,14 @@ async def database(config: Config) -> AsyncIterator[str]:
         yield server.url()
 
 
-def with_database(config: Config, run: Callable[[str], None]) -> None:
-    """Call a blocking function with the database's URL."""
+def migrate(config: Config, partitions: int | None) -> list[str]:
+    """Bring the schema up to date; the names of what was applied."""
 
-    async def main() -> None:
+    async def main() -> list[str]:
         async with database(config) as url:
-            await trio.to_thread.run_sync(run, url)
+            return await migrate_database(url, partitions=partitions)
 
-    trio.run(main)
+    return trio.run(main)
 
 
 def check_log(config: Config, console: Console) -> tuple[int, list[str]]:
@@ -58,12 +60,10 @@ def check_log(config: Config, console: Console) -> tuple[int, list[str]]:
 
 
 async def _check(config: Config, console: Console) -> tuple[int, list[str]]:
-    from store.postgres import open_postgres_log
-
     findings: list[str] = []
     done = 0
     columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with database(config) as url, open_postgres_log(url) as log:
+    async with database(config) as url, open_postgres_log(url, new_key=new_key) as log:
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("checking", total=None)
             async for done, total, finding in log.check():
