@@ -7,6 +7,7 @@ Exit status: 0 when the measurement could be made, met or not (a target is a sta
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,19 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from bench import model, table
 from bench.load import LoadError
 from bench.model import Result
+from bench.scenarios import chat as chat_scenario
 from bench.scenarios import echo as echo_scenario
+from bench.scenarios import fanout as fanout_scenario
 from bench.scenarios import floor as floor_scenario
+from bench.scenarios import idle as idle_scenario
+from bench.scenarios import jitter as jitter_scenario
+from bench.scenarios import resume as resume_scenario
+from bench.scenarios import slow as slow_scenario
 from bench.scenarios.common import Context
 from bench.servers import PEERS, Missing
+
+PAGE_WIDTH = 150
+"""Columns where standard output is no terminal and so says none."""
 
 app = typer.Typer(
     help="Measure Readback beside its peers and beside this machine's own limit, in one run.",
@@ -31,12 +41,12 @@ app = typer.Typer(
 
 PeerOption = Annotated[
     list[str] | None,
-    typer.Option("--peer", help=f"A server to measure (repeatable): {', '.join(PEERS)}. Default: those that fit the scenario."),
+    typer.Option("--peer", help=f"A server to measure (repeatable): {', '.join(PEERS)}. Default: those that fit."),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as well.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A short smoke run; its figures are not claims.")]
-RoundsOption = Annotated[int, typer.Option("--rounds", min=1, max=20, help="Repeats of every server, in turn (A B A B).")]
-GeneratorsOption = Annotated[int, typer.Option("--generators", min=1, max=8, help="Load generator processes that share the connections.")]
+RoundsOption = Annotated[int, typer.Option("--rounds", min=1, max=20, help="Repeats of every server, in turn.")]
+GeneratorsOption = Annotated[int, typer.Option("--generators", min=1, max=8, help="Load generator processes.")]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.5, max=120.0, help="Length of a measured window.")]
 
 
@@ -53,21 +63,22 @@ def progressing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         yield step
 
 
-def chosen(peers: list[str] | None, fitting: tuple[str, ...]) -> tuple[str, ...]:
-    """The peers asked for, or all that fit; a wrong name is the user's error and says which exist."""
-    if not peers:
-        return fitting
-    for one in peers:
+def chosen(
+    peers: list[str] | None, fitting: tuple[str, ...], default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    """The peers asked for, or the scenario's own; a wrong name is the user's error and says which exist."""
+    for one in peers or ():
         if one not in PEERS:
             raise typer.BadParameter(f"no peer {one!r}; there are {', '.join(PEERS)}", param_hint="--peer")
         if one not in fitting:
-            raise typer.BadParameter(f"{one} has no equivalent of this scenario; {', '.join(fitting)} have", param_hint="--peer")
-    return tuple(dict.fromkeys(peers))
+            which = ", ".join(fitting)
+            raise typer.BadParameter(f"{one} has no equivalent of this scenario; {which} have", param_hint="--peer")
+    return tuple(dict.fromkeys(peers)) if peers else default or fitting
 
 
 def measured(ctx: Context, run: Callable[[Context], Result], json: Path | None) -> Result:
     """Run, show, write; failures that the machine or an absent server explain are said in words."""
-    console = Console(stderr=False)
+    console = Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
     try:
         with progressing(console) as ctx.progress:
             made = run(ctx)
@@ -113,6 +124,204 @@ def echo(
 ) -> None:
     """Ping and pong at saturation: throughput, and CPU an echo."""
     ctx = Context(quick, chosen(peer, PEERS), 1 if quick else rounds, generators)
+    measured(ctx, lambda ctx: echo_scenario.run(ctx, connections=connections, payload=payload, seconds=seconds), json)
+
+
+@app.command()
+def fanout(
+    subscribers: Annotated[int, typer.Option(min=1, max=15_000)] = 1000,
+    rate: Annotated[int, typer.Option(min=1, max=1000, help="Events a second, one at a time.")] = 40,
+    batched_rate: Annotated[int, typer.Option(min=1, max=5000, help="Events a second, in bursts.")] = 160,
+    burst: Annotated[int, typer.Option(min=1, max=500, help="Events that leave together in the second mode.")] = 40,
+    payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of an event's body.")] = 130,
+    seconds: SecondsOption = 6.0,
+    rounds: RoundsOption = 3,
+    generators: GeneratorsOption = 1,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """One publisher, many subscribers: what a delivery costs beside a bare send."""
+    ctx = Context(quick, chosen(peer, PEERS), 1 if quick else rounds, generators)
     measured(
-        ctx, lambda ctx: echo_scenario.run(ctx, connections=connections, payload=payload, seconds=seconds), json
+        ctx,
+        lambda ctx: fanout_scenario.run(
+            ctx,
+            subscribers=subscribers,
+            rate=rate,
+            batched_rate=batched_rate,
+            burst=burst,
+            payload=payload,
+            seconds=seconds,
+        ),
+        json,
     )
+
+
+@app.command()
+def chat(
+    rooms: Annotated[int, typer.Option(min=1, max=5000)] = 200,
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients of a room.")] = 5,
+    outstanding: Annotated[int, typer.Option(min=1, max=20_000, help="Unanswered sends over all connections.")] = 800,
+    payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of a message's body.")] = 130,
+    seconds: SecondsOption = 6.0,
+    rounds: RoundsOption = 3,
+    generators: GeneratorsOption = 1,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Many rooms, durable: most sends a second, latency at half of that, and a lone send beside its commit."""
+    ctx = Context(quick, chosen(peer, PEERS, chat_scenario.DEFAULT_PEERS), 1 if quick else rounds, generators)
+    measured(
+        ctx,
+        lambda ctx: chat_scenario.run(
+            ctx, rooms=rooms, clients=clients, outstanding=outstanding, payload=payload, seconds=seconds
+        ),
+        json,
+    )
+
+
+@app.command("resume-storm")
+def resume_storm(
+    clients: Annotated[int, typer.Option(min=1, max=15_000)] = 2000,
+    each: Annotated[int, typer.Option(min=1, max=500, help="Streams of a client.")] = 5,
+    streams: Annotated[int, typer.Option(min=1, max=5000, help="Streams in all.")] = 500,
+    missed: Annotated[int, typer.Option(min=0, max=100, help="Events in every stream while all are away.")] = 1,
+    rounds: RoundsOption = 5,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Everybody drops and comes back at once: CPU a resume, and the time until all are whole."""
+    ctx = Context(quick, chosen(peer, resume_scenario.FITTING), 2 if quick else rounds, 1)
+    measured(
+        ctx,
+        lambda ctx: resume_scenario.run(ctx, clients=clients, each=each, streams=streams, missed=missed),
+        json,
+    )
+
+
+@app.command()
+def jitter(
+    clients: Annotated[int, typer.Option(min=1, max=15_000)] = 2000,
+    messages: Annotated[int, typer.Option(min=1, max=10_000)] = 120,
+    rate: Annotated[float, typer.Option(min=0.1, max=100, help="Messages a second.")] = 2.0,
+    cut_every: Annotated[float, typer.Option(min=0.5, max=600, help="Mean seconds between a client's cuts.")] = 15.0,
+    away: Annotated[float, typer.Option(min=0.0, max=60, help="Seconds a client stays away.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Of the plan of cuts.")] = 1,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Connections are killed while messages flow; every seq at every client is accounted for."""
+    ctx = Context(quick, chosen(peer, jitter_scenario.FITTING), 1, 1)
+    measured(
+        ctx,
+        lambda ctx: jitter_scenario.run(
+            ctx, clients=clients, messages=messages, rate=rate, cut_every_s=cut_every, away_s=away, seed=seed
+        ),
+        json,
+    )
+
+
+@app.command()
+def idle(
+    connections: Annotated[int, typer.Option(min=1, max=15_000)] = 5000,
+    each: Annotated[int, typer.Option(min=1, max=100, help="Streams of a connection.")] = 3,
+    streams: Annotated[int, typer.Option(min=1, max=5000, help="Streams in all.")] = 1000,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """What an idle connection costs in memory."""
+    ctx = Context(quick, chosen(peer, PEERS), 1, 1)
+    measured(ctx, lambda ctx: idle_scenario.run(ctx, connections=connections, each=each, streams=streams), json)
+
+
+@app.command()
+def slow(
+    subscribers: Annotated[int, typer.Option(min=2, max=15_000)] = 400,
+    stalled_percent: Annotated[float, typer.Option(min=0.1, max=90)] = 5.0,
+    rate: Annotated[int, typer.Option(min=1, max=1000, help="Events a second.")] = 80,
+    payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of an event's body.")] = 3000,
+    seconds: SecondsOption = 8.0,
+    rounds: RoundsOption = 3,
+    peer: PeerOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Some subscribers stop reading: the others' latency, and the server's memory."""
+    ctx = Context(quick, chosen(peer, PEERS, slow_scenario.DEFAULT_PEERS), 1 if quick else rounds, 1)
+    measured(
+        ctx,
+        lambda ctx: slow_scenario.run(
+            ctx, subscribers=subscribers, stalled_percent=stalled_percent, rate=rate, payload=payload, seconds=seconds
+        ),
+        json,
+    )
+
+
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the results.")]
+OutOption = Annotated[Path, typer.Option("--out", help="The page to write.")]
+DATA = Path("docs/data")
+PAGE = Path("docs/benchmarks.md")
+
+
+@app.command("all")
+def everything(
+    quick: QuickOption = False,
+    rounds: RoundsOption = 3,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A scenario to run (repeatable). Default: all.")
+    ] = None,
+    data: DataOption = None,
+    out: OutOption = PAGE,
+) -> None:
+    """Every scenario with every installed server, then the page. About 25 minutes; the machine should be quiet."""
+    if quick and data is None:
+        raise typer.BadParameter(
+            "a quick run needs --data: its figures must not replace real ones", param_hint="--quick"
+        )
+    folder = data or DATA
+    scenarios: dict[str, Callable[[Path], None]] = {
+        "floor": lambda path: floor(rounds=rounds, quick=quick, json=path),
+        "echo": lambda path: echo(rounds=rounds, quick=quick, json=path),
+        "fanout": lambda path: fanout(rounds=rounds, quick=quick, json=path),
+        "chat": lambda path: chat(rounds=rounds, quick=quick, json=path),
+        "resume-storm": lambda path: resume_storm(quick=quick, json=path),
+        "jitter": lambda path: jitter(quick=quick, json=path),
+        "idle": lambda path: idle(quick=quick, json=path),
+        "slow": lambda path: slow(rounds=rounds, quick=quick, json=path),
+    }
+    for name in only or ():
+        if name not in scenarios:
+            raise typer.BadParameter(f"no scenario {name!r}; there are {', '.join(scenarios)}", param_hint="--only")
+    failed = []
+    for name, run in scenarios.items():
+        if only and name not in only:
+            continue
+        try:
+            run(folder / f"bench-{name}.json")
+        except typer.Exit:
+            failed.append(name)  # the reason was said; the others go on
+    report(folder, out)
+    if failed:
+        Console().print(f"[red]could not be measured: {', '.join(failed)}[/red]")
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(data: DataOption = None, out: OutOption = PAGE) -> None:
+    """Write the page and its plots from the results."""
+    from bench import report as reporting  # late: matplotlib takes a second to import
+
+    console = Console()
+    try:
+        found = reporting.write(data or DATA, out)
+    except FileNotFoundError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+    for name, reason in found.unreadable.items():
+        console.print(f"[yellow]{name} left out: {reason}[/yellow]")
+    console.print(f"{out}: {len(found.results)} scenarios")

@@ -16,12 +16,16 @@ from typing import Any
 
 import orjson
 
+from bench import proc
 from bench.servers import Process, Server
 from bench.stats import Histogram, merged
 
 Progress = Callable[[int, int, str], None]
 LEAD_S = 0.1
 """Between the go and the traffic, so that every generator has read its go."""
+
+
+STEP_NS = 500_000_000
 
 
 class LoadError(Exception):
@@ -126,26 +130,34 @@ class Loads:
             load.stop()
 
     def measure(
-        self, server: Server, seconds: float, warm_s: float, timeout_s: float = 120.0, **go: Any
+        self,
+        server: Server,
+        seconds: float,
+        warm_s: float,
+        *,
+        timeout_s: float = 120.0,
+        each_step: Callable[[float], None] | None = None,
+        **go: Any,
     ) -> Measured:
-        """Run one window on generators that are ready."""
-        from bench import proc
-
+        """Run one window on generators that are ready. ``each_step`` is called every half second of it."""
         start = time.monotonic_ns() + int(LEAD_S * 1e9)
         begin = start + int(warm_s * 1e9)
         end = begin + int(seconds * 1e9)
         for load in self.loads:
             load.go(start_ns=start, from_ns=begin, until_ns=end, **go)
         _sleep_until(begin)
-        before, own, began = server.cpu_s(), self._cpu_s(proc.cpu_s), time.monotonic_ns()
+        before, own, began = server.cpu_s(), self._cpu_s(), time.monotonic_ns()
+        while each_step is not None and time.monotonic_ns() + STEP_NS < end:
+            each_step((time.monotonic_ns() - began) / 1e9)
+            _sleep_until(min(end, time.monotonic_ns() + STEP_NS))
         _sleep_until(end)
-        after, own_after, ended = server.cpu_s(), self._cpu_s(proc.cpu_s), time.monotonic_ns()
+        after, own_after, ended = server.cpu_s(), self._cpu_s(), time.monotonic_ns()
         used = {group: after[group] - before[group] for group in after}
         results = [load.result(timeout_s) for load in self.loads]
         return Measured((ended - began) / 1e9, used, results, own_after - own)
 
-    def _cpu_s(self, read: Callable[[int], float]) -> float:
-        return sum(read(load.process.pid) for load in self.loads)
+    def _cpu_s(self) -> float:
+        return sum(proc.cpu_s(load.process.pid) for load in self.loads)
 
 
 def _sleep_until(at_ns: int) -> None:

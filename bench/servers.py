@@ -62,7 +62,9 @@ class Server:
     """Tokens of n distinct principals, where the server wants any."""
     create_streams: Callable[[Sequence[str]], None] | None = None
     """Makes these streams, open to all of the tenant; ``None`` where streams come into being by themselves."""
-    facts: dict[str, str] = field(default_factory=dict)
+    transactions: Callable[[], int] | None = None
+    """Transactions that its Postgres has ended so far."""
+    database_url: str | None = None
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds so far by group: always ``gateway``, and ``postgres`` where there is one."""
@@ -88,13 +90,14 @@ class Process:
 
     @classmethod
     def start(cls, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
+        """``env`` is the child's whole environment; ``None`` for ours."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `stop`
         popen = subprocess.Popen(
-            command,
+            list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **(env or {})},
+            env=None if env is None else dict(env),
             cwd=cwd,
             preexec_fn=die_with_parent,
         )
@@ -145,13 +148,13 @@ class Process:
         self.errors.close()
 
 
-def _listening(process: Process) -> int:
-    """The port from the line ``listening <port>``; `Missing` when the peer ends before it says so."""
+def listening_on(process: Process) -> list[int]:
+    """The ports from the line ``listening <port> …``; `Missing` when the server ends before it says so."""
     try:
         for line in process.lines(START_TIMEOUT_S):
-            word, _, port = line.partition(" ")
-            if word == "listening" and port.isdigit():
-                return int(port)
+            word, *ports = line.split()
+            if word == "listening":
+                return [int(port) for port in ports]
     except TimeoutError as error:
         raise Missing(f"did not listen: {error}") from error
     process.popen.wait(STOP_TIMEOUT_S)
@@ -200,12 +203,12 @@ def started(peer: str, env: Mapping[str, str] | None = None) -> Iterator[Server]
     if peer == "readback":
         from bench.node import readback_node
 
-        with readback_node(env) as server:
+        with readback_node() as server:
             yield server
         return
-    process = Process.start(command_of(peer), env, cwd=Path(__file__).parent.parent)
+    process = Process.start(command_of(peer), {**os.environ, **(env or {})}, cwd=Path(__file__).parent.parent)
     try:
-        port = _listening(process)
+        port = listening_on(process)[0]
         dialect = "socketio" if peer == "socketio" else "plain"
         yield Server(peer, port, process.pid, dialect, note="" if peer == "floor" else "not durable")
     finally:

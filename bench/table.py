@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from bench.model import PeerResult, Result
+from bench.model import Result
 from bench.stats import Spread, Summary
 
 
@@ -13,10 +13,20 @@ def number(value: float) -> str:
     """Three figures that matter, thousands apart: ``34 500``, ``7.82``, ``0.153``."""
     if value == 0:
         return "0"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+    return (
+        f"{value:.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 1
+        else f"{value:.3f}"
+    )
 
 
 def spread_cell(one: Spread | None) -> str:

@@ -13,7 +13,7 @@ import uvloop
 
 from bench.gen.link import Link
 
-JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle", "slow")
+JOBS = ("echo", "fanout", "chat", "commit", "resume", "jitter", "idle")
 
 
 async def main() -> None:

@@ -75,7 +75,12 @@ class Dialect:
         return self.request("ping", ident, b'%s,"pad":"%s"}' % (bare, b"x" * pad))
 
     def send(self, ident: int, stream: bytes, key: bytes, body: bytes) -> bytes:
-        message = b'{"op":"send","id":%d,"stream":"%s","key":"%s","type":"message","body":%s}' % (ident, stream, key, body)
+        message = b'{"op":"send","id":%d,"stream":"%s","key":"%s","type":"message","body":%s}' % (
+            ident,
+            stream,
+            key,
+            body,
+        )
         return self.request("send", ident, message)
 
 

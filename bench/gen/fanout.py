@@ -5,6 +5,10 @@ counted from the moment it was due, so that a stall of the server or of this gen
 on every ``sample``-th subscriber, all events of it; deliveries are counted on all.
 
 After the window the publisher stops and all outstanding deliveries are waited for, so that what is missing is known.
+
+With ``stalled`` that many more subscribers join with small receive buffers and stop reading before the traffic starts
+(the `slow` scenario). They are not counted with the others; when the window is over they read again, and whether each
+then gets every event in order is counted for itself.
 """
 
 from __future__ import annotations
@@ -16,11 +20,15 @@ from typing import Any
 from picows import WSFrame
 
 from bench.gen.conn import Conn, close_all, open_all, open_one, settle
-from bench.gen.dialect import Dialect, Keys, body, dialect_of, sent_at_ns
+from bench.gen.dialect import Dialect, Keys, body, dialect_of, sent_at_ns, seq_of
 from bench.gen.link import Link, Window, counted_from, monotonic_ns, until
+from bench.gen.raw import Raw, Swarm
+from bench.gen.resume import until_true
 from bench.stats import Histogram
 
 DRAIN_LIMIT_S = 10.0
+READ_ON_LIMIT_S = 20.0
+SMALL_BUFFER = 4096  # bytes of SO_RCVBUF; the kernel doubles it
 
 
 class Subscriber(Conn):
@@ -59,6 +67,31 @@ class Publisher(Conn):
             self.on_other(payload)
 
 
+class Stalled(Raw):
+    """Joins, stops reading, reads again later; then every event must come, in order."""
+
+    def __init__(self, swarm: Swarm, dialect: Dialect, hello: bytes) -> None:
+        super().__init__(swarm, dialect, hello, receive_buffer=SMALL_BUFFER)
+        self.welcome = False
+        self.events = 0
+        self.cursor = -1
+        self.gaps = 0
+        self.ended = ""
+
+    def on_welcome(self, welcome: dict[str, Any]) -> None:
+        self.welcome = True
+        self.stall()
+
+    def on_event(self, payload: bytes) -> None:
+        seq = seq_of(payload)
+        self.gaps += self.cursor >= 0 and seq != self.cursor + 1
+        self.cursor = seq
+        self.events += 1
+
+    def on_gone(self, reason: str) -> None:
+        self.ended = reason
+
+
 async def run(job: dict[str, Any], link: Link) -> None:
     """Job: port, dialect, connections, tokens, rate (events/s), burst, payload, stream, sample; ``first`` publishes.
 
@@ -80,6 +113,8 @@ async def run(job: dict[str, Any], link: Link) -> None:
         dialect = dialect_of(job["dialect"])
         hello = dialect.hello(job["spare_token"] or None, {}, publish=True)
         publisher = await open_one(Publisher(dialect, hello), job["port"])
+    swarm = Swarm(job["port"])
+    stalled = await stall(swarm, job, tokens) if job["first"] else []
     await settle(subscribers)
     window = Window.of(await link.ready())
     await until(window.start_ns)
@@ -97,7 +132,13 @@ async def run(job: dict[str, Any], link: Link) -> None:
         await drained(subscribers, publisher, sent)
         if publisher.refused is not None:
             raise RuntimeError(f"the server refused a send: {publisher.refused.decode(errors='replace')}")
+        for one in stalled:
+            one.unstall()
+        await read_on(stalled, sent)
     link.result(
+        stalled_missing=sum(max(0, sent - one.events) for one in stalled),
+        stalled_gaps=sum(one.gaps for one in stalled),
+        stalled_ended=sum(bool(one.ended) for one in stalled),
         deliveries=deliveries,
         sent=sent,
         acks=publisher.acks if publisher else 0,
@@ -110,6 +151,26 @@ async def run(job: dict[str, Any], link: Link) -> None:
     await close_all(subscribers)
     if publisher is not None:
         await close_all([publisher])
+    swarm.close()
+
+
+async def stall(swarm: Swarm, job: dict[str, Any], tokens: list[str]) -> list[Stalled]:
+    """Those that will not read, joined before the traffic starts so that all of it is owed to them."""
+    clients = []
+    for number in range(job.get("stalled", 0)):
+        dialect = dialect_of(job["dialect"])
+        token = tokens[number % len(tokens)] or None
+        clients.append(Stalled(swarm, dialect, dialect.hello(token, {job.get("stream", "chat:bench"): {}})))
+        clients[-1].connect()
+    await until_true(lambda: all(one.welcome for one in clients), 20.0, "joining the subscribers that will stall")
+    return clients
+
+
+async def read_on(clients: list[Stalled], sent: int) -> None:
+    """Let those that stalled catch up; who was disconnected meanwhile never does."""
+    deadline = monotonic_ns() + int(READ_ON_LIMIT_S * 1e9)
+    while monotonic_ns() < deadline and any(one.events < sent and not one.ended for one in clients):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def _events(subscribers: list[Subscriber]) -> int:

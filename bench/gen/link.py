@@ -40,7 +40,7 @@ TIMER_GRAIN_NS = 2_000_000
 
 async def until(at_ns: int) -> None:
     """Sleep until a moment of the shared clock, never ending before it (timers round to milliseconds either way)."""
-    while (left := at_ns - monotonic_ns()) > 0:
+    while (left := at_ns - monotonic_ns()) > 0:  # noqa: ASYNC110 - a clock is no event
         await asyncio.sleep(left / 1e9)
 
 

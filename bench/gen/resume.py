@@ -31,7 +31,7 @@ class Client(Raw):
     """Holds its cursors and its resume token over its connections."""
 
     def __init__(self, swarm: Swarm, dialect: Dialect, token: str, streams: list[str], on_whole: Callable[[], None]):
-        super().__init__(swarm, dialect, dialect.hello(token or None, dict.fromkeys(streams, {})))
+        super().__init__(swarm, dialect, dialect.hello(token or None, {name: {} for name in streams}))
         self.token = token
         self.on_whole = on_whole
         self.cursors: dict[str, int] = {}
@@ -159,7 +159,10 @@ async def run(job: dict[str, Any], link: Link) -> None:
         nonlocal whole
         whole += 1
 
-    clients = []
+    def all_whole() -> bool:
+        return whole >= len(clients)
+
+    clients: list[Client] = []
     for number in range(job["connections"]):
         mine = [names[(number * each + k) % len(names)] for k in range(each)]
         clients.append(Client(swarm, dialect_of("plain"), job["tokens"][number], mine, on_whole))
@@ -186,7 +189,7 @@ async def run(job: dict[str, Any], link: Link) -> None:
             client.come_back()
             if number % 64 == 63:
                 await asyncio.sleep(0)  # read what came meanwhile
-        await until_true(lambda: whole >= len(clients), CYCLE_LIMIT_S, "the storm", 0.001)
+        await until_true(all_whole, CYCLE_LIMIT_S, "the storm", 0.001)
         took = monotonic_ns() - began
         welcomes, wholes = Histogram(), Histogram()
         welcomes.record_all(client.welcome_ns for client in clients)

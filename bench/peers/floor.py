@@ -74,7 +74,11 @@ def main() -> None:
     def greet(fd: int, data: bytes) -> None:
         """The upgrade, then the hello that says what this connection is for."""
         if data.startswith(b"GET "):
-            key = next(line.split(b":")[1].strip() for line in data.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+            key = next(
+                line.split(b":")[1].strip()
+                for line in data.split(b"\r\n")
+                if line.lower().startswith(b"sec-websocket-key")
+            )
             accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
             connections[fd].send(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.load import Loads, Measured, Progress, shares
+from bench.load import LoadError, Loads, Measured, Progress, shares
 from bench.model import Parameter, PeerResult, Result, Target
-from bench.proc import machine
+from bench.proc import Machine, machine
 from bench.servers import Missing, Server, started
 from bench.stats import Histogram, Spread, spread
 
@@ -87,6 +87,27 @@ class Field:
     tallies: dict[str, Tally]
     missing: list[PeerResult]
 
+    def each(self, scenario: str, turn: int, rounds: int) -> Iterator[tuple[Server, Tally, str]]:
+        """Those still up, their tallies, and how to call this step of the run; one may fail on the way."""
+        for server in list(self.servers):
+            yield server, self.tallies[server.peer], f"{scenario} {server.peer} {turn + 1}/{rounds}"
+
+    def create_streams(self, names: Sequence[str]) -> None:
+        """On the servers where a stream must be made before it is used."""
+        for server in self.servers:
+            if server.create_streams:
+                server.create_streams(names)
+
+    @contextlib.contextmanager
+    def attempt(self, server: Server) -> Iterator[None]:
+        """One server's failure is its own row: the reason stands there, and the others go on."""
+        try:
+            yield
+        except (LoadError, TimeoutError) as error:
+            self.servers.remove(server)
+            del self.tallies[server.peer]
+            self.missing.append(PeerResult(server.peer, missing=f"failed: {error}"))
+
     def results(self, order: Sequence[str]) -> list[PeerResult]:
         have = {tally.peer: tally.result() for tally in self.tallies.values()} | {one.peer: one for one in self.missing}
         return [have[name] for name in order]
@@ -108,9 +129,11 @@ def field_of(ctx: Context, names: Sequence[str], env: Mapping[str, str] | None =
         yield Field(up, tallies, missing)
 
 
-def jobs(ctx: Context, kind: str, server: Server, connections: int, **params: Any) -> list[dict[str, Any]]:
-    """One job a generator, connections and principals shared out; the first is told that it is."""
-    parts = shares(connections, min(ctx.generators, connections))
+def jobs(
+    ctx: Context, kind: str, server: Server, connections: int, *, most: int = 8, **params: Any
+) -> list[dict[str, Any]]:
+    """One job a generator (``most`` of them), connections and principals shared out; the first is told that it is."""
+    parts = shares(connections, min(ctx.generators, most, connections))
     tokens = server.tokens(connections + 1) if server.tokens else []
     made: list[dict[str, Any]] = []
     taken = 0
@@ -132,9 +155,18 @@ def jobs(ctx: Context, kind: str, server: Server, connections: int, **params: An
 
 
 def one_window(
-    ctx: Context, server: Server, kind: str, connections: int, seconds: float, warm_s: float, note: str, **params: Any
+    ctx: Context,
+    server: Server,
+    kind: str,
+    connections: int,
+    seconds: float,
+    warm_s: float,
+    note: str,
+    *,
+    each_step: Callable[[float], None] | None = None,
+    **params: Any,
 ) -> Measured:
-    """Open the connections, run one window, close them."""
+    """Open the connections, run one window, close them. ``params`` go to the generators with the job."""
 
     def progress(done: int, of: int, what: str) -> None:
         ctx.progress(done, of, f"{note}: {what}")
@@ -142,29 +174,39 @@ def one_window(
     with Loads.start(jobs(ctx, kind, server, connections, **params), progress) as loads:
         loads.ready()
         ctx.say(f"{note}: measuring for {seconds:g} s")
-        return loads.measure(server, seconds, warm_s)
+        return loads.measure(server, seconds, warm_s, each_step=each_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """When a scenario began, and how the machine was then: its load average later holds our own load."""
+
+    monotonic_s: float
+    at: datetime
+    machine: Machine
+
+
+def begin() -> Began:
+    return Began(time.monotonic(), datetime.now(UTC), machine())
 
 
 def result(
     ctx: Context,
     scenario: str,
-    began: float,
+    began: Began,
     parameters: Mapping[str, Parameter],
     peers: list[PeerResult],
     targets: list[Target],
     notes: Sequence[str],
 ) -> Result:
-    """``began`` is the monotonic second at which the scenario began."""
-    took = time.monotonic() - began
-    at = datetime.now(UTC).timestamp() - took
     return Result(
         scenario=scenario,
-        at=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at=began.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         quick=ctx.quick,
-        machine=machine(),
+        machine=began.machine,
         parameters=dict(parameters),
         peers=peers,
         targets=targets,
         notes=list(notes),
-        took_s=round(took, 1),
+        took_s=round(time.monotonic() - began.monotonic_s, 1),
     )

@@ -6,36 +6,35 @@ the time in it. The floor does neither: one ``recv``, one ``send``.
 
 from __future__ import annotations
 
-import time
-
 from bench.model import Result, at_least
-from bench.scenarios.common import Context, field_of, one_window, result
+from bench.scenarios.common import Context, begin, field_of, one_window, result
 
 NOTES = (
     "Every connection keeps one ping outstanding; every latency is recorded, so at saturation latency is queueing.",
-    "The load generator (uvloop, picows client) does not parse JSON. Where it was the busier process, the throughput is "
-    "the generator's limit, and the CPU an echo is the figure to read.",
+    (
+        "The load generator (uvloop, picows client) does not parse JSON. Where it was the busier process, the throughput is "
+        "the generator's limit, and the CPU an echo is the figure to read."
+    ),
 )
 
 
 def run(ctx: Context, *, connections: int = 500, payload: int = 130, seconds: float = 4.0) -> Result:
-    began = time.monotonic()
+    began = begin()
     warm = 0.5
     if ctx.quick:
         connections, seconds, warm = min(connections, 50), 0.5, 0.1
     names = ("floor", *ctx.peers)
     with field_of(ctx, names) as field:
         for turn in range(ctx.rounds):
-            for server in field.servers:
-                tally = field.tallies[server.peer]
-                note = f"echo {server.peer} {turn + 1}/{ctx.rounds}"
-                measured = one_window(ctx, server, "echo", connections, seconds, warm, note, payload=payload)
-                count = measured.total("count")
-                tally.rates["echoes/s"].append(count / measured.seconds)
-                tally.cpu(measured, "echo", count)
-                tally.latency["ping to pong"].merge(measured.histogram("latency"))
-                tally.counts["echoes"] += count
-                tally.counts["connections lost"] += measured.total("closed")
+            for server, tally, note in field.each("echo", turn, ctx.rounds):
+                with field.attempt(server):
+                    measured = one_window(ctx, server, "echo", connections, seconds, warm, note, payload=payload)
+                    count = measured.total("count")
+                    tally.rates["echoes/s"].append(count / measured.seconds)
+                    tally.cpu(measured, "echo", count)
+                    tally.latency["ping to pong"].merge(measured.histogram("latency"))
+                    tally.counts["echoes"] += count
+                    tally.counts["connections lost"] += measured.total("closed")
         made = result(
             ctx,
             "echo",

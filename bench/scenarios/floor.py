@@ -6,10 +6,8 @@ only ratios within one run are claims.
 
 from __future__ import annotations
 
-import time
-
 from bench.model import Result
-from bench.scenarios.common import Context, field_of, one_window, result
+from bench.scenarios.common import Context, begin, field_of, one_window, result
 
 NOTES = (
     "A plain Python process: one epoll, `recv` and a non-blocking `send`; no parsing, no framing but one frame an event.",
@@ -26,7 +24,7 @@ def run(
     payload: int = 130,
     seconds: float = 4.0,
 ) -> Result:
-    began = time.monotonic()
+    began = begin()
     warm = 0.5
     if ctx.quick:
         connections, subscribers, seconds, warm = min(connections, 50), min(subscribers, 50), 0.5, 0.1
@@ -42,7 +40,16 @@ def run(
             tally.latency["bare echo"].merge(echo.histogram("latency"))
             tally.counts["echoes"] += count
             fan = one_window(
-                ctx, server, "fanout", subscribers, seconds, warm, f"{note} send", rate=events_per_s, burst=1, payload=payload
+                ctx,
+                server,
+                "fanout",
+                subscribers,
+                seconds,
+                warm,
+                f"{note} send",
+                rate=events_per_s,
+                burst=1,
+                payload=payload,
             )
             sends = fan.total("deliveries")
             tally.rates["sends/s"].append(sends / fan.seconds)

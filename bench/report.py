@@ -1,0 +1,129 @@
+"""docs/benchmarks.md, written from the JSON of the runs: every figure on the page is a figure of a file beside it.
+
+Nothing is typed by hand into the page; to change it, measure again. A scenario without a file is named as not measured.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import model, plots, table
+from bench.model import Result
+
+ORDER = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow")
+ABOUT = {
+    "floor": "What this machine's kernel asks for a bare echo and a bare send, when a server does nothing else.",
+    "echo": "A ping answered by a pong, one outstanding on every connection, as fast as the server goes.",
+    "fanout": "One publisher, many subscribers of one stream: what a delivery costs beside a bare `send`.",
+    "chat": "Many rooms; every send is acknowledged and delivered to everyone in its room.",
+    "resume-storm": "Everybody drops, and everybody comes back at the same moment.",
+    "jitter": "Every client's connection is killed again and again while messages flow; every seq is accounted for.",
+    "idle": "What a connection that says nothing costs in memory.",
+    "slow": "Some subscribers stop reading; do the others notice, and does the server's memory grow?",
+}
+HEAD = """# Benchmarks
+
+This page is written by `readback bench report` from the JSON files in `docs/data/`; no figure on it is typed by hand.
+`make bench` measures everything again and rewrites it.
+
+How to read it:
+
+- Server and load generator share one machine and its loopback. Absolute figures belong to that machine; the claims are
+  the ratios between servers of one run, and to the *floor*, which is the machine's own limit measured in the same run.
+- CPU is utime + stime of the server process from `/proc`, Postgres' processes apart from the gateway's. Microseconds a
+  unit, the generator's own CPU not included.
+- Repeats go through the servers in turn (A B A B). `7.8 (7.6..8.3)` is the median with the least and the greatest run.
+- Percentiles are taken over the merged samples of all runs, never averaged; one without ten samples beyond it is a dash.
+- Every server is one process. Peers speak the nearest equivalent of Readback's wire and parse and build the same JSON;
+  *durable* says whether a send is in a database on disk when it is acknowledged.
+- A target that was not met says **no**.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Results by scenario, and the files that could not be read with the reason."""
+
+    results: dict[str, Result]
+    unreadable: dict[str, str]
+
+
+def load(data: Path) -> Found:
+    results: dict[str, Result] = {}
+    unreadable: dict[str, str] = {}
+    for scenario in ORDER:
+        path = data / f"bench-{scenario}.json"
+        if path.exists():
+            try:
+                results[scenario] = model.from_json(path.read_bytes())
+            except ValueError as error:
+                unreadable[scenario] = str(error)
+    return Found(results, unreadable)
+
+
+def page(found: Found, pictures: dict[str, list[str]]) -> str:
+    """The whole page. ``pictures`` are links relative to it, by scenario."""
+    parts = [HEAD, _targets(found)]
+    for scenario in ORDER:
+        parts.append(f"## {scenario}\n\n{ABOUT[scenario]}\n")
+        result = found.results.get(scenario)
+        if result is None:
+            reason = found.unreadable.get(scenario)
+            parts.append(f"The file could not be read: {reason}.\n" if reason else "Not measured yet.\n")
+        else:
+            parts.append(_section(result, pictures.get(scenario, [])))
+    return "\n".join(parts)
+
+
+def _targets(found: Found) -> str:
+    rows = [
+        [scenario, *row]
+        for scenario, result in found.results.items()
+        if not result.quick
+        for row in table.targets(result)[1]
+    ]
+    if not rows:
+        return ""
+    return "## Targets\n\n" + table.markdown((["scenario", "target", "asked", "measured", "met"], _bold(rows)))
+
+
+def _bold(rows: list[list[str]]) -> list[list[str]]:
+    return [[*row[:-1], "**no**" if row[-1] == "NO" else row[-1]] for row in rows]
+
+
+def _section(result: Result, pictures: list[str]) -> str:
+    machine = result.machine
+    parameters = ", ".join(f"{name} {value}" for name, value in result.parameters.items())
+    parts = []
+    if result.quick:
+        parts.append("**A quick run: it shows that the harness works; its figures are not claims.**\n")
+    parts.append(
+        f"Measured {result.at} in {result.took_s:g} s: {parameters}. Machine: {machine.cores} cores, "
+        f"{machine.memory_gib:g} GiB, Linux {machine.kernel}, Python {machine.python}"
+        f"{f', Node {machine.node}' if machine.node else ''}, load average {machine.load_1m:g} when it began.\n"
+    )
+    parts += [f"![{picture.rpartition('/')[2]}]({picture})\n" for picture in pictures]
+    parts.append(table.turned_markdown(table.figures(result)))
+    parts.append(table.markdown(table.latencies(result)))
+    parts.append(table.turned_markdown(table.counts(result)))
+    parts += [f"- {one.peer} was not measured: {one.missing}.\n" for one in result.peers if one.missing is not None]
+    parts += [f"- {one.peer}: {one.note}.\n" for one in result.peers if one.note and one.note != "not durable"]
+    parts.append("".join(f"- {note}\n" for note in result.notes))
+    return "\n".join(part for part in parts if part)
+
+
+def write(data: Path, out: Path) -> Found:
+    """Plots into ``data``, the page to ``out``. `FileNotFoundError` when there is no result at all."""
+    found = load(data)
+    if not found.results:
+        raise FileNotFoundError(f"no results in {data}: run `readback bench all`, or a scenario with --json")
+    pictures: dict[str, list[str]] = {}
+    for scenario, result in found.results.items():
+        pictures[scenario] = [
+            Path(os.path.relpath(path, out.parent)).as_posix() for path in plots.write_all(result, data)
+        ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(found, pictures))
+    return found

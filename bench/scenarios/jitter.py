@@ -1,0 +1,143 @@
+"""`jitter`: connections are killed again and again while messages flow; is every message at every client, once, in order?
+
+After AnyCable's scenario: 120 messages at 2 a second, every client's TCP connection killed about every 15 s, 2 s away.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bench.load import Loads
+from bench.model import PeerResult, Result, Target, below, exactly
+from bench.scenarios.common import Context, Tally, begin, field_of, jobs, result
+from bench.servers import Server
+from bench.stats import Histogram
+
+FITTING = ("readback", "ws", "socketio")
+NOTES = (
+    (
+        "Every seq at every client is counted. A connection is killed 7.5 to 22.5 s after it was opened, by turns with a TCP "
+        "reset and an ordinary end; it is away for 2 s, then resumes with its cursor."
+    ),
+    (
+        "Replay latency runs from the moment of reconnecting to holding everything up to the head that the welcome named. "
+        "Delivery latency runs from the send and includes the time away."
+    ),
+    (
+        "`ws` has no resume: what was sent while a client was away is lost to it. `socketio` runs with its connection state "
+        "recovery on. Neither is durable."
+    ),
+)
+
+STREAM = "chat:jitter"
+CATCH_UP_LIMIT_S = 120.0
+LATENCIES = (
+    ("send to delivery", "deliveries"),
+    ("replay", "replays"),
+    ("reconnect to welcome", "reconnects"),
+)
+COUNTS = (
+    ("expected", "expected"),
+    ("delivered", "delivered"),
+    ("duplicates", "duplicates"),
+    ("out of order", "out_of_order"),
+    ("connections killed", "cuts"),
+    ("events replayed", "replayed"),
+    ("resets told", "resets"),
+    ("refused or ended by the server", "refusals"),
+    ("clients not caught up at the end", "not_whole"),
+)
+
+
+def run(
+    ctx: Context,
+    *,
+    clients: int = 2000,
+    messages: int = 120,
+    rate: float = 2.0,
+    cut_every_s: float = 15.0,
+    away_s: float = 2.0,
+    payload: int = 130,
+    seed: int = 1,
+) -> Result:
+    began = begin()
+    if ctx.quick:
+        clients, messages, rate, cut_every_s, away_s = min(clients, 100), 20, 10.0, 1.0, 0.2
+    with field_of(ctx, ctx.peers, {"READBACK_BENCH_RECOVERY": "1"}) as field:
+        field.create_streams([STREAM])
+        for server, tally, note in field.each("jitter", 0, 1):
+            with field.attempt(server):
+                params = {
+                    "stream": STREAM,
+                    "messages": messages,
+                    "rate": rate,
+                    "cut_every_s": cut_every_s,
+                    "away_s": away_s,
+                    "payload": payload,
+                    "seed": seed,
+                }
+                _measure(ctx, server, tally, note, clients, messages / rate, params)
+        made = result(
+            ctx,
+            "jitter",
+            began,
+            {
+                "clients": clients,
+                "messages": messages,
+                "rate": rate,
+                "cut_every_s": cut_every_s,
+                "away_s": away_s,
+                "payload": payload,
+                "seed": seed,
+            },
+            field.results(ctx.peers),
+            [],
+            NOTES,
+        )
+    ours = made.peer("readback")
+    if ours:
+        made.targets += _targets(ours, clients)
+    return made
+
+
+def _measure(
+    ctx: Context, server: Server, tally: Tally, note: str, clients: int, lasts_s: float, params: dict[str, Any]
+) -> None:
+    """One run in one generator whatever was asked: every client takes part in one count."""
+
+    def progress(done: int, of: int, what: str) -> None:
+        ctx.progress(done, of, f"{note}: {what}")
+
+    plan = jobs(ctx, "jitter", server, clients, most=1, resume=server.tokens is not None, **params)
+    with Loads.start(plan, progress) as loads:
+        loads.ready()
+        before, start = server.cpu_s(), time.monotonic()
+        only = loads.loads[0]
+        only.go()
+        told = only.result(lasts_s + CATCH_UP_LIMIT_S)
+        after, took = server.cpu_s(), time.monotonic() - start
+    for name, key in LATENCIES:
+        tally.latency[name].merge(Histogram.from_json(told[key]))
+    for name, key in COUNTS:
+        tally.counts[name] += int(told[key])
+    delivered = int(told["delivered"])
+    tally.values["delivered (%)"].append(100 * delivered / int(told["expected"]))
+    for group in after:
+        used = after[group] - before[group]
+        tally.values[f"{group} busy (share of a core)"].append(used / took)
+        tally.cpu_us[f"{group} per delivery"].append(used * 1e6 / max(1, delivered))
+    if told["refused"]:
+        tally.note = f"refused: {told['refused']}"
+
+
+def _targets(ours: PeerResult, clients: int) -> list[Target]:
+    found = [
+        exactly(f"delivered to {clients} clients", 100, ours.values["delivered (%)"].median, "%"),
+        exactly("duplicates", 0, ours.counts["duplicates"], ""),
+        exactly("out of order", 0, ours.counts["out of order"], ""),
+    ]
+    replay = ours.latency_us.get("replay")
+    if replay and replay.p99_us is not None:
+        found.append(below("replay p99, from reconnecting to caught up", 100, replay.p99_us / 1000, "ms"))
+    return found
