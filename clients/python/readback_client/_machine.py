@@ -1,0 +1,492 @@
+"""The client's decisions without its I/O: frames and times in, frames and wishes out.
+
+The edge (`_client`, `_link`) owns sockets and time. It tells this machine what happened (`connected`, `receive`,
+`closed`, `failed`, `tick`), then reads what to do: `writes` to send in order, `hangup` to close, `token_wanted` to
+fetch, `next_dial` to open, `deadline` to call `tick` by. Nothing here sleeps, draws randomness or knows Trio.
+
+    phase     ends by
+    WAITING   its time coming                         -> DIALING
+    DIALING   the socket opening / failing            -> OPENING / WAITING
+    OPENING   welcome / loss / no answer in time      -> ONLINE / WAITING / WAITING
+    ONLINE    loss, silence, a drain's slot           -> WAITING
+    any       a close of 4500-4999, a refusal for good, `end`  -> ENDED
+
+Rules. A loss is never an error; it waits (`_backoff`) and dials, resuming with the newest token while that can be
+good, else saying hello with cursors. 4501 after a token that is fetched freshly may mean only that it expired: one
+more is asked for before giving up. Silence of two heartbeats is a loss; after a little more than one, a ping is sent.
+A drain is obeyed to the millisecond and keeps the connection until its slot, for it still delivers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from readback_client import _errors as errors
+from readback_client._backoff import Backoff, Uniform
+from readback_client._calls import Call, Calls, silent
+from readback_client._errors import Closed, ReadbackError, WireError, wire_error
+from readback_client._feed import Feed
+from readback_client._manners import Manners
+from readback_client._streams import Streams, streams_of
+from readback_client._values import (
+    Connecting,
+    Cursors,
+    Ended,
+    Limits,
+    Online,
+    Stats,
+    Status,
+    Waiting,
+)
+from readback_client._wire import (
+    Frame,
+    Malformed,
+    decode,
+    encode,
+    error_of,
+    maybe_seconds,
+    maybe_seq,
+    spliced,
+    text_of,
+)
+
+NEVER = float("inf")
+PING_AFTER_BEATS = 1.25  # the server's own ping comes at 1; this one is for proxies that swallow those
+DEAD_AFTER_BEATS = 2.0
+
+
+class Phase(Enum):
+    WAITING = "waiting"
+    DIALING = "dialing"
+    OPENING = "opening"
+    ONLINE = "online"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a connection to ``url``; fetch the access token first where ``token_needed``."""
+
+    url: str
+    token_needed: bool
+
+
+class Machine:
+    """See the module. One a `connect()`; times are seconds of any clock that does not jump."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        now: float,
+        uniform: Uniform,
+        limits: Limits | None = None,
+        fresh_tokens: bool = False,
+        cursors: Cursors | None = None,
+    ) -> None:
+        if not urls:
+            raise ValueError("at least one url is needed")
+        self.limits = limits if limits is not None else Limits()
+        self.stats = Stats()
+        self.phase = Phase.WAITING
+        self.status: Status = Connecting(urls[0], 1)
+        self.on_status: Callable[[], None] = silent
+        self.writes: deque[str] = deque()
+        self.hangup = False
+        self.token_wanted = False
+        self.error: Exception | None = None
+        self.log = cursors.log if cursors is not None else ""
+        self.principal = ""
+        self.session = ""
+        self.streams = Streams(self, self.limits, self.stats, cursors.streams if cursors is not None else {})
+        self.manners = Manners(self, self.limits, self.stats)
+        self.calls = Calls(self.limits.calls_in_flight_max)
+        self._backoff = Backoff(self.limits.backoff_base_s, self.limits.backoff_cap_s, uniform)
+        self._uniform = uniform
+        self._urls = list(urls)
+        self._url = 0
+        self._fresh_tokens = fresh_tokens
+        self._tokens_refused = 0
+        self._resume: str | None = None
+        self._resume_until = 0.0
+        self._resume_ttl_s = 0.0
+        self._asked: dict[int, Feed] = {}
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._next_id = 1
+        self._now = now
+        self._opening_id = 0
+        self._until = now  # of the phase: dial at, or give the opening up at
+        self._heard = now
+        self._pinged = False
+        self._online_since = NEVER
+        self._drain_at = NEVER
+        self._leaving: tuple[str, float | None] | None = None  # why we hang up, and a floor for the wait
+        self._bye: Frame | None = None
+        self._heartbeat_s = self.limits.heartbeat_s
+        self._frame_bytes_max = 65_536
+
+    # -- what the edge reads ------------------------------------------------------------------------------------------
+
+    @property
+    def online(self) -> bool:
+        return self.phase is Phase.ONLINE and not self.hangup
+
+    @property
+    def ended(self) -> bool:
+        return self.phase is Phase.ENDED
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` (or `next_dial`) has something to do at the latest."""
+        first = self._timers[0][0] if self._timers else NEVER
+        if self.hangup:
+            return first  # the rest waits for the link to end
+        if self.phase in (Phase.WAITING, Phase.OPENING):
+            return min(first, self._until)
+        if self.phase is Phase.ONLINE:
+            beats = DEAD_AFTER_BEATS if self._pinged else PING_AFTER_BEATS
+            return min(first, self._heard + beats * self._heartbeat_s, self._drain_at)
+        return first
+
+    @property
+    def write_timeout_s(self) -> float:
+        return DEAD_AFTER_BEATS * self._heartbeat_s
+
+    def next_dial(self, now: float) -> Dial | None:
+        if self.phase is not Phase.WAITING or now < self._until:
+            return None
+        url = self._urls[self._url % len(self._urls)]
+        self.phase = Phase.DIALING
+        self.stats.dials += 1
+        self._say(Connecting(url, self._backoff.attempt + 1))
+        return Dial(url, self._resume is None or now >= self._resume_until)
+
+    # -- what happened ------------------------------------------------------------------------------------------------
+
+    def connected(self, now: float, token: str | None) -> None:
+        """The WebSocket is open. ``token`` where the dial asked for one."""
+        self._now = now
+        self.phase = Phase.OPENING
+        self.writes.clear()
+        self.hangup = False
+        self._bye = self._leaving = None
+        self._asked.clear()
+        self._drain_at = NEVER
+        self._pinged = False
+        self._heard = now
+        self._until = now + self.limits.opening_timeout_s
+        if token is not None:
+            self._hello(token)
+            return
+        streams = self.streams.positions(resume=True, bytes_max=self.limits.hello_bytes_max - len(self._resume or ""))
+        self._opening_id = self._write("resume", {"resume": self._resume, "log": self.log, "streams": streams})
+
+    def offer_token(self, now: float, token: str) -> None:
+        """The token that `token_wanted` asked for, on the connection whose resume was refused."""
+        self.token_wanted = False
+        if self.phase is Phase.OPENING and not self.hangup:
+            self._until = now + self.limits.opening_timeout_s
+            self._hello(token)
+
+    def heard(self, now: float) -> None:
+        """Bytes came in, of whatever kind: the peer lives."""
+        self._heard = now
+        self._pinged = False
+
+    def receive(self, now: float, text: str | bytes) -> None:
+        self._now = now
+        if self.hangup:
+            return  # what comes after we decided to leave is replayed on the next connection
+        self.heard(now)
+        try:
+            frame = decode(text)
+            if frame.get("op") == "event":
+                if self.phase is Phase.ONLINE:
+                    self.streams.event(now, frame, len(text))
+            else:
+                self._dispatch(now, frame)
+        except Malformed as error:
+            self.suspect(now, str(error))
+        self._flush()
+
+    def failed(
+        self, now: float, why: str, *, retry_after_s: float | None = None, final: ReadbackError | None = None
+    ) -> None:
+        """The dial failed. ``final`` is what to end with if this address has never welcomed us: a typing error, not a
+        fault that passes. Once welcomed, even a 404 is taken for a proxy between two deploys."""
+        if self.phase is Phase.ENDED:
+            return
+        if isinstance(final, errors.Unauthorized):
+            if not self._may_refresh():
+                self.end(final)
+                return
+        elif final is not None and self.stats.welcomes == 0:
+            self.end(final)
+            return
+        self._url += 1
+        self._wait(now, why, retry_after_s)
+
+    def closed(self, now: float, code: int, reason: str) -> None:
+        """The connection is gone: closed by either side, or cut (code 1006)."""
+        self._now = now
+        if self.phase in (Phase.ENDED, Phase.WAITING):
+            return
+        bye, leaving = self._bye, self._leaving
+        bye_code = bye.get("code") if bye is not None else None
+        if isinstance(bye_code, str):
+            code = errors.BYE_CODES.get(bye_code, code)
+        name = bye_code if isinstance(bye_code, str) else errors.CLOSE_CODES.get(code, str(code))
+        said = bye.get("reason") if bye is not None else reason
+        words = said if isinstance(said, str) and said else reason
+        if errors.ends_for_good(code):
+            error = wire_error(name, words or "the server ended this session")
+            if not (isinstance(error, errors.Unauthorized) and self._may_refresh()):
+                self.end(error)
+                return
+        retry_after_s = maybe_seconds(bye, "retry_after") if bye is not None else None
+        why = words or name
+        if leaving is not None:
+            why, retry_after_s = leaving
+        self._url += 1
+        drained = self._drain_at
+        self._drop(now)
+        if drained <= now:  # our slot has come: the node chose it, so no jitter of ours on top
+            self._wait(now, "moving to another node", 0.0, at_once=True)
+        elif drained != NEVER:
+            self._wait(now, "moving to another node", drained - now, at_once=True)
+        else:
+            self._wait(now, why if code != 1006 or leaving or bye else "the connection was cut", retry_after_s)
+
+    def tick(self, now: float) -> None:
+        """Whatever is due. Cheap when nothing is."""
+        self._now = now
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2](now)
+        if self.phase is Phase.OPENING and now >= self._until and not self.hangup:
+            self.suspect(now, "no welcome in time")
+        elif self.online:
+            silence = now - self._heard
+            if silence >= DEAD_AFTER_BEATS * self._heartbeat_s:
+                self.suspect(now, f"nothing heard for {silence:.0f} s")
+            elif silence >= PING_AFTER_BEATS * self._heartbeat_s and not self._pinged:
+                self._pinged = True
+                self._write("ping", {})
+            if now >= self._drain_at:
+                self.hangup = True
+            if now - self._online_since >= self.limits.proved_s:
+                self._backoff.reset()
+        self._flush()
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more will be tried; everybody who waits is told why."""
+        if self.phase is Phase.ENDED:
+            return
+        self.phase = Phase.ENDED
+        self.error = error
+        self.hangup = True
+        told = error if error is not None else Closed("this client was closed")
+        self.calls.fail_all(told)
+        self.streams.fail_all(told)
+        self._say(Ended(error))
+
+    # -- what the caller wants ----------------------------------------------------------------------------------------
+
+    def call(self, op: str, fields: Mapping[str, object], wake: Callable[[], None] = silent) -> Call:
+        """Put a request on its way. Raises `TooLarge` here, for a server ends the connection that sends such a frame."""
+        call = Call(op, encode(fields), wake)
+        size = len(call.tail.encode()) + 40
+        if size > self._frame_bytes_max:
+            raise errors.TooLarge("too_large", f"{size} bytes; the server takes {self._frame_bytes_max}")
+        if self.phase is Phase.ENDED:
+            raise self.error if self.error is not None else Closed("this client was closed")
+        self.calls.put(call)
+        self._flush()
+        return call
+
+    def cursors(self) -> Cursors:
+        return Cursors(self.log, self.streams.cursors())
+
+    # -- Carrier ------------------------------------------------------------------------------------------------------
+
+    def ask(self, op: str, fields: Mapping[str, object], feed: Feed | None) -> int:
+        id = self._write(op, fields)
+        if feed is not None:
+            self._asked[id] = feed
+        return id
+
+    def at(self, when: float, act: Callable[[float], None]) -> None:
+        self._next_id += 1  # a tie-breaker, so that callables are never compared
+        heapq.heappush(self._timers, (when, self._next_id, act))
+
+    def rest_s(self, tries: int, retry_after_s: float | None) -> float:
+        ceiling = min(self.limits.backoff_cap_s, self.limits.backoff_base_s * 2.0 ** min(tries - 1, 32))
+        return (retry_after_s or 0.0) + self._uniform(0.0, ceiling)
+
+    def suspect(self, now: float, why: str) -> None:
+        self._leaving = (why, None)
+        self.hangup = True
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, now: float, frame: Frame) -> None:
+        op = text_of(frame, "op")
+        if op == "bye":
+            self._bye = frame
+        elif self.phase is Phase.OPENING:
+            if op == "welcome":
+                self._welcome(now, frame)
+            elif op == "error":
+                self._refused_opening(error_of(frame))
+        elif op == "ok":
+            self._ok(frame)
+        elif op == "error":
+            self._error(now, frame)
+        elif op == "reset":
+            self.streams.reset(frame)
+        elif op == "unsub":
+            self.streams.let_go(frame)
+        elif op == "signal":
+            self.streams.signal(now, frame)
+        elif op == "mark":
+            self.streams.mark(now, frame)
+        elif op == "pong" and isinstance(frame.get("resume"), str):
+            self._keep_token(now, frame)
+        elif op == "drain":
+            self._keep_token(now, frame)
+            self._drain_at = now + (maybe_seconds(frame, "after_ms") or 0.0) / 1000
+        # Any other op is of a newer server, and not for us.
+
+    def _hello(self, token: str) -> None:
+        streams = self.streams.positions(resume=False, bytes_max=self.limits.hello_bytes_max - len(token))
+        fields: dict[str, object] = {"token": token, "streams": streams}
+        if self.log:
+            fields["log"] = self.log
+        self._opening_id = self._write("hello", fields)
+
+    def _welcome(self, now: float, frame: Frame) -> None:
+        log = text_of(frame, "log")
+        streams = streams_of(frame)
+        self.session, self.principal = text_of(frame, "session"), text_of(frame, "principal")
+        self._resume_ttl_s = maybe_seconds(frame, "resume_ttl") or 0.0
+        self._heartbeat_s = maybe_seconds(frame, "heartbeat") or self.limits.heartbeat_s
+        limits = frame.get("limits")
+        if isinstance(limits, dict):
+            self._frame_bytes_max = maybe_seq(limits, "frame") or self._frame_bytes_max
+            self.streams.streams_max = maybe_seq(limits, "streams") or self.streams.streams_max
+        self._keep_token(now, frame)
+        self.phase = Phase.ONLINE
+        self._online_since = now
+        self._tokens_refused = 0
+        self.stats.welcomes += 1
+        resumed = frame.get("resumed") is True
+        self.stats.resumes += resumed
+        if self.log and self.log != log:
+            self.streams.log_changed()
+        self.log = log
+        missed = self.streams.welcomed(now, streams)
+        self.manners.welcomed(now)
+        self._say(Online(self.session, self.principal, resumed, missed))
+
+    def _refused_opening(self, error: WireError) -> None:
+        if error.code == "resume_rejected":
+            self.stats.resumes_rejected += 1
+            self._resume = None
+            self.token_wanted = True
+        elif error.retryable:
+            self._leaving = (str(error), error.retry_after_s)
+            self.hangup = True
+        elif isinstance(error, errors.Unauthorized) and self._may_refresh():
+            self._leaving = (str(error), None)
+            self.hangup = True
+        else:
+            self.end(error)
+
+    def _ok(self, frame: Frame) -> None:
+        id = maybe_seq(frame, "id")
+        if id is None:
+            return
+        call = self.calls.landed(id)
+        if call is not None:
+            call.finish(frame, None)
+            return
+        feed = self._asked.pop(id, None)
+        if feed is not None:
+            self.streams.answered(feed, id, frame)
+
+    def _error(self, now: float, frame: Frame) -> None:
+        error = error_of(frame)
+        id = maybe_seq(frame, "id")
+        call = self.calls.landed(id) if id is not None else None
+        feed = self._asked.pop(id, None) if id is not None else None
+        if call is not None:
+            self._call_refused(now, call, error)
+        elif feed is not None and id is not None:
+            self.streams.refused(now, feed, id, error)
+        elif id is None and isinstance(frame.get("stream"), str):
+            self.streams.refused_stream(frame, error)
+
+    def _call_refused(self, now: float, call: Call, error: WireError) -> None:
+        call.last = error
+        if not error.retryable:
+            call.finish(None, error)
+            return
+        self.stats.retries += 1
+        self.at(now + self.rest_s(call.tries, error.retry_after_s), lambda _now: self.calls.put(call))
+
+    def _keep_token(self, now: float, frame: Frame) -> None:
+        token = frame.get("resume")
+        if isinstance(token, str):
+            self._resume = token
+            self._resume_until = now + self._resume_ttl_s
+
+    def _may_refresh(self) -> bool:
+        """Whether another access token may heal an `unauthorized`: once, and only where tokens are fetched anew."""
+        self._resume = None
+        self._tokens_refused += 1
+        return self._fresh_tokens and self._tokens_refused == 1
+
+    def _drop(self, now: float) -> None:
+        if now - self._online_since >= self.limits.proved_s:
+            self._backoff.reset()
+        if self._resume is not None and self.phase is Phase.ONLINE:
+            # A server counts a token's life from the loss where it saw it; the clock here starts at the same moment.
+            self._resume_until = now + self._resume_ttl_s
+        self.stats.retries += self.calls.grounded()
+        self._online_since = self._drain_at = NEVER
+        self.token_wanted = False
+        self.writes.clear()
+        self._asked.clear()
+        self.streams.lost()
+        self.manners.lost()
+
+    def _wait(self, now: float, why: str, retry_after_s: float | None, *, at_once: bool = False) -> None:
+        self.phase = Phase.WAITING
+        self.hangup = False
+        floor_s = retry_after_s or 0.0
+        delay_s = floor_s if at_once else self._backoff.next_s(floor_s)
+        self._until = now + delay_s
+        self._say(Waiting(delay_s, why))
+
+    def _write(self, op: str, fields: Mapping[str, object]) -> int:
+        id = self._next_id
+        self._next_id += 1
+        self.writes.append(spliced(op, id, encode(fields)))
+        return id
+
+    def _flush(self) -> None:
+        while self.online:
+            call = self.calls.next_to_fly()
+            if call is None:
+                return
+            id = self._next_id
+            self._next_id += 1
+            self.calls.flown(id, call)
+            self.writes.append(spliced(call.op, id, call.tail))
+
+    def _say(self, status: Status) -> None:
+        self.status = status
+        self.on_status()
