@@ -108,6 +108,9 @@ class Handshake:
         ended = len(head) - head.endswith(b"\r")
         if _NOT_IN_HEAD.search(head, max(0, old - 1), ended):
             return _refuse(400, _BYTES)
+        line_end = head.find(b"\r\n")
+        if line_end >= max(0, old - 1) and _REQUEST_LINE.match(head[:line_end]) is None:  # it has just become whole
+            return _refuse(400, _LINE)
         if len(head) >= self._head_bytes_max:
             return _refuse(431, f"The request head may hold at most {self._head_bytes_max} bytes.")
         self._head = head
@@ -121,7 +124,7 @@ class Handshake:
                 return _refuse(400, _OTHER_PROTOCOL)
             if _NOT_IN_HEAD.search(line):
                 return _refuse(400, _BYTES)
-            return _refuse(400, "The first line is not an HTTP request line (METHOD target HTTP/1.1).")
+            return _refuse(400, _LINE)
         method, target, major, minor = request.groups()
         if major != b"1" or minor == b"0":
             return _refuse(505, "A WebSocket opens with HTTP/1.1.")
@@ -213,6 +216,7 @@ _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnect
 _PROTOCOL_LINE = b"\r\nSec-WebSocket-Protocol: " + SUBPROTOCOL.encode("ascii")
 _UPGRADE = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 _OTHER_PROTOCOL = "This port speaks HTTP/1.1 without TLS: connect with ws://, or through the TLS proxy."
+_LINE = "The first line is not an HTTP request line (METHOD target HTTP/1.1)."
 _BYTES = "The request head has a control character, or a line that does not end in CR LF."
 
 

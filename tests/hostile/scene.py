@@ -1,0 +1,134 @@
+"""The stage of a hostile case: a node, a room of bystanders, a rival tenant with a secret, and eyes on every word.
+
+`scene()` gives all of it; at its end it asserts that the bystanders noticed nothing (`tests.hostile.bystanders`), that
+no byte sent to an attacker and no line of the log holds what neither may ever hold, and that no case reached the
+exception boundary of a connection: that boundary is for bugs, and hostile input is not one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import trio
+
+from core.limits import Limits
+from core.model import Entry
+from core.ports import Log
+from gateway.connection import Connection
+from tests.hostile.bystanders import Room, bystanders
+from tests.hostile.peer import PATIENCE_S, Peer, connected
+from tests.nodes import TestNode, serving_node
+
+ROOM = "chat:ops"
+"""Open to the tenant ``demo``, and empty: the room in which attackers may do their worst."""
+
+SECRET = "the-rivals-plan"
+VAULT = "chat:vault"
+"""A stream of the tenant ``rival``; ``SECRET`` is in it."""
+
+_NEVER_SENT = re.compile(
+    rb"Traceback|File \"|\.py\b|Error\b|asyncpg|orjson|trio\b|select |insert |readback\.append|relation \"|"
+    + SECRET.encode()
+)
+_NEVER_LOGGED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|eyJ[A-Za-z0-9_-]{8}|\br1\.|" + SECRET)
+
+
+class Scene:
+    def __init__(self, node: TestNode, room: Room, stack: AsyncExitStack, lines: list[logging.LogRecord]) -> None:
+        self.node = node
+        self.room = room
+        self.lines = lines
+        self.peers: list[Peer] = []
+        self._stack = stack
+
+    async def connect(self) -> Peer:
+        """An attacker on the line, silent so far."""
+        peer = await self._stack.enter_async_context(connected(self.node.port))
+        self.peers.append(peer)
+        return peer
+
+    async def upgraded(self) -> Peer:
+        peer = await self.connect()
+        await peer.upgrade()
+        return peer
+
+    async def welcomed(self, principal: str = "user:mallory", streams: object = None, **claims: object) -> Peer:
+        peer = await self.upgraded()
+        await peer.hello(principal, streams, **claims)
+        return peer
+
+    async def still_serves(self, peer: Peer) -> None:
+        """The connection survived what it said: it is answered as ever."""
+        assert (await peer.ask("ping"))["op"] == "pong"
+
+    def server_side(self, principal: str) -> Connection:
+        """The node's end of the one open connection of a principal."""
+        (found,) = [c for c in self.node.node.shard.connections.values() if c.principal == principal]
+        return found
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        """Wait for a condition of the node, looked at every turn of the loop."""
+        with trio.fail_after(PATIENCE_S):
+            while not ready():  # noqa: ASYNC110  # the node has no event for every condition a case may want
+                await trio.sleep(0.001)
+
+
+def forbidden_words(data: bytes) -> list[bytes]:
+    """What no client may ever read."""
+    return [match[0] for match in _NEVER_SENT.finditer(data)]
+
+
+def resident_bytes() -> int:
+    """Memory of this process, server and attackers together."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@contextmanager
+def watched_log() -> Iterator[list[logging.LogRecord]]:
+    """Every record of every logger, kept; what must not be in a log is asserted at the end."""
+    records: list[logging.LogRecord] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    keeper, root = Keeper(logging.DEBUG), logging.getLogger()
+    root.addHandler(keeper)
+    try:
+        yield records
+    finally:
+        root.removeHandler(keeper)
+    shown = logging.Formatter("%(message)s")
+    for record in records:
+        line = shown.format(record)
+        assert record.levelno < logging.ERROR, line
+        assert not _NEVER_LOGGED.search(line), repr(line)
+
+
+async def _plant_secret(node: TestNode) -> None:
+    facts = await node.log.create_stream("rival", VAULT, open=True, members=[], by="service:test")
+    key = "00000000-0000-4000-8000-000000000001"
+    body = b'{"text":"%b"}' % SECRET.encode()
+    await node.log.append([Entry("rival", facts.sid, key, "message", "user:rita", body)])
+
+
+@asynccontextmanager
+async def scene(
+    log: Log | None = None, limits: Limits | None = None, origins: frozenset[str] | None = None
+) -> AsyncIterator[Scene]:
+    with watched_log() as lines:
+        async with serving_node(log, limits) as node:
+            node.node.shard.origins = origins
+            await node.stream(ROOM)
+            await _plant_secret(node)
+            async with AsyncExitStack() as stack, bystanders(node) as room:
+                stage = Scene(node, room, stack, lines)
+                yield stage
+                await room.rounds(1)
+                for peer in stage.peers:
+                    assert not forbidden_words(bytes(peer.raw)), forbidden_words(bytes(peer.raw))
