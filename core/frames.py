@@ -23,11 +23,12 @@ from dataclasses import dataclass
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 _CONTINUATION = 0
 
-_SMALL_MAX = 2048
-"""Chunks below this many bytes, header included, take the table. Its integers cost 0.5 MB a process at this size."""
+_SMALL_MAX = 1536
+"""Chunks below this many bytes, header included, take the table. Above it the loop is as fast, by `unmask`'s lanes;
+the table's integers cost 0.3 MB a process at this size."""
 
-_BLOCK = 16_384
-"""Bytes unmasked with one integer. Larger blocks fall out of the first-level cache: 2.9 ns a byte against 1.3."""
+_LANES_MIN = 640
+"""From this many bytes on, `unmask` translates four lanes (1.1 ns a byte) instead of making integers (2.2 ns)."""
 
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 """Codes below 3000 that may travel (RFC 6455 section 7.4.1 and IANA's registry: 1012, 1013, 1014)."""
@@ -66,21 +67,25 @@ def _table() -> tuple[tuple[bytes, int, int], ...]:
 _SMALL = _table()
 
 
+_XOR = tuple(
+    (_from_bytes(bytes(range(256)), "little") ^ _from_bytes(bytes((byte,)) * 256, "little")).to_bytes(256, "little")
+    for byte in range(256)
+)
+"""By mask byte: what each payload byte becomes."""
+
+
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """XOR ``payload`` with the 4-byte ``mask`` repeated (RFC 6455 section 5.3); the same call masks."""
     size = len(payload)
-    if size <= _BLOCK:
+    if size < _LANES_MIN:
         key = _from_bytes((mask * ((size + 3) >> 2))[:size], "little")
         return (_from_bytes(payload, "little") ^ key).to_bytes(size, "little")
-    key = _from_bytes(mask * (_BLOCK >> 2), "little")
-    whole = size - size % _BLOCK
-    blocks = [
-        (_from_bytes(payload[at : at + _BLOCK], "little") ^ key).to_bytes(_BLOCK, "little")
-        for at in range(0, whole, _BLOCK)
-    ]
-    if whole < size:
-        blocks.append(unmask(payload[whole:], mask))
-    return b"".join(blocks)
+    lanes = bytearray(payload)  # slices of a bytearray are taken faster than those of bytes
+    lanes[0::4] = lanes[0::4].translate(_XOR[mask[0]])
+    lanes[1::4] = lanes[1::4].translate(_XOR[mask[1]])
+    lanes[2::4] = lanes[2::4].translate(_XOR[mask[2]])
+    lanes[3::4] = lanes[3::4].translate(_XOR[mask[3]])
+    return bytes(lanes)
 
 
 class _Partial:
