@@ -429,7 +429,7 @@ def _print_ready(console: Console, config: Config, ready: Ready, demo: Demo) -> 
     line()
     line(f"  WebSocket  {ws}")
     line(f"  HTTP API   {http}/v1 (described by {http}/openapi.json; also /readyz, /metrics)")
-    line(f"  Database   {ready.database}")
+    line(f"  Database   {demo.database}")
     line(f"  Data       {config.data}")
     line()
     line(f"Two tokens of the tenant {DEMO_TENANT}, good for 30 days; {DEMO_STREAM} is open to both:")

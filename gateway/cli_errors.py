@@ -84,6 +84,8 @@ def mended(run: Callable[P, None]) -> Callable[P, None]:
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             run(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(HURRIED) from None
         except BrokenPipeError:

@@ -43,9 +43,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a newcomer is handed: one token a person of the tenant demo."""
+    """What a newcomer is handed: one token a person of the tenant demo; and what holds the log, in words."""
 
     tokens: dict[str, str]
+    database: str
 
 
 class Stopper:
@@ -120,7 +121,8 @@ async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo],
                 say(f"schema: {', '.join(applied)}")
             url = server.url(user="readback_gateway")
             await _ensure_lobby(url)
-            demo = Demo({who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S) for who in DEMO_PEOPLE})
+            tokens = {who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S) for who in DEMO_PEOPLE}
+            demo = Demo(tokens, f"Postgres {server.version}, for as long as this runs: psql '{server.url()}'")
             await _serve(replace(config, database_url=url), secrets, stopper, lambda ready: on_ready(ready, demo))
             say("stopping Postgres")
 
@@ -131,7 +133,7 @@ async def run_serve(config: Config, *, say: Say, on_ready: Callable[[Ready], Non
     """Everything of `readback serve`. Returns whether the end was hurried."""
     if config.database_url is None:
         raise ConfigError(
-            "serve needs a Postgres: give --database-url or READBACK_DATABASE_URL, such as "
+            "`serve` needs a Postgres: give --database-url or READBACK_DATABASE_URL, such as "
             "postgresql://readback_gateway@localhost/readback; `readback dev` brings its own"
         )
     check_ports(config)
