@@ -41,15 +41,18 @@ class Malformed(Exception):
 
 
 class _Remembered(dict[str, bytes]):
-    """name → its bytes as an array element, for names that `allowed` lets in."""
+    """name → its bytes as an array element, for names that `allowed` lets in; `instead` is sent for others, if given."""
 
-    def __init__(self, allowed: Callable[[str], object]) -> None:
+    def __init__(self, allowed: Callable[[str], object], instead: str | None = None) -> None:
         super().__init__()
         self._allowed = allowed
+        self._instead = instead
 
     def __missing__(self, name: str) -> bytes:
         if not self._allowed(name):
-            raise Malformed(name)
+            if self._instead is None:
+                raise Malformed(name)
+            return self[self._instead]
         encoded = name.encode()
         if len(self) >= REMEMBERED_MAX:
             self.clear()
@@ -63,10 +66,11 @@ def is_sendable_type(type: str) -> bool:
 
 
 class AppendCodec:
-    """Encodes batches for one link; remembers names, and nothing of a batch."""
+    """Encodes batches; remembers names, and nothing of a batch."""
 
     def __init__(self) -> None:
-        self._tenants = _Remembered(TENANT_RE.match)
+        # No stream is the empty tenant's: an entry of an impossible tenant is answered NOT_FOUND like any stranger's.
+        self._tenants = _Remembered(lambda name: not name or TENANT_RE.match(name), instead="")
         self._types = _Remembered(is_sendable_type)
         self._bys = _Remembered(PRINCIPAL_RE.match)
 
@@ -83,22 +87,17 @@ class AppendCodec:
             body = entry.body
             bodies.append(_int32(len(body)))
             bodies.append(body)
-        expects = [entry.expect for entry in entries]
-        refs = [entry.ref for entry in entries]
-        try:
-            arrays = (
-                b"".join([tenants[entry.tenant] for entry in entries]),
-                b"".join([_element8(8, entry.sid) for entry in entries]),
-                bytes.fromhex("00000010" + "00000010".join(keys).replace("-", "")),
-                b"".join([types[entry.type] for entry in entries]),
-                b"".join([bys[entry.by] for entry in entries]),
-                b"".join(bodies),
-                _optional(expects),
-                _optional(refs),
-                b"".join([_TRUE if entry.privileged else _FALSE for entry in entries]),
-            )
-        except struct.error:
-            raise Malformed("a number beyond 64 bits") from None
+        arrays = (
+            b"".join([tenants[entry.tenant] for entry in entries]),
+            _numbers([entry.sid for entry in entries]),
+            bytes.fromhex("00000010" + "00000010".join(keys).replace("-", "")),
+            b"".join([types[entry.type] for entry in entries]),
+            b"".join([bys[entry.by] for entry in entries]),
+            b"".join(bodies),
+            _numbers([entry.expect for entry in entries]),
+            _numbers([entry.ref for entry in entries]),
+            b"".join([_TRUE if entry.privileged else _FALSE for entry in entries]),
+        )
         parts = [_BIND_HEAD]
         for array, oid, nullable in zip(arrays, _ELEMENTS, _NULLABLE, strict=True):
             parts += (_int32(20 + len(array)), _header(1, nullable, oid, count, 1), array)
@@ -111,8 +110,16 @@ _ELEMENTS = (_OID_TEXT, _OID_INT8, _OID_UUID, _OID_TEXT, _OID_TEXT, _OID_TEXT, _
 _NULLABLE = (0, 0, 0, 0, 0, 0, 1, 1, 0)
 
 
-def _optional(numbers: list[int | None]) -> bytes:
-    return b"".join([_NULL if number is None else _element8(8, number) for number in numbers])
+def _numbers(numbers: Sequence[int | None]) -> bytes:
+    """int8 elements. A number beyond 64 bits is as unknown to the log as the last one within."""
+    try:
+        return b"".join([_NULL if number is None else _element8(8, number) for number in numbers])
+    except struct.error:
+        return _numbers([None if number is None else clamp(number) for number in numbers])
+
+
+def clamp(number: int) -> int:
+    return max(-INT64_MAX, min(number, INT64_MAX))
 
 
 def parse_message() -> bytes:

@@ -26,12 +26,7 @@ from store.checker import check_log
 from store.layout import check_members, check_principal, check_role, check_stream, is_wellformed
 from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
-from store.pgwire import INT64_MAX
-
-
-def _clamp(number: int) -> int:
-    """Any integer as an int8: what lies beyond is as far away as the last one."""
-    return max(-INT64_MAX, min(number, INT64_MAX))
+from store.pgwire import clamp
 
 
 def _limit(number: int) -> int:
@@ -98,13 +93,13 @@ class PostgresLog:
     async def _read(self, sql: str, tenant: str, sid: int, seq: int, limit: int) -> list[Event]:
         if "\0" in tenant:
             return []
-        return _events(await self._links.fetch(sql, tenant, _clamp(sid), _clamp(seq), _limit(limit)))
+        return _events(await self._links.fetch(sql, tenant, clamp(sid), clamp(seq), _limit(limit)))
 
     async def tail(self, partition: int, after_pos: int, limit: int) -> list[Event]:
         if not 0 <= partition < 2**31:
             return []
         rows = await self._links.fetch(
-            "select * from readback.tail($1, $2, $3)", partition, _clamp(after_pos), _limit(limit)
+            "select * from readback.tail($1, $2, $3)", partition, clamp(after_pos), _limit(limit)
         )
         return _events(rows)
 
@@ -207,7 +202,7 @@ class PostgresLog:
         if not sids or "\0" in tenant:
             return []
         rows = await self._links.fetch(
-            "select * from readback.load_marks($1, $2)", tenant, sorted({_clamp(sid) for sid in sids})
+            "select * from readback.load_marks($1, $2)", tenant, sorted({clamp(sid) for sid in sids})
         )
         return [Mark(*row) for row in rows]
 
@@ -217,16 +212,16 @@ class PostgresLog:
         await self._links.fetch(
             "select readback.save_marks($1, $2, $3, $4, $5)",
             tenant,
-            [_clamp(mark.sid) for mark in marks],
+            [clamp(mark.sid) for mark in marks],
             [mark.principal for mark in marks],
-            [_clamp(mark.delivered) for mark in marks],
-            [_clamp(mark.read) for mark in marks],
+            [clamp(mark.delivered) for mark in marks],
+            [clamp(mark.read) for mark in marks],
         )
 
     async def trim(self, tenant: str, stream: str, before: int) -> int:
         """The new ``first`` holds at once for every reader; bodies go in slices, and all are gone when this returns."""
         check_stream(tenant, stream)
-        rows = await self._links.fetch("select * from readback.trim_first($1, $2, $3)", tenant, stream, _clamp(before))
+        rows = await self._links.fetch("select * from readback.trim_first($1, $2, $3)", tenant, stream, clamp(before))
         sid, first = rows[0]
         if sid is None:
             raise Refused("not_found", "no such stream")
