@@ -206,9 +206,10 @@ class FrameReader:
                 partial.left -= len(chunk)
                 mask = partial.mask
                 if mask:
-                    turn = len(chunk) & 3
+                    if partial.left:
+                        turn = len(chunk) & 3
+                        partial.mask = mask[turn:] + mask[:turn]
                     chunk = unmask(chunk, mask)
-                    partial.mask = mask[turn:] + mask[:turn]
             self._take(partial, chunk, out)
             if self._partial is _ENDED:
                 return out
