@@ -162,16 +162,19 @@ class Node:
                 continue
             part = parts.get(partition)
             if part is None:
-                part = parts[partition] = (pos, [pos], [])
+                part = parts[partition] = (pos, [pos, 0], [])
             part[1][0] = pos
+            part[1][1] += 1
             stream = by_sid.get(entry.sid)
             if stream is None:
                 hub.note_unknown(entry.sid, seq)
             else:
                 frame = wire.encode_event(stream.name_b, seq, entry.type, entry.key, entry.by, at_ms, entry.body)
                 part[2].append((stream, seq, frame))
-        for partition, (first_pos, last_pos, events) in parts.items():
-            if not hub.ingest(partition, first_pos, last_pos[0], events):
+        for partition, (first_pos, (last_pos, count), events) in parts.items():
+            # A batch that the store had to halve is two commits, and another node's may lie between them.
+            dense = last_pos - first_pos + 1 == count
+            if not dense or not hub.ingest(partition, first_pos, last_pos, events):
                 self.tail_soon(partition)
         answer = self.ops.answer
         for entry, verdict in zip(batch, verdicts, strict=True):
@@ -267,6 +270,7 @@ class Node:
         """Close the hole between head and what is known to be committed."""
         while stream.want > stream.head and self.hub.by_sid.get(stream.sid) is stream:
             async with self._reads:
+                want = stream.want
                 try:
                     events = await self.log.read(stream.tenant, stream.sid, stream.head, PAGE_EVENTS)
                 except Unavailable as error:
@@ -274,9 +278,7 @@ class Node:
                     await trio.sleep(RETRY_S)
                     continue
             self._log_answered()
-            if not events:
-                break
-            self.hub.filled(stream, events, trio.current_time())
+            self.hub.filled(stream, events, trio.current_time(), want)
             self.settle()
         self._filling.discard(stream)
 
