@@ -21,6 +21,7 @@ from core.model import KEY_RE, PRINCIPAL_RE, STREAM_RE, TYPE_RE
 
 ID_MAX: Final = 2**53 - 1
 SEQ_MAX: Final = 2**53 - 1
+INT64_LIMIT: Final = 2.0**63
 
 
 class Close(IntEnum):
@@ -78,6 +79,25 @@ def too_deep(value: object, depth_max: int) -> bool:
         if not level:
             return False
     return True
+
+
+def beyond_64_bits(value: object) -> bool:
+    """Whether a parsed value holds a number of 2^63 or more that is no integer any more.
+
+    The parser turns integers beyond 64 bits into doubles, whose digits are not those that were sent. Which of the two was
+    written cannot be seen afterwards, so a double of that size counts too. Iterative, as `too_deep` is.
+    """
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if item.__class__ is float:
+            if not -INT64_LIMIT < item < INT64_LIMIT:
+                return True
+        elif isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+    return False
 
 
 def is_stream(name: object) -> bool:

@@ -85,6 +85,8 @@ def make_entry(
         raise WireError("bad_request", "expect: the head you saw, an integer from 0")
     ref = check_body(type, body)
     packed = orjson.dumps(body)
+    if b"+" in packed and wire.beyond_64_bits(body):  # the one sign of a large double (1.8e+19): 40 ns to look for
+        raise WireError("bad_request", "body: an integer beyond 64 bits would lose digits; send it as a string")
     if len(packed) > node.limits.body_bytes_max:
         raise WireError("too_large", f"body: {len(packed)} bytes, at most {node.limits.body_bytes_max}")
     role = stream.role(by, privileged)
@@ -219,7 +221,8 @@ class Ops:
         self.hub.reply(connection, wire.encode_pong(id, int(wall_s * 1000), token))
 
     def send(self, connection: Connection, id: int | None, message: Message) -> None:
-        stream = self.hub.by_name.get((connection.tenant, message.get("stream")))  # type: ignore[arg-type]
+        name = message.get("stream")
+        stream = self.hub.by_name.get((connection.tenant, name)) if name.__class__ is str else None
         if stream is None or not (connection.privileged or connection.principal in stream.roles):
             self.with_stream(connection, id, message, functools.partial(self._send, connection, id, message))
         else:
@@ -267,7 +270,7 @@ class Ops:
 
     def _subscribe(self, connection: Connection, id: int, wanted: opening.Position, stream: Stream) -> None:
         after = opening.start(stream, wanted)
-        kept = min(after, stream.head) if after >= stream.first - 1 else stream.first - 1
+        kept = after if stream.first - 1 <= after <= max(stream.head, stream.want) else stream.first - 1
         self.ok(connection, id, stream=stream.name, head=stream.head, after=kept)
         self.hub.subscribe(connection, stream, after, trio.current_time())
 
