@@ -48,7 +48,6 @@ class Config:
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     origins: frozenset[str] | None = frozenset()
     audience: str = "readback"
-    shards: int = 1
     log_level: str = "info"
     secrets_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -134,13 +133,6 @@ def _float(value: object) -> float:
     return number
 
 
-def _shards(value: object) -> int:
-    number = _int(value)
-    if not 1 <= number <= 64:
-        raise ValueError
-    return number
-
-
 def _word(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or any(c.isspace() for c in value.strip()):
         raise ValueError
@@ -214,7 +206,6 @@ SETTINGS: tuple[Setting, ...] = (
         "whose web pages may connect",
     ),
     Setting("audience", "READBACK_AUDIENCE", _word, "a word", "the `aud` that access tokens must name"),
-    Setting("shards", "READBACK_SHARDS", _shards, "a number from 1 to 64", "epoll loops of the node"),
     Setting("log_level", "READBACK_LOG_LEVEL", _log_level, "debug, info, warning or error", "how much is logged"),
     Setting("secrets_file", "READBACK_SECRETS_FILE", _path, "the path of a file", "where the keys are"),
 )

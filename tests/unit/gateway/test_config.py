@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from base64 import b64encode, urlsafe_b64encode
 from dataclasses import fields
@@ -47,10 +48,10 @@ def test_defaults() -> None:
 
 def test_later_sources_win(tmp_path: Path) -> None:
     """Defaults < file < environment < arguments, value by value."""
-    file = write(tmp_path / "r.toml", 'port = 1001\nhttp_port = 1002\naudience = "a"\nshards = 2\n')
+    file = write(tmp_path / "r.toml", 'port = 1001\nhttp_port = 1002\naudience = "a"\nlog_level = "error"\n')
     environ = {"READBACK_HTTP_PORT": "2002", "READBACK_AUDIENCE": "b"}
     config = load_config(file=file, environ=environ, arguments={"audience": "c", "port": None})
-    assert (config.port, config.http_port, config.audience, config.shards) == (1001, 2002, "c", 2)
+    assert (config.port, config.http_port, config.audience, config.log_level) == (1001, 2002, "c", "error")
 
 
 def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
@@ -119,7 +120,6 @@ def test_origins_in_a_file(tmp_path: Path) -> None:
         ("READBACK_PORT", "9" * 5000),
         ("READBACK_HOST", " "),
         ("READBACK_HOST", "a b"),
-        ("READBACK_SHARDS", "0"),
         ("READBACK_LOG_LEVEL", "loud"),
         ("READBACK_DATABASE_URL", "mysql://db/readback"),
         ("READBACK_ORIGINS", "ops.example"),
@@ -344,3 +344,25 @@ def test_bad_pairs(tmp_path: Path) -> None:
 def test_secrets_have_no_repr() -> None:
     """Keys cannot slip into a log through repr."""
     assert "AAAA" not in repr(Secrets({"a": b"AAAA"}, {"b": b"AAAA"}))
+
+
+# The documentation
+
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/operations.md has a row for every setting, with its variable."""
+    text = OPERATIONS.read_text("utf-8")
+    for setting in SETTINGS:
+        assert f"| `{setting.name}` | `{setting.variable}` |" in text
+    for variable in OTHER_VARIABLES:
+        assert f"`{variable}`" in text
+
+
+def test_documented_limits_are_the_limits() -> None:
+    """Every limit named there exists, with the default that it says."""
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", OPERATIONS.read_text("utf-8"), re.MULTILINE)
+    defaults = {item.name: str(item.default) for item in fields(Limits)}
+    assert len(rows) >= 10
+    assert dict(rows).items() <= defaults.items()
