@@ -88,6 +88,21 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
     return bytes(lanes)
 
 
+def _breach(first: int) -> str:
+    """What is wrong with a first byte whatever comes before and after it; empty if nothing is."""
+    opcode = first & 0x0F
+    if first & 0x70:
+        return "reserved bits are set and no extension was agreed"
+    if opcode > PONG or BINARY < opcode < CLOSE:
+        return f"opcode {opcode} is reserved"
+    if opcode >= CLOSE and first < 0x80:
+        return "control frames may not be fragmented"  # section 5.5
+    return ""
+
+
+_FIRST = tuple(map(_breach, range(256)))
+
+
 class _Partial:
     """What an incomplete frame or message needs. Exists only while there is one."""
 
@@ -227,22 +242,18 @@ class FrameReader:
         """
         have = len(data) - at
         first = data[at]
+        breach = _FIRST[first]
+        if breach:
+            return self._fail(1002, breach)
         opcode = first & 0x0F
-        fin = first >= 0x80
-        if first & 0x70:
-            return self._fail(1002, "reserved bits are set and no extension was agreed")
-        if opcode > PONG or 3 <= opcode <= 7:
-            return self._fail(1002, f"opcode {opcode} is reserved")
-        if opcode >= CLOSE:
-            if not fin:
-                return self._fail(1002, "control frames may not be fragmented")  # section 5.5
-        elif opcode == _CONTINUATION:
-            if not partial.message:
-                return self._fail(1002, "continuation without a message to continue")  # section 5.4
-        elif partial.message:
-            return self._fail(1002, "new message before the last one was complete")  # section 5.4
-        elif opcode == BINARY and not self._binary:
-            return self._fail(1003, "binary messages are not accepted here")
+        if opcode < CLOSE:
+            if opcode == _CONTINUATION:
+                if not partial.message:
+                    return self._fail(1002, "continuation without a message to continue")  # section 5.4
+            elif partial.message:
+                return self._fail(1002, "new message before the last one was complete")  # section 5.4
+            elif opcode == BINARY and not self._binary:
+                return self._fail(1003, "binary messages are not accepted here")
         if have < 2:
             return 0
         second = data[at + 1]
@@ -279,9 +290,9 @@ class FrameReader:
                 return 0
             partial.mask = data[at + header - 4 : at + header]
         partial.opcode = opcode
-        partial.fin = fin
+        partial.fin = first >= 0x80
         partial.left = length
-        if opcode in (TEXT, BINARY):
+        if _CONTINUATION < opcode < CLOSE:
             partial.message = opcode
         return header
 
