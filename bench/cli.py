@@ -241,10 +241,10 @@ def idle(
 
 @app.command()
 def slow(
-    subscribers: Annotated[int, typer.Option(min=2, max=15_000)] = 400,
+    subscribers: Annotated[int, typer.Option(min=2, max=15_000)] = 200,
     stalled_percent: Annotated[float, typer.Option(min=0.1, max=90)] = 5.0,
     rate: Annotated[int, typer.Option(min=1, max=1000, help="Events a second.")] = 80,
-    payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of an event's body.")] = 3000,
+    payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of an event's body.")] = 12_000,
     seconds: SecondsOption = 8.0,
     rounds: RoundsOption = 3,
     peer: PeerOption = None,

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
+import trio
 
 from bench.servers import Missing, Process, Server, listening_on
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TENANT = "bench"
 TOKEN_TTL_S = 6 * 3600.0
-HTTP_TIMEOUT_S = 30.0
 
 
 @contextlib.contextmanager
@@ -82,7 +81,7 @@ class Tokens:
         self.kid, encoded = next(iter(document["token_secrets"].items()))
         self.secret = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
 
-    def mint(self, principal: str, roles: Sequence[str] = ()) -> str:
+    def mint(self, principal: str) -> str:
         from core.tokens import mint
 
         return mint(
@@ -90,7 +89,7 @@ class Tokens:
             kid=self.kid,
             tenant=TENANT,
             principal=principal,
-            roles=roles,
+            roles=(),
             now_s=time.time(),
             ttl_s=TOKEN_TTL_S,
         )
@@ -100,22 +99,27 @@ class Tokens:
 
 
 class Streams:
-    """Makes streams over the HTTP API, once each; they are open to everybody of the tenant."""
+    """Makes streams in the log, once each, open to everybody of the tenant.
 
-    def __init__(self, http_port: int, token: str) -> None:
-        self.url = f"http://127.0.0.1:{http_port}/v1/streams"
-        self.token = token
+    Past the gateway on purpose: what a thousand HTTP requests leave behind in its memory would blur what a connection
+    costs there.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
         self.made: set[str] = set()
 
     def create(self, names: Sequence[str]) -> None:
-        with httpx.Client(headers={"Authorization": f"Bearer {self.token}"}, timeout=HTTP_TIMEOUT_S) as client:
+        wanted = [name for name in names if name not in self.made]
+        trio.run(self._create, wanted)
+        self.made.update(wanted)
+
+    async def _create(self, names: Sequence[str]) -> None:
+        from store.postgres import open_postgres_log
+
+        async with open_postgres_log(self.url) as log:
             for name in names:
-                if name in self.made:
-                    continue
-                answer = client.post(self.url, json={"stream": name, "open": True, "members": []})
-                if answer.status_code not in (201, 409):
-                    raise Missing(f"could not make the stream {name}: {answer.status_code} {answer.text[:200]}")
-                self.made.add(name)
+                await log.create_stream(TENANT, name, open=True, members=[], by="service:bench")
 
 
 @contextlib.contextmanager
@@ -144,9 +148,9 @@ def readback_node() -> Iterator[Server]:
                 cwd=Path(__file__).parent.parent,
             )
             try:
-                port, http_port = listening_on(process)
+                port = listening_on(process)[0]
                 tokens = Tokens(secrets_path)
-                streams = Streams(http_port, tokens.mint("service:bench", ("admin",)))
+                streams = Streams(database.url(user="readback_gateway"))
                 assert database.pid is not None, "Postgres was started above"
                 url = database.url()
                 yield Server(

@@ -7,6 +7,8 @@ every event to Postgres before anybody sees it; the peers number it in memory an
 
 from __future__ import annotations
 
+import dataclasses
+
 from bench.load import Measured
 from bench.model import PeerResult, Result, Target, at_most, exactly
 from bench.scenarios.common import Context, Tally, begin, field_of, one_window, result
@@ -23,6 +25,9 @@ NOTES = (
     "`batched` compares with the floor's cost of one event by one `send`: fewer sends than deliveries is the point of it.",
     "Peers other than readback are not durable: they number an event in memory and broadcast it.",
 )
+
+APART = 1.1
+"""Events a read, at most, where events are said to go out one at a time."""
 
 
 def run(
@@ -92,13 +97,13 @@ def _targets(floor: PeerResult, ours: PeerResult, subscribers: int) -> list[Targ
     bare = floor.cpu_us["gateway per delivery, one"].median
     one = ours.cpu_us["gateway per delivery, one"].median / bare
     batched = ours.cpu_us["gateway per delivery, batched"].median / bare
+    apart, together = (ours.values[f"events a read, {mode}"].median for mode in ("one", "batched"))
+    first = at_most(
+        f"CPU a delivery, one event at a time to {subscribers} ({apart:.2f} events a read)", 1.5, one, "x floor"
+    )
     return [
-        at_most(f"CPU a delivery, one event at a time, {subscribers} subscribers", 1.5, one, "x floor"),
-        at_most(
-            f"CPU a delivery, batched ({ours.values['events a read, batched'].median:.0f} events a read)",
-            0.5,
-            batched,
-            "x floor",
-        ),
+        # A machine too busy to keep the events apart joins them, which flatters: then the target is not met.
+        dataclasses.replace(first, met=first.met and apart <= APART),
+        at_most(f"CPU a delivery, batched ({together:.0f} events a read)", 0.5, batched, "x floor"),
         exactly("deliveries missing", 0, ours.counts["deliveries missing"], ""),
     ]

@@ -27,6 +27,10 @@ NOTES = (
         "CPU a resume is the server process's from the first connect to the last client whole: accept, upgrade, resume and "
         "replay. All clients are in one generator process on the other core; the time to all whole is bounded by it too."
     ),
+    (
+        "Postgres transactions are counted from just before a storm until 1.5 s after it, whoever made them (the node "
+        "compares the log's heads every second); one query a resume would be as many as there are clients."
+    ),
     "Nothing but Readback is measured: no peer here resumes a client that was away with its cursors in several streams.",
 )
 

@@ -17,11 +17,21 @@ FLAT_BYTES = 4 * 1024 * 1024
 """Growth below this within a stalled window counts as flat: rings and allocator arenas fill on first use."""
 
 DEFAULT_PEERS = ("readback", "picows", "ws")
+FILL_S = 4.0
+"""Before the window: with 80 events of 12 KB a second the kernel's buffers of a stalled one (tcp_wmem: 4 MB here) are full."""
+
 NOTES = (
-    "`with` and `without` say whether the stalled subscribers were there; the readers are as many in both.",
+    (
+        "`with` and `without` say whether the stalled subscribers were there; the readers are as many in both. The target "
+        "compares the median run's p99 of each."
+    ),
     (
         "Memory is RSS from smaps_rollup at the start of a window and at its end; what the kernel holds in socket buffers is "
         "not in it."
+    ),
+    (
+        "Traffic runs for 4 s before a window, so that the kernel's own buffers of the stalled connections (up to 4 MB "
+        "each) are full, or nearly, when it opens: from then on it is the server that has to deal with them."
     ),
     "After a window the stalled ones read again: what they then did not get, or got out of order, is counted.",
 )
@@ -30,14 +40,14 @@ NOTES = (
 def run(
     ctx: Context,
     *,
-    subscribers: int = 400,
+    subscribers: int = 200,
     stalled_percent: float = 5.0,
     rate: int = 80,
-    payload: int = 3000,
+    payload: int = 12_000,
     seconds: float = 8.0,
 ) -> Result:
     began = begin()
-    warm = 1.0
+    warm = FILL_S
     if ctx.quick:
         subscribers, seconds, warm = min(subscribers, 60), 1.0, 0.2
     stalled = max(1, round(subscribers * stalled_percent / 100))
@@ -118,11 +128,9 @@ def _count(tally: Tally, measured: Measured, name: str, memory: Memory) -> None:
 
 
 def _targets(ours: PeerResult) -> list[Target]:
-    without, with_stalled = (ours.latency_us[f"send to delivery, {name}"].p99_us for name in ("without", "with"))
-    found = []
-    if without and with_stalled:
-        rise = 100 * (with_stalled / without - 1)
-        found.append(below("the others' p99 with stalled readers, against without", 10, rise, "% higher"))
+    without, with_stalled = (ours.values[f"p99 {name} (ms)"].median for name in ("without", "with"))
+    rise = 100 * (with_stalled / without - 1)
+    found = [below("the others' p99 with stalled readers, against without", 10, rise, "% higher")]
     grown = ours.values["RSS growth in a window, with (MiB)"].high
     found.append(at_most("server memory growth in a window with stalled readers", FLAT_BYTES / 2**20, grown, "MiB"))
     found.append(exactly("events that stalled readers missed", 0, ours.counts["events that stalled ones missed"], ""))
