@@ -22,6 +22,7 @@ from core.ports import Unavailable
 from store.links import Connector
 from store.pgerrors import LOST
 from store.pgwire import (
+    APPEND_SQL,
     AppendCodec,
     Malformed,
     ProtocolError,
@@ -171,23 +172,9 @@ class TlsWriter:
     async def append(self, entries: Sequence[Entry]) -> list[Verdict]:
         self._check.encode(entries)
         try:
-            bodies = [entry.body.decode() for entry in entries]
+            return await self._connector.call(self.append_over, self._link, entries)
         except UnicodeDecodeError:
             raise Malformed("a body is not UTF-8") from None
-        columns = (
-            [entry.tenant for entry in entries],
-            [entry.sid for entry in entries],
-            [entry.key for entry in entries],
-            [entry.type for entry in entries],
-            [entry.by for entry in entries],
-            bodies,
-            [entry.expect for entry in entries],
-            [entry.ref for entry in entries],
-            [entry.privileged for entry in entries],
-        )
-        sql = "select outcomes, partitions, poss, seqs, ats from readback.append($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-        try:
-            row = await self._connector.call(self._link.fetchrow, sql, *columns)
         except asyncpg.PostgresError as error:
             if self._link.is_closed():
                 self.close()
@@ -195,6 +182,22 @@ class TlsWriter:
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    async def append_over(link: asyncpg.Connection, entries: Sequence[Entry]) -> list[Verdict]:
+        """On the asyncio side."""
+        row = await link.fetchrow(
+            APPEND_SQL.decode(),
+            [entry.tenant for entry in entries],
+            [entry.sid for entry in entries],
+            [entry.key for entry in entries],
+            [entry.type for entry in entries],
+            [entry.by for entry in entries],
+            [entry.body.decode() for entry in entries],
+            [entry.expect for entry in entries],
+            [entry.ref for entry in entries],
+            [entry.privileged for entry in entries],
+        )
         assert row is not None
         outcomes, *numbers = row
         return [Verdict(Outcome(outcome), *rest) for outcome, *rest in zip(outcomes, *numbers, strict=True)]

@@ -38,51 +38,62 @@ create function readback.append(
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
+    touched integer[];
+    tips bigint[];
+    last_times bigint[];
     batch_ms bigint;
 begin
-    perform from readback.partitions p
-    where p.partition = any (array(select s.partition from readback.streams s where s.sid = any (sids)))
-    order by p.partition
-    for update;
+    -- A stream never changes its partition, so that finding those touched needs no lock; and FOR UPDATE answers a row as
+    -- it is once the lock is ours, whatever it was when this began.
+    select array_agg(l.partition), array_agg(l.pos), array_agg(l.at_ms) into touched, tips, last_times
+    from (
+        select p.partition, p.pos, p.at_ms from readback.partitions p
+        where p.partition = any (array(select s.partition from readback.streams s where s.sid = any (sids)))
+        order by p.partition
+        for update
+    ) l;
     batch_ms := readback.now_ms();
 
+    -- Entries are numbers into the arrays, which plpgsql keeps unpacked: what is sorted below stays narrow, and the texts
+    -- are looked at where they are stored.
     with entry as (
-        select i.ord, i.tenant, i.sid, i.key, i.type, i.by, i.body, s.partition, s.head,
-            greatest(p.at_ms, batch_ms) as at_ms, p.pos as tip, k.seq as dup_seq, k.at_ms as dup_at_ms,
+        select ord, s.sid, s.partition, s.head, array_position(touched, s.partition) as nth, k.seq as dup_seq,
+            k.at_ms as dup_at_ms,
             case
                 when s.sid is null then 3
-                when not (i.privileged or coalesce(m.role, case when s.open and s.stream <> i.by then 'member' end, 'reader')
-                    in ('owner', 'member')) then 2
+                when not (privileges[ord]
+                    or coalesce(m.role, case when s.open and s.stream <> bys[ord] then 'member' end, 'reader')
+                        in ('owner', 'member')) then 2
                 when k.seq is not null then 1
                 -- What follows gives way to a written entry with the same key earlier in the batch: hence + 10.
-                when i.expect <> s.head or (i.expect is not null
-                    and row_number() over (partition by s.sid order by i.ord) <> 1) then 14
-                when i.ref is null then case when i.type in ('edit', 'delete') then 13 else 0 end
+                when expects[ord] <> s.head then 14
+                when expects[ord] is not null and exists (
+                    select from generate_series(1, ord - 1) b where sids[b] = s.sid and tenants[b] = tenants[ord]) then 14
+                when refs[ord] is null then case when types[ord] in ('edit', 'delete') then 13 else 0 end
                 when r.seq is null or r.seq < s.first then 13
-                when i.type in ('edit', 'delete') and r.by <> i.by
-                    and not (i.type = 'delete' and (i.privileged or coalesce(m.role = 'owner', false))) then 12
+                when types[ord] in ('edit', 'delete') and r.by <> bys[ord] and not (
+                    types[ord] = 'delete' and (privileges[ord] or coalesce(m.role = 'owner', false))) then 12
                 else 0
             end as outcome
-        from unnest(tenants, sids, keys, types, bys, bodies, expects, refs, privileges) with ordinality
-            as i(tenant, sid, key, type, by, body, expect, ref, privileged, ord)
-        left join readback.streams s on s.sid = i.sid and s.tenant = i.tenant
-        left join readback.partitions p on p.partition = s.partition
-        left join readback.members m on m.sid = s.sid and m.principal = i.by
-        left join readback.events k on k.sid = s.sid and k.key = i.key
-        left join readback.events r on r.sid = s.sid and r.seq = i.ref
+        from generate_series(1, cardinality(sids)) ord
+        left join readback.streams s on s.sid = sids[ord] and s.tenant = tenants[ord]
+        left join readback.members m on m.sid = s.sid and m.principal = bys[ord]
+        left join readback.events k on k.sid = s.sid and k.key = keys[ord]
+        left join readback.events r on r.sid = s.sid and r.seq = refs[ord]
     ), repeated as (
-        select *, min(ord) filter (where outcome = 0) over (partition by sid, key) as winner from entry
+        select *, min(ord) filter (where outcome = 0) over (partition by sid, keys[ord]) as winner from entry
     ), judged as (
         select *, case when outcome not in (1, 2, 3) and winner < ord then 1 else outcome % 10 end as verdict from repeated
     ), placed as materialized (
         select *,
             head + count(*) filter (where verdict = 0) over (partition by sid order by ord) as new_seq,
-            tip + count(*) filter (where verdict = 0) over (partition by partition order by ord) as new_pos
+            tips[nth] + count(*) filter (where verdict = 0) over (partition by partition order by ord) as new_pos,
+            greatest(last_times[nth], batch_ms) as at_ms
         from judged
     ), inserted as (
         insert into readback.events (partition, pos, sid, tenant, seq, key, type, by, at_ms, body)
-        select partition, new_pos, sid, tenant, new_seq, key, type, by, at_ms, body from placed where verdict = 0
-        order by ord
+        select partition, new_pos, sid, tenants[ord], new_seq, keys[ord], types[ord], bys[ord], at_ms, bodies[ord]
+        from placed where verdict = 0
     ), stream_heads as (
         update readback.streams s set head = n.head
         from (select sid, max(new_seq) as head from placed where verdict = 0 group by sid) n
@@ -91,8 +102,8 @@ begin
         update readback.partitions p set pos = n.last_pos, at_ms = n.at_ms, hash = sha256(p.hash || n.digests)
         from (
             select partition, max(new_pos) as last_pos, min(at_ms) as at_ms,
-                string_agg(readback.event_digest(partition, new_pos, sid, new_seq, key, at_ms, tenant, type, by, body),
-                    ''::bytea order by new_pos) as digests
+                string_agg(readback.event_digest(partition, new_pos, sid, new_seq, keys[ord], at_ms,
+                    tenants[ord], types[ord], bys[ord], bodies[ord]), ''::bytea order by new_pos) as digests
             from placed where verdict = 0 group by partition
         ) n
         where p.partition = n.partition
@@ -105,14 +116,11 @@ begin
         array_agg(case verdict when 0 then new_pos else 0 end),
         array_agg(case
             when verdict = 0 then new_seq
-            when verdict = 1 then coalesce(dup_seq, first_seq)
+            when verdict = 1 then coalesce(dup_seq, (select w.new_seq from placed w where w.ord = ordered.winner))
             when verdict = 4 then new_seq
             else 0 end),
         array_agg(case when verdict = 0 then at_ms when verdict = 1 then coalesce(dup_at_ms, at_ms) else 0 end)
     into outcomes, partitions, poss, seqs, ats
-    from (
-        select *, max(new_seq) filter (where ord = winner) over (partition by sid, key) as first_seq
-        from placed order by ord
-    ) ordered;
+    from (select * from placed order by ord) ordered;
 end
 $$;
