@@ -298,6 +298,7 @@ def test_head_up_to_its_size_passes() -> None:
         b"\x00",
         b"\n",
         b" GET",
+        b"SSH-2.0-OpenSSH_9.6\r\n",  # waits for our banner, so it would wait until the time-out
         b"GET /v1/ws HTTP/1.1\nHost",
         b"GET /v1/ws HTTP/1.1\r\nHost: x\x00",
         b"GET /v1/ws HTTP/1.1\r\nHost: x\rY",
