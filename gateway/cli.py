@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
+from gateway.cli_errors import FINDINGS, CliError, mended
+from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gateway.cli_run import Demo
     from gateway.config import Ready
 
@@ -102,19 +101,19 @@ def dev(
       readback dev --port 9400 --http-port 9401 --data ./scratch
     """
     settings = _settings(config, host=host, port=port, http_host=http_host, http_port=http_port, data=data)
-    console = _start(settings)
+    console = start_console(settings)
 
     import trio
 
     from gateway.cli_run import run_dev, write_ready_file
 
     def ready(facts: Ready, demo: Demo) -> None:
-        _print_ready(console, settings, facts, demo)
+        print_ready(open_console(stderr=False), settings, facts, demo)
         if ready_file is not None:
             write_ready_file(ready_file, facts)
 
-    hurried = trio.run(lambda: run_dev(settings, say=_say(console), on_ready=ready))
-    _end(console, hurried)
+    hurried = trio.run(lambda: run_dev(settings, say=saying(console), on_ready=ready))
+    say_end(console, hurried)
 
 
 @app.command(rich_help_panel="Run")
@@ -143,16 +142,16 @@ def serve(
     settings = _settings(
         config, database_url=database_url, host=host, port=port, http_host=http_host, http_port=http_port
     )
-    console = _start(settings)
+    console = start_console(settings)
 
     import trio
 
     from gateway.cli_run import run_serve, write_ready_file
 
     def ready(facts: Ready) -> None:
-        console.print(
-            f"Readback is ready: ws://{_host(settings.host)}:{facts.port}/v1/ws, "
-            f"http://{_host(settings.http_host)}:{facts.http_port}, database {facts.database}",
+        open_console(stderr=False).print(
+            f"Readback is ready: ws://{connectable(settings.host)}:{facts.port}/v1/ws, "
+            f"http://{connectable(settings.http_host)}:{facts.http_port}, database {facts.database}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -160,8 +159,8 @@ def serve(
         if ready_file is not None:
             write_ready_file(ready_file, facts)
 
-    hurried = trio.run(lambda: run_serve(settings, say=_say(console), on_ready=ready))
-    _end(console, hurried)
+    hurried = trio.run(lambda: run_serve(settings, say=saying(console), on_ready=ready))
+    say_end(console, hurried)
 
 
 @app.command(rich_help_panel="Use")
@@ -204,7 +203,7 @@ def chat(
 
     from gateway.chat import run_chat
 
-    address = url or f"ws://{_host(settings.host)}:{settings.port}/v1/ws"
+    address = url or f"ws://{connectable(settings.host)}:{settings.port}/v1/ws"
     trio.run(lambda: run_chat(address, token, stream, principal=as_))
 
 
@@ -285,7 +284,7 @@ def check(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFil
     from gateway.cli_tools import check_log
 
     settings = _settings(config, database_url=database_url, data=data)
-    checked, findings = check_log(settings, _console())
+    checked, findings = check_log(settings, open_console())
     if findings:
         typer.echo(f"{len(findings)} findings in {checked} events", err=True)
         raise typer.Exit(FINDINGS)
@@ -318,7 +317,7 @@ def doctor(
     if json:
         sys.stdout.buffer.write(report_json(findings))
     else:
-        print_report(findings, _console(stderr=False))
+        print_report(findings, open_console(stderr=False))
     if failed(findings):
         raise typer.Exit(FINDINGS)
 
@@ -370,90 +369,3 @@ def _given_token(file: Path | None) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The token file {file} cannot be read: {error}.") from None
     return os.environ.get("READBACK_TOKEN", "").strip() or None
-
-
-def _console(*, stderr: bool = True) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def _start(config: Config) -> Console:
-    """Logging and the console of a command that runs until stopped."""
-    import logging
-    import time
-
-    console = _console()
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
-    for name in ("asyncio", "trio-asyncio", "httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return console
-
-
-def _say(console: Console) -> SayLine:
-    return lambda text: console.print(f"[dim]· {text}[/dim]", highlight=False, soft_wrap=True)
-
-
-def _end(console: Console, hurried: bool) -> None:
-    _say(console)("stopped" + (" in a hurry; what was acknowledged is kept" if hurried else ""))
-    if hurried:
-        raise typer.Exit(HURRIED)
-
-
-def _host(host: str) -> str:
-    """An address to connect to, for one to listen on."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
-
-
-def _print_ready(console: Console, config: Config, ready: Ready, demo: Demo) -> None:
-    """What a newcomer needs next. Tokens and commands are never wrapped, so that they can be copied."""
-    from gateway.cli_run import DEMO_STREAM, DEMO_TENANT, program_name
-
-    def line(text: str = "", style: str | None = None) -> None:
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-    ws = f"ws://{_host(config.host)}:{ready.port}/v1/ws"
-    http = f"http://{_host(config.http_host)}:{ready.http_port}"
-    me = program_name()
-    # A pasted line must find this very gateway: say what differs from what it would look for by itself.
-    plain = load_config(environ={})
-    data = "" if config.data == plain.data else f"READBACK_DATA={config.data} "
-    url = "" if ready.port == plain.port and config.host == plain.host else f" --url {ws}"
-    line()
-    console.print("[bold green]Readback is ready.[/bold green] Ctrl-C stops it.")
-    line()
-    line(f"  WebSocket  {ws}")
-    line(f"  HTTP API   {http}/v1 (described by {http}/openapi.json; also /readyz, /metrics)")
-    line(f"  Database   {demo.database}")
-    line(f"  Data       {config.data}")
-    line()
-    line(f"Two tokens of the tenant {DEMO_TENANT}, good for 30 days; {DEMO_STREAM} is open to both:")
-    for principal, made in demo.tokens.items():
-        line()
-        line(f"  {principal}", "bold")
-        line(made, "cyan")
-    line()
-    line("Try it, in two more terminals:")
-    line()
-    for principal in demo.tokens:
-        line(f"{data}{me} chat --as {principal} {DEMO_STREAM}{url}", "cyan")
-    line()
-    line("or with curl:")
-    line()
-    first = next(iter(demo.tokens))
-    line(
-        f'curl -s -H "Authorization: Bearer $({data}{me} token --principal {first})" -H "Idempotency-Key: $(cat '
-        f'/proc/sys/kernel/random/uuid)" --json \'{{"body":{{"text":"hello"}}}}\' '
-        f"{http}/v1/streams/{DEMO_STREAM}/events",
-        "cyan",
-    )
-    line()
-
-
-if TYPE_CHECKING:
-    from gateway.cli_run import Say as SayLine

@@ -53,7 +53,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, CorruptLog):
         return f"the log contradicts itself: {error}; stop, and run `readback check`", CANNOT
     if isinstance(error, Unavailable):
-        return f"the database does not answer: {error}; `readback doctor` looks closer", CANNOT
+        return f"{error}; `readback doctor` looks closer", CANNOT
     if isinstance(error, Refused):
         return error.message, CANNOT
     if isinstance(error, StoreError):

@@ -25,7 +25,7 @@ from core.limits import Limits
 PORT = 8400
 HTTP_PORT = 8401
 LIMIT_PREFIX = "READBACK_LIMIT_"
-FILES_SPARE = 512  # open files beside connections: the HTTP API's 256 requests, the store's links, the loop's own
+FILES_SPARE = 512  # open files beside WebSockets: HTTP connections, the store's links, the loop's own
 
 
 class ConfigError(Exception):

@@ -49,7 +49,7 @@ class EdgeLimits:
 
     request_bytes_max: int = 262_144  # the longest: a stream created with 1,000 members of the longest names
     request_timeout_s: float = 10.0  # from the head to the last byte of the body; a slow sender gets this and no more
-    requests_max: int = 256  # at once, all connections together; more are answered overloaded
+    requests_max: int = 64  # at once; they share the sockets' thread, where each takes about 1 ms; more: overloaded
     query_bytes_max: int = 2_048
 
 

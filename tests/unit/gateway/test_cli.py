@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from core.limits import Limits
 from core.ports import CorruptLog, Refused, Unavailable
 from core.tokens import Identity, TokenVerifier
-from gateway import cli, cli_run, cli_tools
+from gateway import cli, cli_run, cli_show, cli_tools
 from gateway.cli_errors import CANNOT, FAULT, FINDINGS, HURRIED, USAGE, CliError, explain, mended
 from gateway.cli_run import Demo, Stopper
 from gateway.config import FILES_SPARE, Config, ConfigError, Ready, load_config
@@ -449,7 +449,7 @@ async def test_a_signal_before_ready_stops_at_once() -> None:
 def shown(config: Config, ready: Ready) -> str:
     screen = StringIO()
     demo = Demo({"user:amy": "a" * 200, "user:bob": "b" * 200}, "Postgres 18")
-    cli._print_ready(Console(width=60, file=screen), config, ready, demo)
+    cli_show.print_ready(Console(width=60, file=screen), config, ready, demo)
     return screen.getvalue()
 
 
@@ -472,7 +472,7 @@ def test_pasted_lines_find_this_gateway(tmp_path: Path) -> None:
 
 def test_addresses_to_connect_to() -> None:
     """Nobody connects to 0.0.0.0, and IPv6 stands in brackets."""
-    assert [cli._host(host) for host in ("0.0.0.0", "::", "::1", "10.0.0.7")] == [
+    assert [cli_show.connectable(host) for host in ("0.0.0.0", "::", "::1", "10.0.0.7")] == [
         "127.0.0.1",
         "[::1]",
         "[::1]",
