@@ -133,7 +133,7 @@ class Judge:
             return
         [message] = [reply for reply in replies(request["op"]) if reply != "error"]
         self._found(message, frame)
-        if not any("error" in told for told in frame.get("streams", {}).values()):
+        if not any(told.get("error") == "bad_request" for told in frame.get("streams", {}).values()):
             self._found(request["op"], request)  # what was carried out is what the document lets a client say
 
     def _found(self, message: str, frame: dict[str, Any]) -> None:
