@@ -52,13 +52,13 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
 ]
-Host = Annotated[str | None, typer.Option(help="Where the WebSocket listens [127.0.0.1].", show_default=False)]
+Host = Annotated[str | None, typer.Option(help="Where the WebSocket listens (127.0.0.1).", show_default=False)]
 Port = Annotated[
-    str | None, typer.Option(metavar="N", help="The WebSocket's port [8400]; 0: any free one.", show_default=False)
+    str | None, typer.Option(metavar="N", help="The WebSocket's port (8400); 0: any free one.", show_default=False)
 ]
-HttpHost = Annotated[str | None, typer.Option(help="Where the HTTP API listens [as --host].", show_default=False)]
+HttpHost = Annotated[str | None, typer.Option(help="Where the HTTP API listens (as --host).", show_default=False)]
 HttpPort = Annotated[
-    str | None, typer.Option(metavar="N", help="The HTTP API's port [8401]; 0: any free one.", show_default=False)
+    str | None, typer.Option(metavar="N", help="The HTTP API's port (8401); 0: any free one.", show_default=False)
 ]
 ReadyFile = Annotated[
     Path | None,
@@ -169,10 +169,10 @@ def chat(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="What to join, such as chat:lobby.")] = "chat:lobby",
     as_: Annotated[str, typer.Option("--as", metavar="PRINCIPAL", help="Who to be.")] = "user:amy",
     url: Annotated[
-        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket [this machine's].")
+        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket (this machine's).")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with a token [READBACK_TOKEN, else one is made].")
+        Path | None, typer.Option(metavar="FILE", help="A file with a token (else READBACK_TOKEN, else one is made).")
     ] = None,
     tenant: Tenant = "demo",
     data: Data = None,
@@ -243,7 +243,7 @@ def migrate(
     partitions: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=1024, help="Partitions of a new log [16]; fixed from then on.", show_default=False
+            metavar="N", min=1, max=1024, help="Partitions of a new log (16); fixed from then on.", show_default=False
         ),
     ] = None,
     data: Data = None,

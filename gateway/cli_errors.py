@@ -11,7 +11,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from inspect import cleandoc
+from typing import NoReturn, ParamSpec
 
 import typer
 
@@ -77,8 +78,20 @@ _MENDABLE = {
 }
 
 
+def end_with(error: BaseException) -> NoReturn:
+    """Say what failed, and end with its code."""
+    said = explain(error)
+    if said is None:
+        traceback.print_exception(error)
+        print("readback: this is a fault of ours; the lines above say where", file=sys.stderr)
+        raise typer.Exit(FAULT) from None
+    message, code = said
+    print(f"readback: {message[:1].upper()}{message[1:].rstrip('.')}.", file=sys.stderr)
+    raise typer.Exit(code) from None
+
+
 def mended(run: Callable[P, None]) -> Callable[P, None]:
-    """Decorates a command: failures become a sentence and an exit code."""
+    """Decorates a command: failures become a sentence and an exit code; its help is unwrapped for any width."""
 
     @wraps(run)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -88,18 +101,18 @@ def mended(run: Callable[P, None]) -> Callable[P, None]:
             raise
         except KeyboardInterrupt:
             raise typer.Exit(HURRIED) from None
+        except BaseExceptionGroup as group:  # as nurseries deliver it
+            if group.split(KeyboardInterrupt)[1] is None:
+                raise typer.Exit(HURRIED) from None
+            end_with(group)
         except BrokenPipeError:
             # Whoever read our output has gone, as `| head` does; there is nobody to tell.
             sys.stderr.close()
             raise typer.Exit(DONE) from None
         except Exception as error:
-            said = explain(error)
-            if said is None:
-                traceback.print_exception(error)
-                print("readback: this is a fault of ours; the lines above say where", file=sys.stderr)
-                raise typer.Exit(FAULT) from None
-            message, code = said
-            print(f"readback: {message[:1].upper()}{message[1:].rstrip('.')}.", file=sys.stderr)
-            raise typer.Exit(code) from None
+            end_with(error)
 
+    # typer shows a docstring's line breaks as they are, which on a narrow terminal breaks each line twice.
+    paragraphs = cleandoc(run.__doc__ or "").split("\n\n")
+    command.__doc__ = "\n\n".join(part if part.startswith(" ") else part.replace("\n", " ") for part in paragraphs)
     return command

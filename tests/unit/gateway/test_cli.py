@@ -400,8 +400,11 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending_of(ConfigError("the setting is bad.")) == USAGE
     assert capsys.readouterr().err == "readback: The setting is bad.\n"
     assert ending_of(KeyboardInterrupt()) == HURRIED
+    assert ending_of(BaseExceptionGroup("g", [KeyboardInterrupt()])) == HURRIED
     assert ending_of(typer.Exit(FINDINGS)) == FINDINGS
     assert capsys.readouterr().err == ""
+    assert ending_of(ExceptionGroup("g", [ConfigError("deep")])) == USAGE
+    assert capsys.readouterr().err == "readback: Deep.\n"
     assert ending_of(ZeroDivisionError("x")) == FAULT
     assert "Traceback" in capsys.readouterr().err
 
