@@ -381,7 +381,7 @@ class Client:
             code, reason = await run_link(
                 self._addresses[dial.url],
                 self,
-                lambda: machine.connected(trio.current_time(), token),
+                lambda: self._opened(token),
                 limits=machine.limits,
                 ssl_context=self._ssl_context,
                 hangup=hangup,
@@ -393,6 +393,10 @@ class Client:
             self._linked = False
             self._unlinked.ring()
             self._kick.ring()
+
+    def _opened(self, token: str | None) -> None:
+        self._machine.connected(trio.current_time(), token)
+        self._pump()
 
     async def _fetch_token(self) -> str:
         if isinstance(self._token, str):
