@@ -45,10 +45,12 @@ def unmasked(frame: bytes) -> bytes:
 
 def frame_size(data: bytes) -> int:
     """Bytes of the first masked frame in ``data``; 0 while its header is incomplete."""
-    if len(data) < 8:
+    if len(data) < 2:
         return 0
-    short = data[1] & 0x7F
-    return struct.unpack_from("!H", data, 2)[0] + 8 if short == 126 else short + 6
+    short: int = data[1] & 0x7F
+    if short < 126:
+        return short + 6
+    return int.from_bytes(data[2:4], "big") + 8 if len(data) >= 4 else 0
 
 
 def main() -> None:

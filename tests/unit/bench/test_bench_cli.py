@@ -1,0 +1,93 @@
+"""bench.cli: a wrong command line is answered with what would be right; an unmeasurable run ends with status 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bench_results import result
+from typer.testing import CliRunner, Result
+
+from bench import cli, model
+from bench.load import LoadError
+from bench.scenarios import echo as echo_scenario
+from bench.scenarios.common import Context
+
+
+def ran(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+def test_every_scenario_is_a_command() -> None:
+    """What the issue names can be called by that name."""
+    said = ran("--help").output
+    for name in ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "all", "report"):
+        assert name in said
+
+
+def test_an_unknown_peer_is_answered_with_those_that_exist() -> None:
+    """Status 2, and the list."""
+    made = ran("echo", "--peer", "morse")
+    assert made.exit_code == 2
+    assert "no peer 'morse'" in made.output
+    assert "trio-websocket" in made.output
+
+
+def test_a_peer_that_does_not_fit_is_answered_with_those_that_do() -> None:
+    """Resuming with cursors has no equivalent in most peers."""
+    made = ran("resume-storm", "--peer", "ws")
+    assert made.exit_code == 2
+    assert "ws has no equivalent of this scenario" in made.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("echo", "--connections", "0"), ("fanout", "--seconds", "1000"), ("chat", "--rounds", "x")]
+)
+def test_a_number_out_of_bounds_is_refused(arguments: tuple[str, ...]) -> None:
+    """Every load is bounded in count and in time."""
+    assert ran(*arguments).exit_code == 2
+
+
+def test_a_quick_run_of_all_never_replaces_real_figures(tmp_path: Path) -> None:
+    """It must be told where to write."""
+    made = ran("all", "--quick")
+    assert made.exit_code == 2
+    assert "--data" in made.output
+    assert ran("all", "--only", "nothing", "--data", str(tmp_path)).exit_code == 2
+
+
+def test_a_report_without_results_says_what_to_run(tmp_path: Path) -> None:
+    """Status 1, and the command that makes some."""
+    made = ran("report", "--data", str(tmp_path), "--out", str(tmp_path / "page.md"))
+    assert made.exit_code == 1
+    assert "readback bench all" in made.output
+
+
+def test_a_report_writes_the_page(tmp_path: Path) -> None:
+    """From whatever results there are."""
+    model.write(result(), tmp_path / "bench-fanout.json")
+    made = ran("report", "--data", str(tmp_path), "--out", str(tmp_path / "page.md"))
+    assert made.exit_code == 0
+    assert (tmp_path / "page.md").read_text().startswith("# Benchmarks")
+
+
+def test_a_run_that_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 1 with the reason, no traceback."""
+
+    def fail(ctx: Context, **parameters: object) -> model.Result:
+        raise LoadError("the generator fell over")
+
+    monkeypatch.setattr(echo_scenario, "run", fail)
+    made = ran("echo", "--peer", "picows")
+    assert made.exit_code == 1
+    assert "the generator fell over" in made.output
+
+
+def test_a_target_that_is_missed_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A figure is a statement about a machine; the command measured it, and that is its job."""
+    monkeypatch.setattr(echo_scenario, "run", lambda ctx, **parameters: result())
+    path = tmp_path / "echo.json"
+    made = ran("echo", "--json", str(path))
+    assert made.exit_code == 0
+    assert "NO" in made.output
+    assert model.from_json(path.read_bytes()) == result()

@@ -1,0 +1,48 @@
+"""The harness end to end: a quick floor and echo, with real processes, and the structure of what they write.
+
+Figures are never asserted: a test is not a measurement.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli, model
+
+
+def quick(path: Path, *arguments: str) -> model.Result:
+    made = CliRunner().invoke(cli.app, [*arguments, "--quick", "--json", str(path)], env={"NO_COLOR": "1"})
+    assert made.exit_code == 0, made.output
+    return model.from_json(path.read_bytes())
+
+
+@pytest.mark.slow
+def test_a_quick_floor_counts_echoes_and_sends(tmp_path: Path) -> None:
+    """Both halves of the floor are measured, with counts, CPU and latencies that belong together."""
+    found = quick(tmp_path / "floor.json", "floor", "--connections", "10", "--subscribers", "10")
+    assert (found.scenario, found.quick) == ("floor", True)
+    floor = found.peer("floor")
+    assert floor is not None
+    assert floor.counts["echoes"] > 0
+    assert floor.counts["sends"] > 0
+    assert set(floor.cpu_us) == {"gateway per bare echo", "gateway per bare send"}
+    assert floor.latency_us["bare echo"].count == floor.counts["echoes"]
+    assert floor.latency_us["bare send to delivery"].count > 0
+
+
+@pytest.mark.slow
+def test_a_quick_echo_measures_peers_beside_the_floor(tmp_path: Path) -> None:
+    """Every peer asked for has a row, in the order asked, with every echo's latency recorded."""
+    peers = ("picows", "websockets", "trio-websocket")
+    options = [word for peer in peers for word in ("--peer", peer)]
+    found = quick(tmp_path / "echo.json", "echo", "--connections", "10", *options)
+    assert [one.peer for one in found.peers] == ["floor", *peers]
+    for one in found.peers:
+        assert one.missing is None
+        assert one.counts["connections lost"] == 0
+        assert one.counts["echoes"] == one.latency_us["ping to pong"].count > 0
+        assert "gateway per echo" in one.cpu_us
+    assert found.targets == []
