@@ -12,6 +12,7 @@ heartbeats.
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import socket
@@ -35,9 +36,12 @@ log = logging.getLogger("readback.shard")
 
 RECV_BYTES: Final = 65_536
 EVENTS_MAX: Final = 512
+MESSAGES_MAX: Final = 64
+"""Messages of one connection after which its answers are sent, so that what it does not take is known before the next."""
 ACCEPTS_MAX: Final = 64
 LINGER_TICKS: Final = 2
 PING_FRAME: Final = frame(PING, b"")
+_SHORT: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
@@ -72,6 +76,9 @@ class Shard:
         self._wheel: dict[int, list[Connection]] = {}
         self._nursery: trio.Nursery
         self._lost: deque[Connection] = deque()
+        self._paused = False
+        """Not accepting until the next tick, for want of descriptors."""
+        self._paused_at: int | None = None
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -107,6 +114,8 @@ class Shard:
             try:
                 if what & _OUT:
                     hub.pump(connection)
+                    if connection.backlog is not None and not connection.busy:
+                        self._catch_up(connection)
                 if what & (_IN | _GONE):
                     self._read(connection)
             except Exception:
@@ -140,10 +149,12 @@ class Shard:
     def _messages(self, connection: Connection, data: bytes) -> None:
         if connection.state >= State.CLOSING:
             return
-        for opcode, payload in connection.reader.feed(data):
+        for at, (opcode, payload) in enumerate(connection.reader.feed(data), 1):
             if opcode == TEXT:
                 self.counts.messages_in += 1
-                if connection.busy:
+                if not at % MESSAGES_MAX:
+                    self.hub.flush()  # so that the answers' size shows in time
+                if connection.busy or connection.backlog is not None or self._full(connection):
                     self._later(connection, payload)
                 else:
                     self.ops.message(connection, payload)
@@ -160,15 +171,21 @@ class Shard:
                 self.bye(connection, wire.Close.TOO_LARGE, error.reason)
             else:
                 self._say_last(connection, frame(CLOSE, close_payload(error.code, error.reason)))
-        elif connection.replies is not None and not connection.choked:
-            limits = self.limits
-            full = len(connection.replies) > limits.replies_per_connection_max
-            if full or connection.reply_bytes > limits.reply_bytes_per_connection_max:
-                connection.choked = True
-                self.watch(connection)
+        elif not connection.choked and self._full(connection):
+            connection.choked = True
+            self.watch(connection)
+
+    def _full(self, connection: Connection) -> bool:
+        """Whether as many answers wait for a blocked connection as may."""
+        if connection.replies is None:
+            return False
+        limits = self.limits
+        many = len(connection.replies) > limits.replies_per_connection_max
+        return many or connection.reply_bytes > limits.reply_bytes_per_connection_max
 
     def _later(self, connection: Connection, payload: bytes) -> None:
-        """Messages after one that waits for the log keep their order; nothing more is read until then."""
+        """Messages after one that waits, for the log or for room for its answer, keep their order; nothing more is
+        read until then."""
         if connection.backlog is None:
             connection.backlog = []
         connection.backlog.append(payload)
@@ -184,23 +201,32 @@ class Shard:
     async def _work(self, connection: Connection, work: Callable[[], object]) -> None:
         try:
             await work()  # type: ignore[misc]  # an async callable, by the contract of `wait_for`
+            connection.busy = False
+            self._catch_up(connection)
         except Exception:
+            connection.busy = False
             log.exception("connection ended by an internal error")
             self.bye(connection, wire.Close.INTERNAL, "internal error")
-        connection.busy = False
+        self.hub.flush()
+        self.reap()
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Messages that waited, until one has to wait again: for the log (`_work` calls this again), or for the
+        connection to take its answers (`serve` does, when it is writable)."""
         backlog, connection.backlog = connection.backlog, None
         for at, payload in enumerate(backlog or ()):
             if connection.state >= State.CLOSING:
-                break
-            if connection.busy:
-                connection.backlog = (backlog or [])[at:]
-                break
+                return
+            if at and not at % MESSAGES_MAX:
+                self.hub.flush()
+            if connection.busy or self._full(connection):
+                assert backlog is not None
+                connection.backlog = backlog[at:]
+                return
             self.ops.message(connection, payload)
         if connection.choked and not connection.busy and not connection.closed:
             connection.choked = False
             self.watch(connection)
-        self.hub.flush()
-        self.reap()
 
     def reap(self) -> None:
         """Close what `lost` found gone. Called wherever something was sent outside a turn."""
@@ -227,11 +253,25 @@ class Shard:
             except BlockingIOError:
                 return
             except OSError as error:
-                log.warning(
-                    "cannot accept: %s", error.strerror
-                )  # out of descriptors: those waiting stay in the backlog
-                return
+                if error.errno in _SHORT:
+                    self._pause_listening(error)
+                    return
+                continue  # that one was gone before its turn came
             self.add(sock)
+
+    def _pause_listening(self, error: OSError) -> None:
+        """Out of descriptors or memory. Who waits stays in the kernel's backlog; polling it on would be a busy loop."""
+        for fd in self.listeners:
+            self.epoll.modify(fd, 0)
+        if self._paused_at is None or self.tick - self._paused_at > 60:
+            log.warning("cannot accept for now: %s", error.strerror)
+        self._paused_at = self.tick
+        self._paused = True
+
+    def _listen_again(self) -> None:
+        self._paused = False
+        for fd in self.listeners:
+            self.epoll.modify(fd, _IN)
 
     def add(self, sock: socket.socket) -> Connection | None:
         """Take a connected socket. Too many, or draining: it is told when to come back and closed."""
@@ -350,7 +390,7 @@ class Shard:
         mask = (0 if connection.choked else _IN) | (_OUT if connection.blocked else 0)
         if connection.state is State.CLOSING and not connection.blocked and not connection.closed:
             self._half_close(connection)
-        if connection.choked and not connection.blocked and not connection.busy:
+        if connection.choked and not connection.blocked and not connection.busy and connection.backlog is None:
             connection.choked = False  # it was choked for its answers, and they are gone
             mask |= _IN
         if mask != connection.mask and connection.state is not State.CLOSED:
@@ -368,6 +408,8 @@ class Shard:
         while True:
             await trio.sleep_until(start + self.tick + 1)
             self.tick = int(trio.current_time() - start)
+            if self._paused:
+                self._listen_again()
             for due in [tick for tick in self._wheel if tick <= self.tick]:
                 for connection in self._wheel.pop(due):
                     if connection.due == due:

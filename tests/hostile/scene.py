@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
@@ -38,9 +39,18 @@ _NEVER_LOGGED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|eyJ[A-Za-z0-9_-]{8}|\
 
 
 class Scene:
-    def __init__(self, node: TestNode, room: Room, stack: AsyncExitStack, lines: list[logging.LogRecord]) -> None:
+    def __init__(
+        self,
+        node: TestNode,
+        room: Room,
+        stack: AsyncExitStack,
+        nursery: trio.Nursery,
+        lines: list[logging.LogRecord],
+    ) -> None:
         self.node = node
         self.room = room
+        self.nursery = nursery
+        """For what an attacker does in the background; it ends with the scene."""
         self.lines = lines
         self.peers: list[Peer] = []
         self._stack = stack
@@ -70,11 +80,35 @@ class Scene:
         (found,) = [c for c in self.node.node.shard.connections.values() if c.principal == principal]
         return found
 
+    def squeeze(self, peer: Peer, principal: str) -> Connection:
+        """The node's end of a connection whose buffers in the kernel are made small, so that few bytes fill them."""
+        found = self.server_side(principal)
+        found.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        return found
+
+    def pardon(self, message: str) -> None:
+        """One line of the log, an error, that this case brought about on purpose."""
+        (record,) = [record for record in self.lines if record.getMessage() == message]
+        self.lines.remove(record)
+
+    @staticmethod
+    def relax(peer: Peer, end: Connection) -> None:
+        """Undo `squeeze`: now it is going to read, and small windows would only make that slow."""
+        end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_048_576)
+        peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_048_576)
+
     async def until(self, ready: Callable[[], object]) -> None:
         """Wait for a condition of the node, looked at every turn of the loop."""
         with trio.fail_after(PATIENCE_S):
             while not ready():  # noqa: ASYNC110  # the node has no event for every condition a case may want
                 await trio.sleep(0.001)
+
+
+def held_bytes(connection: Connection) -> int:
+    """What the node keeps in memory for a connection that does not take it."""
+    parts = [*(connection.replies or ()), *(connection.out or ()), *(connection.backlog or ()), connection.rest or b""]
+    return sum(map(len, parts))
 
 
 def forbidden_words(data: bytes) -> list[bytes]:
@@ -126,9 +160,9 @@ async def scene(
             node.node.shard.origins = origins
             await node.stream(ROOM)
             await _plant_secret(node)
-            async with AsyncExitStack() as stack, bystanders(node) as room:
-                stage = Scene(node, room, stack, lines)
+            async with AsyncExitStack() as stack, bystanders(node) as room, trio.open_nursery() as nursery:
+                stage = Scene(node, room, stack, nursery, lines)
                 yield stage
-                await room.rounds(1)
+                nursery.cancel_scope.cancel()
                 for peer in stage.peers:
                     assert not forbidden_words(bytes(peer.raw)), forbidden_words(bytes(peer.raw))
