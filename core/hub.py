@@ -16,7 +16,8 @@ Small rooms gather in ``port.out`` so that a connection with several events and 
 Larger rooms are sent directly; rooms above ``slice_deliveries`` by tours, a slice a turn (`advance_tours`).
 
 Order on a wire: the cut frame, answers, events, markers, signals. The last two live in `core.signals`.
-No I/O beyond ``Port.send``, no clock: the caller passes time where time matters.
+No I/O beyond ``Port.send``, no clock: the caller passes time where time matters. Whoever calls in calls `flush` before
+it waits for anything.
 """
 
 from __future__ import annotations
@@ -85,15 +86,17 @@ class Hub:
                 continue
             if stream is None:
                 stream = Stream(fact.tenant, fact.stream, fact.sid, fact.partition, fact.head, fact.first, fact.open)
-                stream.members_seq = members_seq
+                stream.members_seq = fact.head
                 stream.idle_since_s = now_s
                 self.by_name[fact.tenant, fact.stream] = stream
                 self.by_sid[fact.sid] = stream
                 self.idle[stream] = None
                 stream.want = max(fact.head, self._unknown_head.get(fact.sid, 0))
             else:
-                stream.first = max(stream.first, fact.first)
+                self.trimmed(stream, fact.first)
                 stream.want = max(stream.want, fact.head)
+                if fact.head > stream.head and fact.role is not None:
+                    stream.ahead[principal] = max(fact.head, stream.ahead.get(principal, 0))
             if stream.want > stream.head:
                 self._fill(stream)
             stream.roles[principal] = fact.role
@@ -118,6 +121,9 @@ class Hub:
                 continue
             del self.idle[stream], self.by_sid[stream.sid], self.by_name[stream.tenant, stream.name]
             self.ring_bytes -= stream.ring_bytes
+            if self._loading:  # facts on their way may be older than what it had seen
+                self._unknown_head[stream.sid] = stream.head
+                self._unknown_members[stream.sid] = stream.members_seq
 
     # -- subscribing --------------------------------------------------------------------------------------------------
 
@@ -179,25 +185,24 @@ class Hub:
         """A principal lost its place at ``seq``: its ports get everything up to there and nothing past it."""
         self.flush()
         for port in [p for p in (*stream.live, *stream.behind) if p.principal == principal]:
-            cursor = port.subs[stream]
-            if cursor == LIVE:
-                tour = stream.tour
-                cursor = tour.start if tour is not None and port in tour.todo else stream.live_at
-                if tour is not None and port in tour.todo:
-                    tour.todo.remove(port)
+            cursor = self._cursor(port, stream)
+            if port.subs[stream] == LIVE:
+                if stream.tour is not None and port in stream.tour.todo:
+                    stream.tour.todo.remove(port)
                 self._behind(port, stream, cursor)
             if port.until is None:
                 port.until = {}
-            port.until[stream] = seq
+            port.until[stream] = min(seq, port.until.get(stream, seq))
             if not self._ended(port, stream, cursor, now_s):
                 self._touch(port)
 
     def _ended(self, port: Port, stream: Stream, cursor: int, now_s: float) -> bool:
         """Whether the port has all that its removed principal may have; then it is let go and told."""
-        if port.until is None or cursor < port.until.get(stream, wire.SEQ_MAX):
+        until = wire.SEQ_MAX if port.until is None else port.until.get(stream, wire.SEQ_MAX)
+        if cursor < until:
             return False
         self.unsubscribe(port, stream, now_s)
-        self.reply(port, wire.encode({"op": "unsub", "stream": stream.name, "reason": "removed", "seq": cursor}))
+        self.reply(port, wire.encode({"op": "unsub", "stream": stream.name, "reason": "removed", "seq": until}))
         return True
 
     def trimmed(self, stream: Stream, first: int) -> None:
@@ -250,7 +255,7 @@ class Hub:
                 if self._loading:
                     self._unknown_head[event.sid] = max(self._unknown_head.get(event.sid, 0), event.seq)
                     if event.type.startswith("member."):
-                        self._unknown_members[event.sid] = event.seq
+                        self._unknown_members[event.sid] = max(self._unknown_members.get(event.sid, 0), event.seq)
                 continue
             taken.append((stream, event.seq, encode(stream, event)))
             if event.type.startswith("member."):
@@ -275,14 +280,20 @@ class Hub:
         principal = change.get("principal") if isinstance(change, dict) else None
         if not isinstance(principal, str) or not isinstance(change, dict):
             return
+        if event.seq <= stream.ahead.get(principal, 0):
+            return  # its facts were read after this change: a removal that it came back from must not end it
+        stream.ahead.pop(principal, None)
         stream.roles.pop(principal, None)
         if event.type == "member.left" and not stream.open:
             self.remove(stream, principal, event.seq, now_s)
 
-    def filled(self, stream: Stream, events: Sequence[Event], now_s: float) -> None:
-        """Rows read past head to close a hole; asks again while some are missing."""
+    def filled(self, stream: Stream, events: Sequence[Event], now_s: float, want: int) -> None:
+        """Rows read past head to close a hole, when ``want`` was ``stream.want``; asks again while some are missing."""
         if self.by_sid.get(stream.sid) is not stream:
             return
+        start = events[0].seq if events else want + 1
+        if start > stream.head + 1:
+            self._jump(stream, start)
         first = stream.head + 1
         for event in events:
             if event.seq == stream.head + 1:
@@ -299,15 +310,35 @@ class Hub:
         if stream.want > stream.head:
             self._fill(stream)
 
+    def _jump(self, stream: Stream, first: int) -> None:
+        """The log has forgotten the hole itself. Who stands before it is brought forward by `page`, which resets."""
+        for port in list(stream.live):
+            self._behind(port, stream, self._cursor(port, stream))
+        self._rouse(stream)
+        stream.tour = None
+        self.touring.pop(stream, None)
+        self.ring_bytes -= stream.ring_bytes
+        stream.ring_bytes = 0
+        stream.frames.clear()
+        stream.first = stream.base = first
+        stream.head = first - 1
+
+    @staticmethod
+    def _cursor(port: Port, stream: Stream) -> int:
+        """Where a port stands, also when it is live and a tour has not come to it yet."""
+        cursor = port.subs[stream]
+        if cursor != LIVE:
+            return cursor
+        tour = stream.tour
+        return tour.start if tour is not None and port in tour.todo else stream.live_at
+
     # -- events out ---------------------------------------------------------------------------------------------------
 
     def _deliver(self, stream: Stream, first: int) -> None:
         """Everything past ``first - 1`` to all live ports."""
         frames = stream.frames[first - stream.base :]
         self.ring_bytes -= stream.shrink(self.limits.ring_events_max, self.limits.ring_bytes_max)
-        for port in stream.behind:
-            if not port.blocked:
-                self.ready[port] = None  # one may stand past head, waiting for just these
+        self._rouse(stream)
         live = stream.live
         if not live or stream.tour is not None:
             return  # a tour under way goes on with these when it has come round
@@ -331,6 +362,12 @@ class Hub:
             stream.tour = Pass(first - 1, stream.head, chunk, list(live))
             self.touring[stream] = None
 
+    def _rouse(self, stream: Stream) -> None:
+        """Live ports stand elsewhere now: whoever is behind may be waiting for just that."""
+        for port in stream.behind:
+            if not port.blocked:
+                self.ready[port] = None
+
     def _blast(self, ports: list[Port], chunk: Chunk) -> None:
         """One direct ``send`` a port. The hot loop of big rooms: beside the kernel's work it costs about 0.1 us a port."""
         size = len(chunk)
@@ -339,6 +376,9 @@ class Hub:
         for port in ports:
             if port.blocked:
                 late.append((port, -1))
+                continue
+            if port.out is not None:
+                port.out.append(chunk)  # an answer gathered this turn comes first: it may be the one to the ``sub``
                 continue
             try:
                 sent = port.send(chunk)
@@ -377,7 +417,7 @@ class Hub:
                 else:
                     for port in list(live):  # the ring moved on under a slow tour: the log has it all
                         self._behind(port, stream, tour.end)
-                        self._touch(port)
+                    self._rouse(stream)
         return bool(self.touring)
 
     def _behind(self, port: Port, stream: Stream, cursor: int) -> None:
@@ -524,9 +564,8 @@ class Hub:
         assert port.lag is not None
         for stream in list(port.lag):
             cursor = port.subs[stream]
-            goal = stream.live_at
-            if port.until is not None and stream in port.until:
-                goal = min(goal, port.until[stream])
+            until = None if port.until is None else port.until.get(stream)
+            goal = stream.live_at if until is None else min(stream.live_at, until)
             if cursor < goal and cursor + 1 < stream.base:
                 self._ask(port, stream, cursor)
                 continue
@@ -545,14 +584,14 @@ class Hub:
                 self.replayed += len(frames)
                 events_left -= len(frames)
                 bytes_left -= size
-            if cursor == stream.live_at and (port.until is None or stream not in port.until):
+            if until is not None:
+                if cursor >= until:
+                    self.ready[port] = None  # all it may have is in `out`: `turn` lets it go once that is on the wire
+            elif cursor == goal:
                 del port.lag[stream]
                 stream.behind.pop(port, None)
                 port.subs[stream] = LIVE
                 stream.live[port] = None
-            elif cursor == goal:
-                # Removed, and all it may have is in `out`: settle it once that is on the wire.
-                self.ready[port] = None
             if events_left <= 0 or bytes_left <= 0:
                 self.ready[port] = None
                 break
@@ -595,20 +634,18 @@ class Hub:
             if port.closed or port.subs.get(stream) != after:
                 continue
             self._touch(port)
+            until = wire.SEQ_MAX if port.until is None else port.until.get(stream, wire.SEQ_MAX)
+            count = min(len(frames), min(stream.live_at, until) - after)
             if after < stream.first - 1 or (events and events[0].seq != after + 1):
-                self.resets += 1
-                self.reply(port, wire.encode_reset(stream.name, "trimmed", stream.first, stream.head))
+                if until >= stream.first:  # else its end was trimmed too, and there is nothing to start again with
+                    self.resets += 1
+                    self.reply(port, wire.encode_reset(stream.name, "trimmed", stream.first, stream.head))
                 port.subs[stream] = stream.first - 1
-                continue
-            end = stream.live_at if port.until is None else min(stream.live_at, port.until.get(stream, wire.SEQ_MAX))
-            count = min(len(frames), end - after)
-            if count > 0 and not port.blocked:
+            elif count > 0 and not port.blocked:
                 assert port.out is not None
                 port.out.append(chunk_of(stream, after + 1, frames[:count]))
                 port.subs[stream] = after + count
                 self.replayed += count
-            if port.until is not None:
-                self.ready[port] = None
         self.flush()
 
     def page_failed(self, stream: Stream, after: int) -> None:

@@ -174,6 +174,11 @@ class Signals:
             if large and marks:
                 frames.append((None, self._aggregate(stream)))
             else:
+                early = {by for by in marks if stream.marks[by][0] > stream.floor}
+                if early:  # the event they speak of is still on tour: next time
+                    marks -= early
+                    stream.dirty_marks = early
+                    self._dirty[stream] = None
                 frames += [(by, wire.encode_mark(stream.name, by, *stream.marks[by])) for by in sorted(marks)]
             frames += [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
             self._send_live(stream, frames)
@@ -208,7 +213,12 @@ class Signals:
             if stream in waiting:
                 port.mark_keys = port.mark_keys or {}
                 port.mark_keys[stream, by] = None
-            elif stream in port.subs and by in stream.marks and by != port.principal:
+            elif stream not in port.subs or by not in stream.marks or by == port.principal:
+                continue
+            elif stream.marks[by][0] > stream.floor:
+                stream.dirty_marks.add(by)
+                self._dirty[stream] = None
+            else:
                 frames.append(wire.encode_mark(stream.name, by, *stream.marks[by]))
         for stream, key in signal_keys or ():
             if stream in waiting:
@@ -241,8 +251,7 @@ class Signals:
 
     def _aggregate(self, stream: Stream) -> bytes:
         """How many have the head delivered and read; instead of a marker of each in rooms where that would be a flood."""
-        delivered = sum(mark[0] >= stream.head for mark in stream.marks.values())
-        read = sum(mark[1] >= stream.head for mark in stream.marks.values())
-        return wire.encode(
-            {"op": "marks", "stream": stream.name, "seq": stream.head, "delivered": delivered, "read": read}
-        )
+        seq = stream.floor
+        delivered = sum(mark[0] >= seq for mark in stream.marks.values())
+        read = sum(mark[1] >= seq for mark in stream.marks.values())
+        return wire.encode({"op": "marks", "stream": stream.name, "seq": seq, "delivered": delivered, "read": read})

@@ -53,6 +53,7 @@ class Stream:
     """One stream with local interest. Identity is (tenant, name); hashing is by object, which is what dicts here want."""
 
     __slots__ = (
+        "ahead",
         "base",
         "behind",
         "dirty_marks",
@@ -102,6 +103,8 @@ class Stream:
         self.roles: dict[str, str | None] = {}
         self.members_seq = 0
         """Seq of the last membership change seen; facts of an older snapshot are not believed about roles."""
+        self.ahead: dict[str, int] = {}
+        """Principals that had a part in the stream at a head beyond ours, with that head."""
         self.present: dict[str, int] = {}
         self.marks: dict[str, tuple[int, int]] = {}
         self.signals: dict[SignalKey, tuple[object, float]] = {}
@@ -113,6 +116,11 @@ class Stream:
     def live_at(self) -> int:
         """The cursor of a subscriber that is live and was served by the tour under way, if there is one."""
         return self.head if self.tour is None else self.tour.end
+
+    @property
+    def floor(self) -> int:
+        """Every live subscriber has everything up to here."""
+        return self.head if self.tour is None else self.tour.start
 
     def push(self, frame: bytes) -> None:
         """The event after head, framed, into the ring."""
