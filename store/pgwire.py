@@ -172,7 +172,10 @@ def split_reply(data: bytearray) -> Reply | None:
                 raise ProtocolError("more than the reply")
             return reply
         if kind == 0x44:  # D, DataRow
-            reply.row = _columns(body)
+            try:
+                reply.row = _columns(body)
+            except struct.error:
+                raise ProtocolError("a row that ends too soon") from None
         elif kind == 0x45:  # E, ErrorResponse
             reply.error = _server_error(bytes(body))
             if reply.error.fatal:
@@ -203,9 +206,12 @@ def _server_error(body: bytes) -> ServerError:
 
 def decode_verdicts(row: Sequence[memoryview], count: int) -> list[Verdict]:
     """The five parallel arrays of ``readback.append``, which must be as long as the batch was."""
-    outcomes = [_OUTCOMES[value] for _, value in struct.iter_unpack("!ih", row[0][20:])]
-    partitions = [value for _, value in struct.iter_unpack("!ii", row[1][20:])]
-    positions, seqs, times = ([value for _, value in struct.iter_unpack("!iq", column[20:])] for column in row[2:5])
+    try:
+        outcomes = [_OUTCOMES[value] for _, value in struct.iter_unpack("!ih", row[0][20:])]
+        partitions = [value for _, value in struct.iter_unpack("!ii", row[1][20:])]
+        positions, seqs, times = ([value for _, value in struct.iter_unpack("!iq", column[20:])] for column in row[2:])
+    except (struct.error, IndexError, ValueError) as error:
+        raise ProtocolError(f"verdicts that cannot be read: {error}") from None
     if not len(outcomes) == len(partitions) == len(positions) == len(seqs) == len(times) == count:
         raise ProtocolError(f"verdicts for {len(outcomes)} entries, and {count} were sent")
     return list(map(Verdict, outcomes, partitions, positions, seqs, times))
