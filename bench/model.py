@@ -48,7 +48,7 @@ class PeerResult:
     note: str = ""
     missing: str | None = None
     cpu_us: dict[str, Spread] = field(default_factory=dict)
-    """CPU microseconds a unit, by what was counted: ``gateway per delivery``, ``postgres per send``, …"""
+    """CPU microseconds a unit, by what was counted: ``server per delivery``, ``postgres per send``, …"""
     rates: dict[str, Spread] = field(default_factory=dict)
     """Units a second of wall time: ``echoes/s``, ``sends/s``."""
     values: dict[str, Spread] = field(default_factory=dict)

@@ -20,6 +20,7 @@ OURS = "#0b7285"
 FLOOR = "#868e96"
 OTHERS = "#e8890c"
 LINES = ("#0b7285", "#e8890c", "#7048e8", "#2b8a3e", "#c92a2a", "#495057", "#d6336c", "#1c7ed6", "#66a80f", "#a61e4d")
+DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 3)))
 STYLE = {"svg.hashsalt": "readback", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
 SHOWN_GROUPS = 4
 """Bar groups of one plot at most; more would not be read."""
@@ -49,7 +50,7 @@ def _svg(figure: Figure) -> bytes:
 
 
 def _groups(result: Result) -> list[tuple[str, dict[str, Spread]]]:
-    """What deserves bars: rates, then CPU of the gateway, then memory; a server each."""
+    """What deserves bars: rates, then CPU of the server, then memory; a server each."""
     found: dict[str, dict[str, Spread]] = {}
     for peer in result.peers:
         for name, one in peer.rates.items():
@@ -57,7 +58,7 @@ def _groups(result: Result) -> list[tuple[str, dict[str, Spread]]]:
                 found.setdefault(name, {})[peer.peer] = one
     for peer in result.peers:
         for name, one in peer.cpu_us.items():
-            if name.startswith("gateway"):
+            if name.startswith("server"):
                 found.setdefault(f"CPU us, {name}", {})[peer.peer] = one
         for name, one in peer.values.items():
             if name.startswith(("RSS an idle", "delivered")):
@@ -81,38 +82,42 @@ def _bars(result: Result) -> Figure | None:
 def _bar(axes: Axes, title: str, servers: dict[str, Spread]) -> None:
     names = list(reversed(servers))
     medians = [servers[name].median for name in names]
-    low = [servers[name].median - servers[name].low for name in names]
-    high = [servers[name].high - servers[name].median for name in names]
     colors = [OURS if name == "readback" else FLOOR if name == "floor" else OTHERS for name in names]
-    axes.barh(names, medians, color=colors, xerr=(low, high), error_kw={"elinewidth": 1, "capsize": 2})
+    axes.barh(names, medians, color=colors)
+    for at, name in enumerate(names):
+        if servers[name].runs > 1:
+            axes.plot([servers[name].low, servers[name].high], [at, at], color="#212529", linewidth=1)
     axes.set_title(title, fontsize=9, loc="left")
     axes.spines["right"].set_visible(False)
     axes.set_xlim(left=0)
 
 
 def _latency(result: Result) -> Figure | None:
-    """A line a server and latency, from the least to the highest percentile that the count supports."""
-    lines = [
-        (f"{peer.peer}: {name}" if len(result.peers) > 1 else name, made.curve)
-        for peer in result.peers
-        for name, made in peer.latency_us.items()
-        if len(made.curve) > 1
-    ]
-    if not lines:
+    """A line a server and latency, up to the highest percentile that the count supports."""
+    measured = [one for one in result.peers if one.latency_us]
+    kinds = list(dict.fromkeys(name for one in measured for name in one.latency_us))
+    if not kinds:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.0, 3.6))
         axes = figure.add_subplot(1, 1, 1)
-        for at, (name, curve) in enumerate(lines):
-            # The usual axis of tail latency: each step to the right is ten times rarer.
-            x = [1.0 / (1.0 - q) for q, _ in curve]
-            y = [max(value, 1.0) / 1000 for _, value in curve]
-            style = "-" if at < len(LINES) else "--"
-            axes.plot(x, y, style, color=LINES[at % len(LINES)], label=name, linewidth=1.4)
+        for at, one in enumerate(measured):
+            # Where one server has several kinds, its colour says who and its dashes say what.
+            for name, made in one.latency_us.items():
+                points = [(q, value) for q, value in made.curve if q > 0]
+                # The usual axis of tail latency: each step to the right is ten times rarer.
+                axes.plot(
+                    [1.0 / (1.0 - q) for q, _ in points],
+                    [max(value, 1.0) / 1000 for _, value in points],
+                    color=LINES[(at if len(measured) > 1 else kinds.index(name)) % len(LINES)],
+                    linestyle=DASHES[kinds.index(name) % len(DASHES)] if len(measured) > 1 else "-",
+                    label=f"{one.peer}: {name}" if len(measured) > 1 else name,
+                    linewidth=1.4,
+                )
         axes.set_xscale("log")
         axes.set_yscale("log")
-        ticks = [1, 2, 10, 100, 1000, 10_000]
-        axes.set_xticks(ticks, ["min", "p50", "p90", "p99", "p99.9", "p99.99"])
+        axes.set_xticks([2, 10, 100, 1000, 10_000], ["p50", "p90", "p99", "p99.9", "p99.99"])
+        axes.minorticks_off()
         axes.set_ylabel("ms")
         axes.grid(True, which="major", color="#dee2e6", linewidth=0.6)
         axes.spines["right"].set_visible(False)

@@ -32,7 +32,7 @@ How to read it:
 
 - Server and load generator share one machine and its loopback. Absolute figures belong to that machine; the claims are
   the ratios between servers of one run, and to the *floor*, which is the machine's own limit measured in the same run.
-- CPU is utime + stime of the server process from `/proc`, Postgres' processes apart from the gateway's. Microseconds a
+- CPU is utime + stime of the server process from `/proc`, Postgres' processes apart from it. Microseconds a
   unit, the generator's own CPU not included.
 - Repeats go through the servers in turn (A B A B). `7.8 (7.6..8.3)` is the median with the least and the greatest run.
 - Percentiles are taken over the merged samples of all runs, never averaged; one without ten samples beyond it is a dash.

@@ -67,8 +67,8 @@ class Server:
     database_url: str | None = None
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds so far by group: always ``gateway``, and ``postgres`` where there is one."""
-        used = {"gateway": proc.cpu_s(self.pid)}
+        """CPU seconds so far by group: always ``server``, and ``postgres`` where there is one."""
+        used = {"server": proc.cpu_s(self.pid)}
         if self.postgres_pid is not None:
             used["postgres"] = proc.tree_cpu_s(self.postgres_pid)
         return used

@@ -56,8 +56,12 @@ Rows = tuple[list[str], list[list[str]]]
 def figures(result: Result) -> Rows:
     """A row a server; a column each rate, CPU figure and value that any of them has; a missing server says why."""
     rates = _names([list(one.rates) for one in result.peers])
-    cpu = _names([list(one.cpu_us) for one in result.peers])
+    # A group that did nothing anywhere (Postgres, in an echo) is no row; how busy everybody was comes last.
+    cpu = [name for name in _names([list(one.cpu_us) for one in result.peers]) if _any(name, result)]
     values = _names([list(one.values) for one in result.peers])
+    values = [name for name in values if "busy" not in name] + [
+        name for name in values if "busy" in name and _any(name, result)
+    ]
     durable = ["durable"] if result.scenario in DURABILITY_MATTERS else []
     head = ["server", *durable, *rates, *(f"CPU us, {name}" for name in cpu), *values]
     rows = []
@@ -75,6 +79,13 @@ def figures(result: Result) -> Rows:
             ]
         )
     return head, rows
+
+
+def _any(name: str, result: Result) -> bool:
+    """Whether a figure is above zero on any server."""
+    return any(
+        figures[name].high > 0 for one in result.peers for figures in (one.cpu_us, one.values) if name in figures
+    )
 
 
 def latencies(result: Result) -> Rows:
@@ -152,7 +163,10 @@ def markdown(rows: Rows) -> str:
     head, body = rows
     if not body:
         return ""
-    lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *(_line(row) for row in body)]
+    # A column is text where any cell below its head is: only figures stand to the right.
+    text = [any(row[at][:1].isalpha() for row in body) for at in range(len(head))]
+    rule = ["---" if at == 0 or text[at] else "---:" for at in range(len(head))]
+    lines = [_line(head), _line(rule), *(_line(row) for row in body)]
     return "\n".join(lines) + "\n"
 
 

@@ -94,9 +94,9 @@ def _count(tally: Tally, measured: Measured, mode: str) -> None:
 
 
 def _targets(floor: PeerResult, ours: PeerResult, subscribers: int) -> list[Target]:
-    bare = floor.cpu_us["gateway per delivery, one"].median
-    one = ours.cpu_us["gateway per delivery, one"].median / bare
-    batched = ours.cpu_us["gateway per delivery, batched"].median / bare
+    bare = floor.cpu_us["server per delivery, one"].median
+    one = ours.cpu_us["server per delivery, one"].median / bare
+    batched = ours.cpu_us["server per delivery, batched"].median / bare
     apart, together = (ours.values[f"events a read, {mode}"].median for mode in ("one", "batched"))
     first = at_most(
         f"CPU a delivery, one event at a time to {subscribers} ({apart:.2f} events a read)", 1.5, one, "x floor"

@@ -38,13 +38,13 @@ def run(ctx: Context, *, connections: int = 5000, each: int = 3, streams: int = 
                 _open(ctx, server, max(1, connections // 100), each, names, 0.5, f"{note} warming")
                 time.sleep(settle / 2)
                 before = proc.rss_bytes(server.pid)
-                cpu_before = server.cpu_s()["gateway"]
+                cpu_before = server.cpu_s()["server"]
                 after, still_open = _open(ctx, server, connections, each, names, settle, note)
-                cpu = server.cpu_s()["gateway"] - cpu_before
+                cpu = server.cpu_s()["server"] - cpu_before
                 tally.values["RSS an idle connection (KB)"].append((after - before) / 1024 / connections)
                 tally.values["RSS before (MiB)"].append(before / 2**20)
                 tally.values["RSS after (MiB)"].append(after / 2**20)
-                tally.cpu_us["gateway per connection opened and held"].append(cpu * 1e6 / connections)
+                tally.cpu_us["server per connection opened and held"].append(cpu * 1e6 / connections)
                 tally.counts["connections open at the end"] += still_open
         made = result(
             ctx,

@@ -73,7 +73,7 @@ def run(
         )
     ours = made.peer("readback")
     if ours:
-        cpu = ours.cpu_us["gateway per resume"].median
+        cpu = ours.cpu_us["server per resume"].median
         made.targets.append(at_most(f"CPU a resume of {each} streams", 150, cpu, "us"))
         made.targets.append(
             exactly("events out of order, lost or doubled", 0, ours.counts["events out of order, lost or doubled"], "")

@@ -20,7 +20,7 @@ def result(scenario: str = "fanout", *, quick: bool = False) -> Result:
         "readback",
         durable=True,
         cpu_us={
-            "gateway per delivery, one": Spread(2.4, 2.2, 2.9, 3),
+            "server per delivery, one": Spread(2.4, 2.2, 2.9, 3),
             "postgres per delivery, one": Spread(0.4, 0.3, 0.5, 3),
         },
         rates={"echoes/s": Spread(81_234.0, 79_000.0, 84_000.0, 3)},
@@ -29,7 +29,7 @@ def result(scenario: str = "fanout", *, quick: bool = False) -> Result:
         counts={"deliveries": 1_200_000, "missing": 0},
         series={"RSS (MiB), run 1": [(0.0, 80.0), (0.5, 80.5)]},
     )
-    floor = PeerResult("floor", cpu_us={"gateway per delivery, one": Spread(1.9, 1.8, 2.0, 3)})
+    floor = PeerResult("floor", cpu_us={"server per delivery, one": Spread(1.9, 1.8, 2.0, 3)})
     absent = PeerResult("ws", missing="Node is not installed")
     return Result(
         scenario=scenario,

@@ -88,12 +88,12 @@ def test_node_peers_are_missing_without_node(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_figure_of_nothing_is_refused() -> None:
     """CPU a delivery where nothing was delivered would be a division by zero, or worse, a flattering one."""
-    measured = Measured(1.0, {"gateway": 0.5}, [{"n": 2}, {"n": 3}])
+    measured = Measured(1.0, {"server": 0.5}, [{"n": 2}, {"n": 3}])
     assert measured.total("n") == 5
-    assert measured.cpu_us("gateway", 5) == pytest.approx(100_000)
-    assert measured.busy("gateway") == 0.5
+    assert measured.cpu_us("server", 5) == pytest.approx(100_000)
+    assert measured.busy("server") == 0.5
     with pytest.raises(LoadError, match="nothing was counted"):
-        measured.cpu_us("gateway", 0)
+        measured.cpu_us("server", 0)
 
 
 def test_histograms_of_all_generators_are_merged() -> None:
@@ -125,10 +125,10 @@ def test_a_tally_spreads_its_rounds() -> None:
     """Figures of several rounds become a median with its range; CPU is told per group of processes."""
     tally = Tally("readback", durable=True)
     for cpu in (0.1, 0.3, 0.2):
-        tally.cpu(Measured(1.0, {"gateway": cpu, "postgres": 0.0}, [], load_cpu_s=0.5), "send", 1000)
+        tally.cpu(Measured(1.0, {"server": cpu, "postgres": 0.0}, [], load_cpu_s=0.5), "send", 1000)
     made = tally.result()
-    assert made.cpu_us["gateway per send"].median == pytest.approx(200)
-    assert made.cpu_us["gateway per send"].runs == 3
+    assert made.cpu_us["server per send"].median == pytest.approx(200)
+    assert made.cpu_us["server per send"].runs == 3
     assert made.values["generators busy, send (share of a core)"].high == 0.5
 
 

@@ -28,7 +28,7 @@ def test_a_quick_floor_counts_echoes_and_sends(tmp_path: Path) -> None:
     assert floor is not None
     assert floor.counts["echoes"] > 0
     assert floor.counts["sends"] > 0
-    assert set(floor.cpu_us) == {"gateway per bare echo", "gateway per bare send"}
+    assert set(floor.cpu_us) == {"server per bare echo", "server per bare send"}
     assert floor.latency_us["bare echo"].count == floor.counts["echoes"]
     assert floor.latency_us["bare send to delivery"].count > 0
 
@@ -44,5 +44,19 @@ def test_a_quick_echo_measures_peers_beside_the_floor(tmp_path: Path) -> None:
         assert one.missing is None
         assert one.counts["connections lost"] == 0
         assert one.counts["echoes"] == one.latency_us["ping to pong"].count > 0
-        assert "gateway per echo" in one.cpu_us
+        assert "server per echo" in one.cpu_us
     assert found.targets == []
+
+
+@pytest.mark.slow
+def test_a_quick_jitter_accounts_for_every_seq_on_readback(tmp_path: Path) -> None:
+    """A node with its Postgres, clients cut again and again: every message at every client, once, in order."""
+    found = quick(tmp_path / "jitter.json", "jitter", "--clients", "20", "--peer", "readback")
+    (ours,) = found.peers
+    assert ours.missing is None
+    assert ours.durable
+    assert ours.counts["connections killed"] > 0
+    assert ours.counts["delivered"] == ours.counts["expected"] == 20 * 20
+    assert ours.counts["duplicates"] == ours.counts["out of order"] == 0
+    assert ours.counts["clients not caught up at the end"] == 0
+    assert all(target.met for target in found.targets if target.name != "replay p99, from reconnecting to caught up")
