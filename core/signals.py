@@ -5,8 +5,9 @@ Neither is queued. A change makes a key dirty on its stream; `flush` (every `sig
 blocked or still behind in the events gets the *key* noted instead, and the value of that later moment when it has caught
 up: events before markers before signals, and never more memory than there are keys.
 
-Presence is counted per principal over its ports (first in, last out). Going offline waits `presence_grace_s`, so that a
-reconnect is not seen. In large rooms a count (kind ``online``) and an aggregate of markers (op ``marks``) replace names.
+Presence is counted per principal over its ports (first in, last out), and told when what it adds up to changes. Going
+offline waits `presence_grace_s`, so that a reconnect is not seen. In large rooms a count (kind ``online``) and an
+aggregate of markers (op ``marks``) replace names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 AWAY: Final = 1 << 20
 """A port that said it is away counts this much in `Stream.present`, any other 1: one small integer a principal."""
 
+ALL: Final = ""
+"""Stands for everybody among the keys of markers: the aggregate of a large room."""
+
 
 def presence_value(count: int) -> str:
     return "offline" if count == 0 else "online" if count % AWAY else "away"
@@ -34,7 +38,10 @@ class Signals:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._typing: dict[tuple[Stream, str], float] = {}
-        self._leaving: dict[tuple[Stream, str], float] = {}
+        self._leaving: dict[tuple[Stream, str], tuple[float, str]] = {}
+        """Who has no port left: until when it is not told, and what others believe until then."""
+        self._now_s = 0.0
+        """The latest time told, for the ages of what goes out between two flushes."""
         self._dirty: dict[Stream, None] = {}
         self.unsaved: dict[tuple[str, int, str], Mark] = {}
         """Markers raised since the last write-behind, by (tenant, sid, principal)."""
@@ -45,41 +52,43 @@ class Signals:
 
     def join(self, port: Port, stream: Stream, now_s: float) -> None:
         """A port follows the stream. It also gets what is latest: everybody's markers and who types now."""
+        self._now_s = now_s
         who = port.principal
-        known = who in stream.present
+        believed = self._presence(stream, who)
         stream.present[who] = stream.present.get(who, 0) + (AWAY if port.away else 1)
-        if not known:
-            self._presence_changed(stream, who, now_s)
-        elif stream.present[who] in (1, AWAY):
-            self._leaving.pop((stream, who), None)
-        if stream.marks and len(stream.marks) <= self._hub.limits.presence_list_max:
-            keys = port.mark_keys = port.mark_keys or {}
-            for by in stream.marks:
-                keys[stream, by] = None
+        self._leaving.pop((stream, who), None)
+        if self._presence(stream, who) != believed:
+            self._presence_changed(stream, who)
+        if stream.marks:
+            few = len(stream.marks) <= self._hub.limits.presence_list_max
+            for by in stream.marks if few else (ALL,):
+                self._note_mark(port, stream, by)
         if stream.signals:
             for key in stream.signals:
                 self._note(port, stream, key)
 
     def leave(self, port: Port, stream: Stream, now_s: float) -> None:
         who = port.principal
-        left = stream.present.get(who, 0) - (AWAY if port.away else 1)
-        stream.present[who] = max(left, 0)
-        if left <= 0:
-            self._leaving.pop((stream, who), None)  # so that the order of insertion stays that of the deadlines
-            self._leaving[stream, who] = now_s + self._hub.limits.presence_grace_s
-        else:
-            self._presence_changed(stream, who, now_s)
+        believed = self._presence(stream, who)
+        left = stream.present[who] - (AWAY if port.away else 1)
+        assert left >= 0, "left more often than joined"
+        stream.present[who] = left
+        if left == 0:
+            self._leaving[stream, who] = (now_s + self._hub.limits.presence_grace_s, believed)
+        elif self._presence(stream, who) != believed:
+            self._presence_changed(stream, who)
 
-    def set_away(self, port: Port, away: bool, now_s: float) -> None:
+    def set_away(self, port: Port, away: bool) -> None:
         if port.away == away:
             return
         port.away = away
         step = AWAY - 1 if away else 1 - AWAY
+        who = port.principal
         for stream in port.subs:
-            before = presence_value(stream.present[port.principal])
-            stream.present[port.principal] += step
-            if presence_value(stream.present[port.principal]) != before:
-                self._presence_changed(stream, port.principal, now_s)
+            believed = self._presence(stream, who)
+            stream.present[who] += step
+            if self._presence(stream, who) != believed:
+                self._presence_changed(stream, who)
 
     def online(self, stream: Stream) -> tuple[list[tuple[str, str, int]], int]:
         """(principal, value, devices) of up to `presence_list_max` people, and how many there are."""
@@ -87,10 +96,17 @@ class Signals:
         for who, count in stream.present.items():
             if len(people) == self._hub.limits.presence_list_max:
                 break
-            people.append((who, presence_value(count or 1), max(count % AWAY + count // AWAY, 1)))
+            people.append((who, self._presence(stream, who), max(count % AWAY + count // AWAY, 1)))
         return people, len(stream.present)
 
-    def _presence_changed(self, stream: Stream, who: str, now_s: float) -> None:
+    def _presence(self, stream: Stream, who: str) -> str:
+        """What others are to believe of someone now; within the grace, what they believed before."""
+        count = stream.present.get(who)
+        if count == 0:
+            return self._leaving[stream, who][1]
+        return presence_value(count or 0)
+
+    def _presence_changed(self, stream: Stream, who: str) -> None:
         if len(stream.present) > self._hub.limits.presence_list_max:
             self._changed(stream, ("online", None))
         else:
@@ -99,8 +115,9 @@ class Signals:
     # -- typing -------------------------------------------------------------------------------------------------------
 
     def typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
-        if self.shed_typing:
+        if self.shed_typing and on:
             return
+        self._now_s = now_s
         key = ("typing", who)
         if on:
             known = key in stream.signals
@@ -151,18 +168,16 @@ class Signals:
         for (stream, who), deadline_s in list(self._typing.items()):
             if deadline_s <= now_s:
                 self.typing(stream, who, False, now_s)
-                self._typing.pop((stream, who), None)
         while self._leaving:
             stream, who = next(iter(self._leaving))
-            if self._leaving[stream, who] > now_s:
+            if self._leaving[stream, who][0] > now_s:
                 break  # one grace for all: deadlines are in order
-            del self._leaving[stream, who]
-            if stream.present.get(who) == 0:
-                del stream.present[who]
-                self._presence_changed(stream, who, now_s)
+            del self._leaving[stream, who], stream.present[who]
+            self._presence_changed(stream, who)
 
     def flush(self, now_s: float, *, large_rooms: bool) -> None:
         """Send what is dirty. ``large_rooms``: also where many are online."""
+        self._now_s = now_s
         for stream in list(self._dirty):
             large = len(stream.present) > self._hub.limits.presence_list_max
             if large and not large_rooms:
@@ -183,10 +198,8 @@ class Signals:
             frames += [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
             self._send_live(stream, frames)
             for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-                if not large:
-                    for by in marks:
-                        port.mark_keys = port.mark_keys or {}
-                        port.mark_keys[stream, by] = None
+                for by in (ALL,) if large and marks else marks:
+                    self._note_mark(port, stream, by)
                 for key in keys:
                     self._note(port, stream, key)
         self._hub.flush()
@@ -203,7 +216,7 @@ class Signals:
             if data:
                 self._hub.reply(port, data)
 
-    def flush_port(self, port: Port, now_s: float = 0.0) -> None:
+    def flush_port(self, port: Port) -> None:
         """The port has its events: what was noted for it goes out, markers first, each with its value of now."""
         frames = []
         mark_keys, port.mark_keys = port.mark_keys, None
@@ -211,8 +224,9 @@ class Signals:
         waiting = port.lag or ()
         for stream, by in mark_keys or ():
             if stream in waiting:
-                port.mark_keys = port.mark_keys or {}
-                port.mark_keys[stream, by] = None
+                self._note_mark(port, stream, by)
+            elif by == ALL and stream in port.subs:
+                frames.append(self._aggregate(stream))
             elif stream not in port.subs or by not in stream.marks or by == port.principal:
                 continue
             elif stream.marks[by][0] > stream.floor:
@@ -224,9 +238,13 @@ class Signals:
             if stream in waiting:
                 self._note(port, stream, key)
             elif stream in port.subs and key[1] != port.principal:
-                frames.append(self._encode(stream, key, now_s))
+                frames.append(self._encode(stream, key, self._now_s))
         if frames:
             self._hub.reply(port, b"".join(frames))
+
+    def _note_mark(self, port: Port, stream: Stream, by: str) -> None:
+        port.mark_keys = port.mark_keys or {}
+        port.mark_keys[stream, by] = None
 
     def _note(self, port: Port, stream: Stream, key: SignalKey) -> None:
         port.signal_keys = port.signal_keys or {}
@@ -243,7 +261,8 @@ class Signals:
         if kind == "online":
             value = len(stream.present)
         elif kind == "presence":
-            value = presence_value(0 if by not in stream.present else stream.present[by] or 1)
+            assert by is not None
+            value = self._presence(stream, by)
         else:
             value, at_s = stream.signals.get(key, (False, now_s))
             age_s = max(now_s - at_s, 0.0)

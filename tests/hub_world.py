@@ -80,6 +80,7 @@ class Client(FakePort):
         """(stream, seq of the facts) of each subscription, in the order their answers go out."""
         self.marks: dict[tuple[str, str], int] = {}
         self.typing: dict[tuple[str, str], bool] = {}
+        self.presence: dict[tuple[str, str], str] = {}
 
 
 class World:
@@ -90,7 +91,9 @@ class World:
         self.now_s = 1000.0
         small_rooms = self.byte() % 3
         hub_module.GATHER_PORTS_MAX = (64, 1, 1)[small_rooms]
-        limits = replace(LIMITS, slice_deliveries=(3, 2, 100)[small_rooms], presence_list_max=(3, 2)[self.byte() % 2])
+        limits = replace(
+            LIMITS, slice_deliveries=(3, 2, 100)[small_rooms], presence_list_max=(3, 2, 200)[self.byte() % 3]
+        )
         self.hub = Hub(2, limits, fetch=self._fetch, fill=self._fill)
         self.log = [LogStream(1, "chat:a", 0), LogStream(2, "chat:b", 0), LogStream(3, "chat:c", 1)]
         self.by_name = {stream.name: stream for stream in self.log}
@@ -418,6 +421,11 @@ class World:
         self.hub.signals.typing(stream, who, on, self.now_s)
         return f"{stream.name} {who} {on}"
 
+    def away(self) -> str:
+        client, away = self.pick(), bool(self.byte() % 2)
+        self.hub.signals.set_away(client, away)
+        return f"{client.principal} {away}"
+
     def signal(self) -> str:
         self.now_s += self.byte() / 32
         self.hub.signals.tick(self.now_s)
@@ -438,6 +446,7 @@ class World:
                 for by in PRINCIPALS:  # whoever follows anew is told what is latest
                     client.typing.pop((name, by), None)
                     client.marks.pop((name, by), None)
+                    client.presence.pop((name, by), None)
             else:
                 client.follows.pop(name, None)
         elif op == "unsub":
@@ -464,6 +473,8 @@ class World:
             assert frame["by"] != client.principal if "by" in frame else frame["kind"] == "online"
             if frame["kind"] == "typing":
                 client.typing[name, frame["by"]] = frame["value"]
+            elif frame["kind"] == "presence":
+                client.presence[name, frame["by"]] = frame["value"]
 
     def _check_event(self, client: Client, name: str, frame: Frame, follow: Follow) -> None:
         assert frame["seq"] == follow.expected, f"{client.principal} wants {follow.expected} of {name}, got {frame}"
@@ -565,9 +576,16 @@ class World:
                 assert client.subs[stream] == LIVE or follow.expected > log.head + 1
                 for by in PRINCIPALS:
                     assert not client.typing.get((name, by)), f"{by} types for ever in {name}"
+                    if self.hub.limits.presence_list_max == 200 and (name, by) in client.presence:
+                        assert client.presence[name, by] == self._presence(stream, by), f"{by} in {name}"
                     if client.marks.get((name, by)) and len(stream.present) <= self.hub.limits.presence_list_max:
                         assert client.marks[name, by] <= stream.marks[by][0]
         assert not self.hub.turn(self.now_s), "busy with nothing"
+
+    def _presence(self, stream: Stream, by: str) -> str:
+        """Counted from the connections themselves."""
+        away = [client.away for client in self.clients if client.principal == by and stream in client.subs]
+        return "offline" if not away else "away" if all(away) else "online"
 
     def _quiet(self) -> str:
         self.hub.signals.tick(self.now_s)
@@ -601,6 +619,7 @@ ACTIONS: list[Callable[[World], str]] = [
     World.evict,
     World.mark,
     World.type,
+    World.away,
     World.signal,
     World.signal,
     World.skip,

@@ -2,7 +2,7 @@
 
 `tests.hub_world` holds the world and its checks: order and gaplessness by an independent decoder, nothing past a
 removal, no event queued for a slow port, markers never before the events they speak of, progress when faults end.
-A failing program is printed with its story; put its hex into `test_programs_that_failed_once`.
+A failing program is printed with its story. What was found so is told again, step by step, in `test_hub`.
 """
 
 from __future__ import annotations
@@ -49,34 +49,3 @@ def test_random_interleavings() -> None:
 def test_interleavings_that_shrink(program: bytes) -> None:
     """The same with hypothesis, which looks in other places and hands back the smallest failing program."""
     execute(program)
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        pytest.param("ff537b03729059775478e806124737ca73331c6c60ae", id="a hole that the log has trimmed"),
-        pytest.param("4049f19a97cc4f28cce16523227e6343", id="a big room overtakes the answer to a sub"),
-        pytest.param("72dd56e22dbeed01b6c82752dc42d327e56cdb97b77f", id="all trimmed: nobody wakes who waits at head"),
-        pytest.param(
-            "c6559d2c6b74d1345df6e20c864c9e76fa142ef9ebc7ecda90d5e0e3de7250e1cc", id="removed, back, told late"
-        ),
-        pytest.param(
-            "dd912ec421d51f9d16051e49f67873eb08ca4919a1c6db6909583858f8a130f5fd6e5da9e7232345d814",
-            id="removed, and the place of the removal trimmed",
-        ),
-        pytest.param(
-            "344106d1eb81d9cb1a0a5e16cd6fdedf8ae92272f3bab72eddfe215f", id="evicted while facts are on their way"
-        ),
-        pytest.param(
-            "39e0de2982e5f2880b240302ab4a28b2f852e4f427a36e7912961b65f35452f5"
-            "fb69848fa8179744da9efb34d94816d8bc04438c8953a63f9eba8d088c2f1e47ed",
-            id="old news lowers what is known",
-        ),
-        pytest.param(
-            "d6cc7ededb9b7fa27a24ebdea6d1eaf5ad2fd3c94e42968d89020cf5ec4789c976156a429ce10a90a231", id="removed twice"
-        ),
-    ],
-)
-def test_programs_that_failed_once(program: str) -> None:
-    """Each of these found a bug; what each is about is in its name."""
-    execute(bytes.fromhex(program))
