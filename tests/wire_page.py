@@ -189,7 +189,10 @@ class Page:
                 return
         with trio.move_on_after(WAIT_S):
             while True:
-                frame = await self._next(speaker)
+                try:
+                    frame = await self._next(speaker)
+                except ConnectionClosed as closed:
+                    raise AssertionError(f"{line}\n  but: {closed}") from None
                 if matches(wanted, frame):
                     return
                 speaker.unread.append(frame)
@@ -210,8 +213,7 @@ class Page:
                     speaker.unread.append(await self._next(speaker))
                 except ConnectionClosed as closed:
                     speaker.socket = None
-                    assert closed.reason is not None
-                    return int(closed.reason.code)
+                    return 1006 if closed.reason is None else int(closed.reason.code)
 
     async def _nothing_else(self, speaker: Speaker) -> None:
         """A ping without an id is a fence: all that the block caused on this connection came before its pong."""
