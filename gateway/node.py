@@ -48,6 +48,8 @@ TAIL_EVENTS = 2_000
 READS_AT_ONCE = 4
 RETRY_S = 0.25
 HOUSEKEEPING_S = 5.0
+COMMIT_TROUBLE_S = 5.0
+"""After a failed commit it takes a commit to prove the log well, or so long a time without another attempt."""
 MARKS_AT_ONCE = 2_000
 DRAIN_PER_SECOND = 500
 """Clients asked to leave a second: what another node admits without its others noticing."""
@@ -96,6 +98,7 @@ class Node:
         self.draining = False
         self.log_trouble: str | None = None
         """Why the log could not be reached when it was last asked; ``None`` while all is well."""
+        self._commit_failed_at_s = -math.inf
         self._verifier = TokenVerifier(secrets.token_secrets, audience=audience)
         self._resume_keys = ResumeKeys(secrets.resume_keys)
         self._nursery: trio.Nursery
@@ -154,6 +157,8 @@ class Node:
 
     def _committed(self, batch: Sequence[Entry], verdicts: Sequence[Verdict]) -> None:
         """A batch is durable: show its events, then answer its senders; all of it leaves in one flush."""
+        if self.log_trouble is not None:
+            self._log_answered(commit=True)
         hub = self.hub
         by_sid = hub.by_sid
         parts: dict[int, tuple[int, list[int], list[tuple[Stream, int, bytes]]]] = {}
@@ -187,7 +192,7 @@ class Node:
         self.settle()
 
     def _failed(self, batch: Sequence[Entry], error: Unavailable) -> None:
-        self._log_failed(error)
+        self._log_failed(error, commit=True)
         sockets = []
         for entry in batch:
             if isinstance(entry.ticket, HttpTicket):
@@ -227,13 +232,17 @@ class Node:
 
     # -- reading the log --------------------------------------------------------------------------------------------------
 
-    def _log_failed(self, error: Unavailable) -> None:
+    def _log_failed(self, error: Unavailable, *, commit: bool = False) -> None:
+        if commit:
+            self._commit_failed_at_s = trio.current_time()
         if self.log_trouble is None:
             log.warning("the log cannot be reached: %s", error)
         self.log_trouble = str(error)
 
-    def _log_answered(self) -> None:
-        if self.log_trouble is not None:
+    def _log_answered(self, *, commit: bool = False) -> None:
+        """A read that succeeds says nothing of commits (the disk may be full), unless none was tried for a while."""
+        proven = commit or trio.current_time() >= self._commit_failed_at_s + COMMIT_TROUBLE_S
+        if self.log_trouble is not None and proven:
             log.warning("the log answers again")
             self.log_trouble = None
 
@@ -433,7 +442,7 @@ async def running(
     limits: Limits | None = None,
     audience: str = "readback",
     origins: frozenset[str] | None = frozenset(),
-    lanes: int = 2,
+    lanes: int = 1,
     wall: Callable[[], float] = time.time,
     new_id: Callable[[], str],
 ) -> AsyncIterator[Node]:
