@@ -131,7 +131,7 @@ def echo(
 def fanout(
     subscribers: Annotated[int, typer.Option(min=1, max=15_000)] = 1000,
     rate: Annotated[int, typer.Option(min=1, max=1000, help="Events a second, one at a time.")] = 40,
-    batched_rate: Annotated[int, typer.Option(min=1, max=5000, help="Events a second, in bursts.")] = 160,
+    batched_rate: Annotated[int, typer.Option(min=1, max=5000, help="Events a second, in bursts.")] = 80,
     burst: Annotated[int, typer.Option(min=1, max=500, help="Events that leave together in the second mode.")] = 40,
     payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of an event's body.")] = 130,
     seconds: SecondsOption = 6.0,
@@ -278,7 +278,7 @@ def everything(
     data: DataOption = None,
     out: OutOption = PAGE,
 ) -> None:
-    """Every scenario with every installed server, then the page. About 25 minutes; the machine should be quiet."""
+    """Every scenario with every installed server, then the page. About half an hour; the machine should be quiet."""
     if quick and data is None:
         raise typer.BadParameter(
             "a quick run needs --data: its figures must not replace real ones", param_hint="--quick"

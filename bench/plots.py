@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ FLOOR = "#868e96"
 OTHERS = "#e8890c"
 LINES = ("#0b7285", "#e8890c", "#7048e8", "#2b8a3e", "#c92a2a", "#495057", "#d6336c", "#1c7ed6", "#66a80f", "#a61e4d")
 DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 3)))
-STYLE = {"svg.hashsalt": "readback", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
+STYLE: Any = {"svg.hashsalt": "readback", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
 SHOWN_GROUPS = 4
 """Bar groups of one plot at most; more would not be read."""
 

@@ -26,7 +26,8 @@ from bench.gen.raw import Raw, Swarm
 from bench.gen.resume import until_true
 from bench.stats import Histogram
 
-DRAIN_LIMIT_S = 10.0
+DRAIN_LIMIT_S = 20.0
+DRAIN_SILENCE_S = 3.0
 READ_ON_LIMIT_S = 20.0
 SMALL_BUFFER = 4096  # bytes of SO_RCVBUF; the kernel doubles it
 
@@ -202,5 +203,11 @@ async def drained(subscribers: list[Subscriber], publisher: Publisher, sent: int
     """Wait for what is still on its way, as long as anything keeps coming."""
     deadline = monotonic_ns() + int(DRAIN_LIMIT_S * 1e9)
     whole = sent * len(subscribers)
-    while monotonic_ns() < deadline and (_events(subscribers) < whole or publisher.acks < sent):  # noqa: ASYNC110
+    seen, changed = -1, monotonic_ns()
+    while (now := monotonic_ns()) < deadline and now - changed < DRAIN_SILENCE_S * 1e9:
+        events = _events(subscribers)
+        if events >= whole and publisher.acks >= sent:
+            return
+        if events + publisher.acks != seen:
+            seen, changed = events + publisher.acks, now
         await asyncio.sleep(0.05)

@@ -39,7 +39,9 @@ async def run(job: dict[str, Any], link: Link) -> None:
             raise RuntimeError(f"an idle connection ended: {reason}")
 
     for number in range(job["connections"]):
-        mine = {names[(number * job["each"] + k) % len(names)]: {} for k in range(job["each"])}
+        mine: dict[str, dict[str, int]] = {
+            names[(number * job["each"] + k) % len(names)]: {} for k in range(job["each"])
+        }
         dialect: Dialect = dialect_of(job["dialect"])
         clients.append(Counted(swarm, dialect, dialect.hello(tokens[number % len(tokens)] or None, mine)))
     await open_slowly(clients, lambda: welcome, link)

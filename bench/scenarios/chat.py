@@ -12,7 +12,7 @@ from typing import Any
 from bench.load import Load, LoadError, Loads, Measured
 from bench.model import PeerResult, Result, Target, at_least, at_most, exactly
 from bench.node import TENANT
-from bench.scenarios.common import Context, Tally, begin, field_of, jobs, result
+from bench.scenarios.common import Context, Tally, begin, calm, field_of, jobs, result
 from bench.servers import Server
 from bench.stats import Histogram
 
@@ -118,6 +118,7 @@ def _round(
         for load in loads.loads[1:]:
             load.go(phase="end")
         loads.loads[0].go(phase="end")
+    calm(server)
 
 
 def _count(tally: Tally, measured: Measured, when: str) -> None:

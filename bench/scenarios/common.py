@@ -20,6 +20,11 @@ from bench.proc import Machine, machine
 from bench.servers import Missing, Server, started
 from bench.stats import Histogram, Spread, spread
 
+CALM_STEP_S = 0.3
+CALM_SHARE = 0.1
+"""Of a core, over a step: below it a server is idle but for its own housekeeping."""
+CALM_STEPS_MAX = 50
+
 
 def _silent(done: int, of: int, note: str) -> None:
     """Progress for those who show none."""
@@ -174,7 +179,18 @@ def one_window(
     with Loads.start(jobs(ctx, kind, server, connections, **params), progress) as loads:
         loads.ready()
         ctx.say(f"{note}: measuring for {seconds:g} s")
-        return loads.measure(server, seconds, warm_s, each_step=each_step)
+        measured = loads.measure(server, seconds, warm_s, each_step=each_step)
+    calm(server)
+    return measured
+
+
+def calm(server: Server) -> None:
+    """Wait until a server is done with what a run left it, so that it takes nothing from the next one's cores."""
+    for _ in range(CALM_STEPS_MAX):
+        before = sum(server.cpu_s().values())
+        time.sleep(CALM_STEP_S)
+        if sum(server.cpu_s().values()) - before <= CALM_SHARE * CALM_STEP_S:
+            return
 
 
 @dataclass(frozen=True, slots=True)

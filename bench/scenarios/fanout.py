@@ -8,6 +8,7 @@ every event to Postgres before anybody sees it; the peers number it in memory an
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from bench.load import Measured
 from bench.model import PeerResult, Result, Target, at_most, exactly
@@ -23,6 +24,10 @@ NOTES = (
         "sockets; the floor's latency shows that share."
     ),
     "`batched` compares with the floor's cost of one event by one `send`: fewer sends than deliveries is the point of it.",
+    (
+        "`deliveries not made` are those that had not come 20 s after the last send, or 3 s after anything last came: a "
+        "server that cannot keep up with the offered rate has some."
+    ),
     "Peers other than readback are not durable: they number an event in memory and broadcast it.",
 )
 
@@ -35,7 +40,7 @@ def run(
     *,
     subscribers: int = 1000,
     rate: int = 40,
-    batched_rate: int = 160,
+    batched_rate: int = 80,
     burst: int = 40,
     payload: int = 130,
     seconds: float = 6.0,
@@ -53,7 +58,7 @@ def run(
                 for mode, per_s, together in (("one", rate, 1), ("batched", batched_rate, burst)):
                     if server not in field.servers or (server.peer == "floor" and mode == "batched"):
                         continue  # failed in the other mode; and the floor never joins sends, so it would repeat itself
-                    params = {"rate": per_s, "burst": together, "payload": payload}
+                    params: dict[str, Any] = {"rate": per_s, "burst": together, "payload": payload}
                     with field.attempt(server):
                         measured = one_window(
                             ctx, server, "fanout", subscribers, seconds, warm, f"{note} {mode}", **params
@@ -89,7 +94,7 @@ def _count(tally: Tally, measured: Measured, mode: str) -> None:
     tally.values[f"events a read, {mode}"].append(measured.total("sampled") / max(1, measured.total("reads")))
     tally.latency[f"send to delivery, {mode}"].merge(measured.histogram("latency"))
     tally.counts["deliveries counted"] += deliveries
-    tally.counts["deliveries missing"] += measured.total("missing")
+    tally.counts["deliveries not made"] += measured.total("missing")
     tally.counts["subscribers lost"] += measured.total("closed")
 
 
@@ -105,5 +110,5 @@ def _targets(floor: PeerResult, ours: PeerResult, subscribers: int) -> list[Targ
         # A machine too busy to keep the events apart joins them, which flatters: then the target is not met.
         dataclasses.replace(first, met=first.met and apart <= APART),
         at_most(f"CPU a delivery, batched ({together:.0f} events a read)", 0.5, batched, "x floor"),
-        exactly("deliveries missing", 0, ours.counts["deliveries missing"], ""),
+        exactly("deliveries not made", 0, ours.counts["deliveries not made"], ""),
     ]
