@@ -59,6 +59,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return error.message, CANNOT
     if isinstance(error, StoreError):
         return str(error), CANNOT
+    if (client := sys.modules.get("readback_client")) and isinstance(error, client.ReadbackError):
+        return str(error), CANNOT  # the server said no to `readback chat`
     if type(error).__name__ == "PortInUse":  # of gateway.http_serve, whose import would cost FastAPI's
         return str(error), CANNOT
     if isinstance(error, OSError) and error.errno in _MENDABLE:

@@ -22,6 +22,7 @@ import pytest
 import trio
 import trio.testing
 import typer
+from readback_client import ReadbackError
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -366,6 +367,7 @@ def test_few_open_files_mean_few_connections(monkeypatch: pytest.MonkeyPatch) ->
         (Refused("conflict", "it exists"), CANNOT, "it exists"),
         (CorruptLog("a hole"), CANNOT, "readback check"),
         (PortInUse("Port 1 is in use"), CANNOT, "Port 1"),
+        (ExceptionGroup("g", [ReadbackError("not a JWT"), ReadbackError("not a JWT")]), CANNOT, "not a JWT"),
         (OSError(errno.EADDRINUSE, "Address already in use"), CANNOT, "READBACK_PORT"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), CANNOT, "/x"),
         (ExceptionGroup("g", [ExceptionGroup("h", [ConfigError("deep")])]), USAGE, "deep"),
