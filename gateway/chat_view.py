@@ -67,12 +67,12 @@ def plain_line(line: Line) -> str:
 def status_text(room: Room, now: float, width: int) -> Text:
     """One row: the connection, who is here, who types; cut to the width, most important first."""
     online = isinstance(room.status, Online)
-    text = Text(no_wrap=True, overflow="ellipsis", end="")
+    text = Text(no_wrap=True, overflow="ellipsis")
     text.append(" ● " if online else " ○ ", "green" if online else "yellow")
     text.append(f"{room.stream} · {room.connection(now)}", "" if online else "yellow")
     if room.typists():
         text.append(f" · {room.typists()}…", "italic")
-    if room.here():
+    if online and room.here():
         text.append(f" · here: {room.here()}", "dim")
     text.truncate(width - 1, overflow="ellipsis", pad=True)
     text.stylize("on grey15")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ async def _dial(
             raise DialFailed(why, final=Refused(why)) from None
         raise DialFailed(f"{address.url} hung up during the TLS handshake") from None
     except OSError as error:
-        raise DialFailed(f"cannot reach {address.url}: {_plain(error)}") from None
+        raise DialFailed(f"{_plain(error)} at {address.url}") from None
 
 
 def _plain(error: OSError) -> str:
@@ -181,6 +182,8 @@ def _plain(error: OSError) -> str:
         return _plain(first) if isinstance(first, OSError) else str(first)
     if isinstance(inner, OSError):
         return _plain(inner)
+    if error.errno is not None and error.errno > 0:  # getaddrinfo's own numbers are negative, with words of their own
+        return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__
 
 

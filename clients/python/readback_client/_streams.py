@@ -19,6 +19,10 @@ from readback_client._values import AnySignal, Event, Limits, Stats
 from readback_client._wire import Frame, Malformed, event_of, frame_of, maybe_seq, seq_of, text_of
 
 
+_WELCOME_REFUSALS = {"forbidden": "not a member of", "not_found": "no stream"}
+"""A welcome names a refused stream's code alone; these are the words that a sub's refusal would have had."""
+
+
 class Carrier(Protocol):
     """What the streams need from the connection of the moment."""
 
@@ -157,7 +161,9 @@ class Streams:
             if feed is None or feed is not self._opening.get(stream) or feed.state is not FeedState.NEW:
                 continue
             if "error" in told:
-                self.refused(now, feed, 0, wire_error(text_of(told, "error"), f"{stream} cannot be followed"))
+                code = text_of(told, "error")
+                words = _WELCOME_REFUSALS.get(code, "cannot follow")
+                self.refused(now, feed, 0, wire_error(code, f"{words} {stream}"))
                 continue
             after, head = seq_of(told, "after"), maybe_seq(told, "head")
             if feed.cursor is not None and head is not None:
