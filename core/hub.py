@@ -487,9 +487,8 @@ class Hub:
         return True
 
     def _broken(self, port: Port) -> None:
-        if not port.closed:
-            port.closed = port.blocked = True
-            port.broken()
+        port.closed = port.blocked = True
+        port.broken()
 
     def _cut(self, port: Port, out: list[bytes], sent: int) -> None:
         """The socket took ``sent`` bytes of ``out``. Keep the cut frame's tail; events go back to being cursors."""
@@ -500,16 +499,15 @@ class Hub:
             if sent >= len(item):
                 sent -= len(item)
             elif isinstance(item, Chunk):
-                seq = item.first
-                for frame in item.frames:
-                    if sent < len(frame):
-                        if sent:
-                            port.rest = frame[sent:]
-                            seq += 1
-                        break
-                    sent -= len(frame)
-                    seq += 1
-                sent = 0
+                at = 0
+                while sent >= len(item.frames[at]):
+                    sent -= len(item.frames[at])
+                    at += 1
+                if sent:
+                    port.rest = item.frames[at][sent:]
+                    at += 1
+                    sent = 0
+                seq = item.first + at
                 cursor = port.subs.get(item.stream)
                 if cursor is not None and (cursor == LIVE or cursor > seq - 1):
                     self._behind(port, item.stream, seq - 1)

@@ -82,6 +82,20 @@ def test_a_device_less_is_not_told() -> None:
     assert presence(amy) == []
 
 
+def test_the_last_active_device_leaves_an_away_one() -> None:
+    """The desk goes, the phone is away: others see "away"."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    phone, desk = bench.follow(room, "user:bob"), bench.follow(room, "user:bob")
+    bench.hub.signals.set_away(phone, True)
+    bench.signals()
+    amy.frames()
+    bench.hub.drop(desk, bench.now_s)
+    bench.signals()
+    assert presence(amy) == [("user:bob", "away")]
+
+
 def test_a_second_device_brings_back_from_away() -> None:
     """The first device is away; the second joins online: others used to go on seeing "away"."""
     bench = Bench()

@@ -1,0 +1,70 @@
+"""core.stream: the nouns of delivery keep their own books."""
+
+from __future__ import annotations
+
+from core.stream import Pass, Port, Stream, chunk_of
+from tests.fake_port import FakePort
+
+
+def ring(count: int, size: int = 10) -> Stream:
+    stream = Stream("demo", "chat:a", 1, 0, 0, 1, False)
+    for _ in range(count):
+        stream.push(b"x" * size)
+    return stream
+
+
+def test_a_chunk_is_bytes_that_remember_their_frames() -> None:
+    """One frame is not copied; several are joined; where each ends stays known."""
+    stream = ring(0)
+    frame = b"frame"
+    one, two = chunk_of(stream, 7, [frame]), chunk_of(stream, 7, [frame, b"next"])
+    assert (one, two) == (b"frame", b"framenext")
+    assert (two.stream, two.first, two.frames) == (stream, 7, [b"frame", b"next"])
+
+
+def test_the_ring_ends_at_head() -> None:
+    """``base`` is the seq of the oldest frame, head + 1 while there is none."""
+    stream = Stream("demo", "chat:a", 1, 0, 5, 3, False)
+    assert (stream.base, stream.head, stream.want) == (6, 5, 5)
+    stream.push(b"one")
+    stream.push(b"two")
+    assert (stream.base, stream.head, stream.ring_bytes) == (6, 7, 6)
+
+
+def test_the_ring_shrinks_an_eighth_at_a_time() -> None:
+    """Deleting from the front moves the rest: it waits until it is worth it, then goes down to the bound."""
+    stream = ring(16)
+    assert stream.shrink(16, 1_000) == 0
+    stream.push(b"x" * 10)
+    assert stream.shrink(16, 1_000) == 0
+    stream.push(b"x" * 10)
+    assert stream.shrink(16, 1_000) == 20
+    assert (len(stream.frames), stream.base, stream.ring_bytes) == (16, 3, 160)
+
+
+def test_the_ring_is_bounded_in_bytes_but_keeps_the_newest() -> None:
+    """Whichever bound is met first; one frame larger than all of it stays until the next."""
+    stream = ring(4, 100)
+    assert stream.shrink(16, 250) == 200
+    assert (len(stream.frames), stream.base) == (2, 3)
+    stream.push(b"x" * 999)
+    stream.shrink(16, 250)
+    assert (stream.frames, stream.base) == ([b"x" * 999], 5)
+
+
+def test_where_live_ports_stand_during_a_tour() -> None:
+    """Served ones at its end, the others at its start; without a tour all at head."""
+    stream = ring(3)
+    assert (stream.live_at, stream.floor) == (3, 3)
+    stream.tour = Pass(1, 2, chunk_of(stream, 2, [b"x"]), [])
+    assert (stream.live_at, stream.floor) == (2, 1)
+
+
+def test_a_port_is_an_interface() -> None:
+    """The hub's calls do nothing on a bare port; a socket's overrides them."""
+    port = Port(len)
+    port.stall()
+    port.flow()
+    port.broken()
+    assert (port.blocked, port.closed, port.subs, port.send(b"abc")) == (False, False, {}, 3)
+    assert FakePort("user:bob").principal == "user:bob"
