@@ -77,6 +77,8 @@ class Room:
         """seq → key, as the first who got it saw it."""
         self.acked: dict[int, str] = {}
         self.problems: list[str] = []
+        self.quiet = False
+        self._silence = trio.Event()
         self._lot = trio.lowlevel.ParkingLot()
 
     def stir(self) -> None:
@@ -93,9 +95,12 @@ class Room:
     async def talk(self) -> None:
         """One after the other, each when everybody has heard the last."""
         for speaker in itertools.cycle(self.people):
+            if self.quiet:
+                break
             await speaker.say()
             await self.until_level()
             await trio.sleep(PAUSE_S)
+        self._silence.set()
 
     async def rounds(self, count: int) -> None:
         """Wait until ``count`` more messages have gone round: the chat goes on whatever the case is doing."""
@@ -106,6 +111,9 @@ class Room:
 
     async def settle(self) -> None:
         """A last word of everyone at once, and then nothing may be missing anywhere."""
+        self.quiet = True
+        with trio.move_on_after(PATIENCE_S):
+            await self._silence.wait()  # cancelled, a speaker might be left in the middle of a frame
         for speaker in self.people:
             await speaker.say()
         with trio.move_on_after(PATIENCE_S):
@@ -137,14 +145,7 @@ async def bystanders(node: TestNode) -> AsyncIterator[Room]:
         async with trio.open_nursery() as nursery:
             for bystander in room.people:
                 nursery.start_soon(bystander.listen)
-            talking = trio.CancelScope()
-
-            async def talk() -> None:
-                with talking:
-                    await room.talk()
-
-            nursery.start_soon(talk)
+            nursery.start_soon(room.talk)
             yield room
-            talking.cancel()
             await room.settle()
             nursery.cancel_scope.cancel()

@@ -14,7 +14,7 @@ from tests.servers import Database, database, postgres_server
 __all__ = ["database", "postgres_server"]
 
 
-async def test_every_odd_body_is_stored_and_read_as_it_was_sent(database: Database) -> None:  # noqa: F811
+async def test_every_odd_body_is_stored_and_read_as_it_was_sent(database: Database) -> None:
     """NUL, control characters, no-characters, the largest numbers: the event that is read back from Postgres by a node
     that has never seen it carries the very bytes that the sender's own event carried."""
     kept = [body for _, body in BODIES.values()]
