@@ -310,8 +310,11 @@ class Ops:
             except Unavailable as error:
                 raise unavailable(error) from None
         except WireError as error:
-            self.refuse(connection, id, error)
+            if connection.state is State.OPEN:
+                self.refuse(connection, id, error)
             return
+        if connection.state is not State.OPEN:
+            return  # its close frame is out, and nothing may follow that
         lines: list[bytes] = []
         size = 0
         for event in reversed(events):  # the newest that fit in a frame; the client asks again before `first` of these
@@ -342,7 +345,7 @@ class Ops:
         if kind == "presence":
             if value not in ("online", "away"):
                 raise WireError("bad_request", 'value: "online" or "away"')
-            self.hub.signals.set_away(connection, value == "away", trio.current_time())
+            self.hub.signals.set_away(connection, value == "away")
             self.ok(connection, id)
             return
         if kind != "typing":

@@ -508,3 +508,28 @@ async def test_sends_to_a_stream_named_oddly_never_reach_the_exception_boundary(
         for odd in ([], {}, [[]], {"a": 1}, 1, 1.5, True, None):
             answer = await peer.ask("send", stream=odd, key=KEY, body={})
             assert (answer["op"], answer["code"]) == ("error", "bad_request")
+
+
+async def test_every_op_said_well_is_answered_well() -> None:
+    """The other half of this table: each op with nothing wrong, seen by a second person where that is what it is for."""
+    async with scene() as stage:
+        amy = await stage.welcomed("user:amy", {ROOM: {}})
+        bob = await stage.welcomed("user:bob", {ROOM: {}})
+        said: list[tuple[str, Frame]] = [
+            ("send", {"stream": ROOM, "key": KEY, "body": {"text": "hi"}}),
+            ("mark", {"stream": ROOM, "delivered": 1, "read": 1}),
+            ("signal", {"stream": ROOM, "kind": "typing", "value": True}),
+            ("signal", {"kind": "presence", "value": "away"}),
+            ("presence", {"stream": ROOM}),
+            ("history", {"stream": ROOM, "limit": 1}),
+            ("sub", {"stream": "chat:bystanders", "last": 0}),
+            ("unsub", {"stream": "chat:bystanders"}),
+        ]
+        for op, fields in said:
+            assert (await amy.ask(op, **fields))["op"] == "ok", op
+        assert (await bob.next("event", stream=ROOM))["by"] == "user:amy"
+        assert (await bob.next("mark", stream=ROOM, by="user:amy"))["read"] == 1
+        assert (await bob.next("signal", kind="typing", by="user:amy"))["value"] is True
+        assert await bob.next("signal", kind="presence", by="user:amy", value="away")
+        assert (await amy.ask("signal", kind="presence", value="online"))["op"] == "ok"
+        assert await bob.next("signal", kind="presence", by="user:amy", value="online")
