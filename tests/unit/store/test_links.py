@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -35,6 +37,12 @@ async def until_ok(attempt: Callable[[], object], *args: object) -> object:
                 return await attempt(*args)  # type: ignore[misc]
             except Unavailable as unavailable:
                 await trio.sleep(min(unavailable.retry_after_s, 0.05))
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="readback-test-") as made:
+        yield Path(made)
 
 
 @pytest.fixture
@@ -157,12 +165,11 @@ async def test_no_connection_left(database: Database) -> None:  # noqa: F811
         await until_ok(log.append, [message(facts)])
 
 
-async def test_a_restarted_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_restarted_database(scratch: Path) -> None:
     """Down: unavailable, at once. Up again: works, with nothing done here."""
-    folder = tmp_path_factory.mktemp("restart")
 
     def start() -> EmbeddedPostgres:
-        server = EmbeddedPostgres(folder / "postgres", settings=UNSAFE_SETTINGS)
+        server = EmbeddedPostgres(scratch / "postgres", settings=UNSAFE_SETTINGS)
         server.start()
         return server
 

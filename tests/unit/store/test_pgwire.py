@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.model import Entry, Outcome, Verdict
+from core.model import Entry
 from store import pgwire
 from store.pgwire import AppendCodec, Malformed, ProtocolError, clamp, decode_verdicts, split_reply
+from tests.unit.store.pgbytes import REPLY, VERDICTS, array, message
 
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -91,30 +92,6 @@ def test_names_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
     for n in range(100):
         codec.encode([entry(by=f"user:u{n}")])
     assert len(codec._bys) <= 10
-
-
-def message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!i", 4 + len(body)) + body
-
-
-def array(format: str, size: int, *values: int) -> bytes:
-    packed = b"".join(struct.pack(f"!i{format}", size, value) for value in values)
-    return struct.pack("!iiiii", 1, 0, 20, len(values), 1) + packed
-
-
-def data_row(*columns: bytes) -> bytes:
-    return message(b"D", struct.pack("!h", len(columns)) + b"".join(struct.pack("!i", len(c)) + c for c in columns))
-
-
-VERDICTS = [Verdict(Outcome.OK, 3, 10, 4, 1_700_000_000_000), Verdict(Outcome.CONFLICT, 3, 0, 9, 0)]
-ROW = data_row(
-    array("h", 2, 0, 4),
-    array("i", 4, 3, 3),
-    array("q", 8, 10, 0),
-    array("q", 8, 4, 9),
-    array("q", 8, 1_700_000_000_000, 0),
-)
-REPLY = message(b"2", b"") + ROW + message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
 
 
 def test_a_reply_becomes_verdicts() -> None:
