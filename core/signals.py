@@ -40,6 +40,8 @@ class Signals:
         self._typing: dict[tuple[Stream, str], float] = {}
         self._leaving: dict[tuple[Stream, str], tuple[float, str]] = {}
         """Who has no port left: until when it is not told, and what others believe until then."""
+        self._turned: dict[Port, bool] = {}
+        """Ports that went away or came back since the last flush, with what they said last."""
         self._now_s = 0.0
         """The latest time told, for the ages of what goes out between two flushes."""
         self._dirty: dict[Stream, None] = {}
@@ -79,8 +81,15 @@ class Signals:
             self._presence_changed(stream, who)
 
     def set_away(self, port: Port, away: bool) -> None:
-        if port.away == away:
-            return
+        """At once where it was not said since the last flush, else with the next, the last word counting: a turn of a
+        port in a thousand streams takes a millisecond, and one chunk from its socket may ask for a thousand."""
+        if port in self._turned:
+            self._turned[port] = away
+        elif port.away != away:
+            self._turned[port] = away
+            self._turn(port, away)
+
+    def _turn(self, port: Port, away: bool) -> None:
         port.away = away
         step = AWAY - 1 if away else 1 - AWAY
         who = port.principal
@@ -178,6 +187,10 @@ class Signals:
     def flush(self, now_s: float, *, large_rooms: bool) -> None:
         """Send what is dirty. ``large_rooms``: also where many are online."""
         self._now_s = now_s
+        turned, self._turned = self._turned, {}
+        for port, away in turned.items():
+            if port.away != away and not port.closed:
+                self._turn(port, away)
         for stream in list(self._dirty):
             large = len(stream.present) > self._hub.limits.presence_list_max
             if large and not large_rooms:

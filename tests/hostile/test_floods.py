@@ -15,6 +15,8 @@ from trio.testing import MockClock
 
 from core.frames import CLOSE, PING, TEXT, close_payload, masked_frame
 from core.limits import Limits
+from core.signals import Signals
+from core.stream import Port
 from gateway import ops
 from tests.hostile.peer import MASK, request, text
 from tests.hostile.scene import ROOM, Scene, held_bytes, resident_bytes, scene
@@ -188,6 +190,33 @@ async def test_a_storm_of_subscribing_and_leaving() -> None:
         assert end not in stream.live
         assert end not in stream.behind
         assert len(stream.live) + len(stream.behind) == 20
+
+
+async def test_a_storm_of_going_away_and_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each turn from online to away touches every stream one follows: with 1,000 streams, the toggles of one chunk of
+    64 KB once held the whole node for 1.4 seconds. Now the last word before a flush counts, and the others cost nothing."""
+    turns = 0
+    turn = Signals._turn
+
+    def counted(signals: Signals, port: Port, away: bool) -> None:
+        nonlocal turns
+        turns += 1
+        turn(signals, port, away)
+
+    monkeypatch.setattr(Signals, "_turn", counted)
+    async with scene(limits=Limits(signal_flush_s=0.2)) as stage:
+        for n in range(100):
+            await stage.node.stream(f"chat:m-{n}")
+        peer = await stage.welcomed(streams={f"chat:m-{n}": {} for n in range(100)} | {ROOM: {}})
+        amy = await stage.welcomed("user:amy", {ROOM: {}})
+        values = ("away", "online") * 1_000 + ("away",)
+        said = [text({"op": "signal", "id": n, "kind": "presence", "value": v}) for n, v in enumerate(values, 100)]
+        await peer.put(b"".join(said))
+        assert (await peer.next(id=2_100))["op"] == "ok"
+        assert await amy.next("signal", kind="presence", by="user:mallory", value="away")
+        await stage.until(lambda: stage.server_side("user:mallory").away)
+        assert turns < 200
+        assert (await amy.ask("presence", stream=ROOM))["online"][0]["value"] == "away"
 
 
 async def test_a_storm_of_streams_that_do_not_exist() -> None:
