@@ -60,7 +60,11 @@ class Appender:
         return await self._append(entries[:half]) + await self._append(entries[half:])
 
     async def _on_a_link(self, entries: Sequence[Entry]) -> list[Verdict]:
-        async with self._free:
+        try:
+            self._free.acquire_nowait()  # the wait below would cost a turn of the scheduler even where a link is free
+        except trio.WouldBlock:
+            await self._free.acquire()
+        try:
             writer = await self._take()
             try:
                 return await writer.append(entries)
@@ -72,6 +76,8 @@ class Appender:
                     writer.close()
                 elif not writer.closed:
                     self._idle.append(writer)
+        finally:
+            self._free.release()
 
     async def _take(self) -> Writer:
         if self._closed:
