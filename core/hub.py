@@ -115,10 +115,11 @@ class Hub:
         """Let go of streams idle for too long, and of the longest idle while the rings hold too much."""
         limits = self.limits
         for stream in list(self.idle):
-            if now_s - stream.idle_since_s < limits.stream_idle_s and self.ring_bytes <= limits.rings_bytes_max:
+            young = now_s - stream.idle_since_s < limits.stream_idle_s
+            if young and self.ring_bytes <= limits.rings_bytes_max:
                 break
-            if stream.present or stream.want > stream.head:
-                continue
+            if stream.present or stream.want > stream.head or (young and not stream.ring_bytes):
+                continue  # an empty ring frees nothing, and may be of a stream loaded for somebody just now
             del self.idle[stream], self.by_sid[stream.sid], self.by_name[stream.tenant, stream.name]
             self.ring_bytes -= stream.ring_bytes
             if self._loading:  # facts on their way may be older than what it had seen

@@ -2,6 +2,9 @@
 
 Thousands of connections that come back at once ask for the same few hundred streams: all that wait while one query is
 under way share the next. What the hub knows already costs no query at all.
+
+Promises: who is told that its streams are loaded finds them so, with markers, and with a role that no membership change
+has overtaken since it was read.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from collections.abc import Sequence
 import trio
 
 from core.hub import Hub
-from core.model import Mark
+from core.model import Mark, StreamFacts
 from core.ports import Log, Unavailable
 
 BATCH_MAX = 1_000
+TRIES_MAX = 10
+"""How often facts are read again because a membership changed meanwhile, before that is called a trouble of the log."""
 
 Asked = tuple[str, str, str]
 """(tenant, stream, principal)"""
@@ -33,14 +38,25 @@ class Loader:
         """Afterwards the hub knows each stream that exists and what its principal may do there. Raises `Unavailable`."""
         for at in range(0, len(asked), BATCH_MAX):
             part = asked[at : at + BATCH_MAX]
-            for triple in part:
-                self._waiting[triple] = None
-            self._wake.set()
-            ticket = _Ticket()
-            self._tickets.append(ticket)
-            await ticket.done.wait()
-            if ticket.failure is not None:
-                raise ticket.failure
+            for _ in range(TRIES_MAX):
+                for triple in part:
+                    self._waiting[triple] = None
+                self._wake.set()
+                ticket = _Ticket()
+                self._tickets.append(ticket)
+                await ticket.done.wait()
+                if ticket.failure is not None:
+                    raise ticket.failure
+                part = [triple for triple in part if self._forgotten(*triple)]
+                if not part:
+                    break
+            else:
+                raise Unavailable("membership keeps changing while it is read")
+
+    def _forgotten(self, tenant: str, name: str, principal: str) -> bool:
+        """Whether a membership change came between the answer and whoever waited for it."""
+        stream = self._hub.by_name.get((tenant, name))
+        return stream is not None and principal not in stream.roles
 
     async def run(self) -> None:
         while True:
@@ -61,30 +77,34 @@ class Loader:
 
     async def _load(self, asked: list[Asked]) -> None:
         hub = self._hub
-        for _ in range(10):
+        for _ in range(TRIES_MAX):
             self.queries += 1
             hub.loading()
             try:
                 facts = await self._log.open_streams(asked)
+                marks = await self._load_marks(facts)
             except BaseException:
                 hub.loaded()
                 raise
-            new = [fact for fact in facts if fact is not None and fact.sid not in hub.by_sid]
             believed = hub.load(zip(facts, [who for _, _, who in asked], strict=True), trio.current_time())
-            by_tenant: dict[str, set[int]] = {}
-            for fact in new:
-                by_tenant.setdefault(fact.tenant, set()).add(fact.sid)
-            for tenant, sids in by_tenant.items():
-                marks: dict[int, list[Mark]] = {}
-                for mark in await self._log.load_marks(tenant, sorted(sids)):
-                    marks.setdefault(mark.sid, []).append(mark)
-                for sid, stored in marks.items():
-                    if sid in hub.by_sid:
-                        hub.signals.load_marks(hub.by_sid[sid], stored)
+            for mark in marks:
+                if mark.sid in hub.by_sid:
+                    hub.signals.load_marks(hub.by_sid[mark.sid], [mark])
             asked = [triple for triple, good in zip(asked, believed, strict=True) if not good]
             if not asked:
                 return
         raise Unavailable("membership keeps changing while it is read")
+
+    async def _load_marks(self, facts: Sequence[StreamFacts | None]) -> list[Mark]:
+        """The markers of streams that are new here: read before the hub knows them, so that nobody follows without."""
+        by_tenant: dict[str, set[int]] = {}
+        for fact in facts:
+            if fact is not None and fact.sid not in self._hub.by_sid:
+                by_tenant.setdefault(fact.tenant, set()).add(fact.sid)
+        marks = []
+        for tenant, sids in by_tenant.items():
+            marks += await self._log.load_marks(tenant, sorted(sids))
+        return marks
 
 
 class _Ticket:

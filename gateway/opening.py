@@ -8,7 +8,7 @@ guessed at: of another log epoch, past head, or before what is kept, it is answe
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, TokenError
 from core.wire import Close
 from gateway.connection import Connection, State
+from gateway.loader import TRIES_MAX, Asked
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -142,25 +143,42 @@ def _identify(connection: Connection, identity: Identity) -> None:
 
 
 def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
-    missing = []
-    for name, position in entrance.wanted.items():
-        if isinstance(position, str):
-            continue
-        stream = ops.known(connection, name)
-        # A cursor past head: perhaps this node has not heard yet, so the log decides.
-        if stream is None or (position.after is not None and position.after > max(stream.head, stream.want)):
-            missing.append((connection.tenant, name, connection.principal))
+    missing = _unknown(ops, connection, entrance, frozenset())
     if missing:
         ops.shard.wait_for(connection, functools.partial(_load_and_welcome, ops, connection, entrance, missing))
     else:
         _welcome(ops, connection, entrance)
 
 
-async def _load_and_welcome(
-    ops: Ops, connection: Connection, entrance: Entrance, missing: list[tuple[str, str, str]]
-) -> None:
+def _unknown(ops: Ops, connection: Connection, entrance: Entrance, asked: Collection[Asked]) -> list[Asked]:
+    """What the log has to be asked before the welcome, beyond what it was ``asked`` already."""
+    missing = []
+    for name, position in entrance.wanted.items():
+        if isinstance(position, str):
+            continue
+        triple = (connection.tenant, name, connection.principal)
+        stream = ops.known(connection, name)
+        if stream is None:
+            if triple not in asked or (connection.tenant, name) in ops.hub.by_name:
+                missing.append(triple)
+        # A cursor past head: perhaps this node has not heard yet, so the log decides.
+        elif position.after is not None and position.after > max(stream.head, stream.want) and triple not in asked:
+            missing.append(triple)
+    return missing
+
+
+async def _load_and_welcome(ops: Ops, connection: Connection, entrance: Entrance, missing: list[Asked]) -> None:
+    asked: set[Asked] = set()
     try:
-        await ops.node.loader.load(missing)
+        for _ in range(TRIES_MAX):
+            await ops.node.loader.load(missing)
+            asked.update(missing)
+            # Streams that were known may have been let go, and roles changed, while the log was asked for the others.
+            missing = _unknown(ops, connection, entrance, asked)
+            if not missing:
+                break
+        else:
+            raise Unavailable("membership keeps changing while it is read")
     except Unavailable as error:
         if connection.state is State.HELLO:
             ops.shard.bye(connection, Close.UNAVAILABLE, "the log cannot be reached now", error.retry_after_s)

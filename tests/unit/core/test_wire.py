@@ -70,6 +70,7 @@ def test_depth_is_counted_without_recursion() -> None:
     for _ in range(50_000):
         value = [value]
     assert wire.too_deep(value, 64)
+    assert not wire.too_deep(1, 2)
     assert not wire.too_deep([[]], 2)
     assert not wire.too_deep({"a": {"b": 1}}, 2)
     assert wire.too_deep({"a": {"b": []}}, 2)
