@@ -125,8 +125,10 @@ class Lanes:
                 nursery.start_soon(lane.run)
 
     async def drained(self) -> None:
-        for lane in self.lanes:
-            await lane.drained()
+        """Wait until nothing is queued or in flight in any lane."""
+        while any(len(lane) or lane.busy for lane in self.lanes):
+            for lane in self.lanes:
+                await lane.drained()
 
     def __len__(self) -> int:
         return sum(map(len, self.lanes))

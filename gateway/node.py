@@ -422,11 +422,11 @@ class Node:
             with trio.move_on_after(spread_s + 1.0):
                 while any(c.state is State.OPEN for c in self.shard.connections.values()):  # noqa: ASYNC110  # rare
                     await trio.sleep(0.02)
-            await self.lanes.drained()
             try:
                 await self.save_marks()
             except Unavailable as error:
                 log.warning("%d markers could not be stored: %s", len(self.hub.signals.unsaved), error)
+            await self.lanes.drained()  # last: what was taken until now is committed and answered before the bye
         for connection in list(self.shard.connections.values()):
             self.shard.bye(connection, Close.DRAINING, "this node is going away", 0.5)
         with trio.move_on_after(0.5):
