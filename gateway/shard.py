@@ -422,6 +422,8 @@ class Shard:
         state, silent_for = connection.state, self.tick - connection.heard
         if state is State.HANDSHAKE or state is State.CLOSING:
             self.close(connection)
+        elif state is State.HELLO and connection.busy:
+            self.bye(connection, wire.Close.UNAVAILABLE, "the log is slow to answer", 1.0)
         elif state is State.HELLO:
             self.bye(connection, wire.Close.HELLO_TIMEOUT, f"no hello within {self.limits.hello_timeout_s:g} s")
         elif state is State.OPEN:
