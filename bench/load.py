@@ -139,7 +139,7 @@ class Loads:
         each_step: Callable[[float], None] | None = None,
         **go: Any,
     ) -> Measured:
-        """Run one window on generators that are ready. ``each_step`` is called every half second of it."""
+        """Run one window on generators that are ready. ``each_step`` is called every half second of it, and at its end."""
         start = time.monotonic_ns() + int(LEAD_S * 1e9)
         begin = start + int(warm_s * 1e9)
         end = begin + int(seconds * 1e9)
@@ -147,11 +147,13 @@ class Loads:
             load.go(start_ns=start, from_ns=begin, until_ns=end, **go)
         _sleep_until(begin)
         before, own, began = server.cpu_s(), self._cpu_s(), time.monotonic_ns()
-        while each_step is not None and time.monotonic_ns() + STEP_NS < end:
+        while each_step is not None and (left := end - time.monotonic_ns()) > 0:
             each_step((time.monotonic_ns() - began) / 1e9)
-            _sleep_until(min(end, time.monotonic_ns() + STEP_NS))
+            _sleep_until(end if left < 1.5 * STEP_NS else time.monotonic_ns() + STEP_NS)
         _sleep_until(end)
         after, own_after, ended = server.cpu_s(), self._cpu_s(), time.monotonic_ns()
+        if each_step is not None:
+            each_step((ended - began) / 1e9)
         used = {group: after[group] - before[group] for group in after}
         results = [load.result(timeout_s) for load in self.loads]
         return Measured((ended - began) / 1e9, used, results, own_after - own)

@@ -153,6 +153,7 @@ def readback_node() -> Iterator[Server]:
                 streams = Streams(database.url(user="readback_gateway"))
                 assert database.pid is not None, "Postgres was started above"
                 url = database.url()
+                gateway_url = database.url(user="readback_gateway")
                 yield Server(
                     "readback",
                     port,
@@ -162,7 +163,7 @@ def readback_node() -> Iterator[Server]:
                     tokens=tokens.many,
                     create_streams=streams.create,
                     transactions=lambda: asyncio.run(_transactions(url)),
-                    database_url=url,
+                    database_url=gateway_url,
                 )
             finally:
                 process.stop()

@@ -138,6 +138,7 @@ def _series(result: Result) -> Figure | None:
         for at, (name, points) in enumerate(lines):
             axes.plot([x for x, _ in points], [y for _, y in points], color=LINES[at % len(LINES)], label=name)
         axes.set_xlabel("seconds")
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(True, color="#dee2e6", linewidth=0.6)
         axes.spines["right"].set_visible(False)

@@ -1,4 +1,4 @@
-"""The load generator's process: one job from standard input, on uvloop, then it ends."""
+"""The load generator's process: one job from standard input, on uvloop (or Trio, for the store), then it ends."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ import sys
 from typing import Any
 
 import orjson
+import trio
 import uvloop
 
 from bench.gen.link import Link
 
-JOBS = ("echo", "fanout", "chat", "commit", "resume", "jitter", "idle")
+JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle")
+TRIO_JOBS = ("commit",)
+"""Those that use the store, which runs under Trio."""
 
 
-async def main() -> None:
+def main() -> None:
     link = Link()
     job: dict[str, Any] = orjson.loads(sys.stdin.buffer.readline())
-    if job["kind"] not in JOBS:
-        link.say("error", message=f"no job {job['kind']!r}")
+    kind = job["kind"]
+    if kind not in JOBS + TRIO_JOBS:
+        link.say("error", message=f"no job {kind!r}")
         return
     # A pause of the generator would be counted as the server's latency. Its garbage is bounded by the run's length.
     gc.disable()
+    run = importlib.import_module(f"bench.gen.{kind}").run
     try:
-        await importlib.import_module(f"bench.gen.{job['kind']}").run(job, link)
+        if kind in TRIO_JOBS:
+            trio.run(run, job, link)
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run(job, link))
     except* Exception as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
@@ -35,5 +44,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    main()

@@ -1,47 +1,45 @@
-"""The bare commit: the log's own append function called for one entry, one call after another, by asyncpg alone.
+"""The bare commit: the store's own append of one entry, one after another, in a process without a gateway.
 
-What a lone send cannot be faster than: no gateway, no WebSocket, the same statement in the same Postgres.
+What a lone send cannot be faster than: the same code on the same kind of link to the same Postgres, with no WebSocket,
+no lane and no fan-out around it. Under Trio, as the store asks for; nothing else happens in this process, so waiting for
+the harness may block it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import Any
 
-import asyncpg
+import trio
 
 from bench.gen.dialect import body
 from bench.gen.link import Link, monotonic_ns
 from bench.stats import Histogram
+from core.model import Entry, Outcome
+from store.postgres import open_postgres_log
 
-APPEND = """
-select * from readback.append(
-    $1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::boolean[])
-"""
-OK = 0
+PAUSE_S = 0.002
+"""Between two commits, as between two lone sends."""
 
 
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: url, tenant, stream, payload. Go: count, or an end. Result: the round trips' histogram."""
-    connection = await asyncpg.connect(job["url"])
-    find = "select sid from readback.streams where tenant = $1 and stream = $2"
-    sid = await connection.fetchval(find, job["tenant"], job["stream"])
-    append = await connection.prepare(APPEND)
-    while count := (await link.ready())["count"]:
-        samples = []
-        for _ in range(count):
-            text = body(monotonic_ns(), job["payload"]).decode()
-            key = str(uuid.uuid4())
-            began = monotonic_ns()
-            verdict = await append.fetchrow(
-                [job["tenant"]], [sid], [key], ["message"], ["user:bench"], [text], [None], [None], [True]
-            )
-            samples.append(monotonic_ns() - began)
-            if verdict is None or verdict["outcomes"] != [OK]:
-                raise RuntimeError(f"the log refused a bare commit: {verdict}")
-            await asyncio.sleep(0.002)
-        measured = Histogram()
-        measured.record_all(samples)
-        link.result(commit=measured.to_json())
-    await connection.close()
+    """Job: url, tenant, stream, payload. Go: count, 0 to end. Result: the round trips' histogram."""
+    async with open_postgres_log(job["url"]) as log:
+        (facts,) = await log.open_streams([(job["tenant"], job["stream"], "service:bench")])
+        if facts is None:
+            raise RuntimeError(f"there is no stream {job['stream']}")
+        while count := link.ready_blocking()["count"]:
+            samples = []
+            for _ in range(count):
+                text = body(monotonic_ns(), job["payload"])
+                key = str(uuid.uuid4())
+                entry = Entry(job["tenant"], facts.sid, key, "message", "service:bench", text, privileged=True)
+                began = monotonic_ns()
+                (verdict,) = await log.append([entry])
+                samples.append(monotonic_ns() - began)
+                if verdict.outcome is not Outcome.OK:
+                    raise RuntimeError(f"the log refused a bare commit: {verdict.outcome.name}")
+                await trio.sleep(PAUSE_S)
+            measured = Histogram()
+            measured.record_all(samples)
+            link.result(commit=measured.to_json())

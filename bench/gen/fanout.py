@@ -96,7 +96,7 @@ class Stalled(Raw):
 async def run(job: dict[str, Any], link: Link) -> None:
     """Job: port, dialect, connections, tokens, rate (events/s), burst, payload, stream, sample; ``first`` publishes.
 
-    Result: deliveries in the window, events sent and deliveries missing over all, frames a read, histogram.
+    Result: deliveries in the window, events sent and received over all, frames a read, histogram.
     """
     stream = job.get("stream", "chat:bench")
     samples: list[int] = []
@@ -129,8 +129,8 @@ async def run(job: dict[str, Any], link: Link) -> None:
     measured.record_all(samples[:])
     sampled = len(samples)
     sent = await publishing if publishing else 0
+    await drained(subscribers, publisher, sent)
     if publisher is not None:
-        await drained(subscribers, publisher, sent)
         if publisher.refused is not None:
             raise RuntimeError(f"the server refused a send: {publisher.refused.decode(errors='replace')}")
         for one in stalled:
@@ -143,7 +143,7 @@ async def run(job: dict[str, Any], link: Link) -> None:
         deliveries=deliveries,
         sent=sent,
         acks=publisher.acks if publisher else 0,
-        missing=sent * len(subscribers) - _events(subscribers) if publisher else 0,
+        events=_events(subscribers),
         sampled=sampled,
         reads=reads,
         latency=measured.to_json(),
@@ -199,15 +199,18 @@ async def publish(publisher: Publisher, stream: bytes, job: dict[str, Any], wind
     return sent
 
 
-async def drained(subscribers: list[Subscriber], publisher: Publisher, sent: int) -> None:
-    """Wait for what is still on its way, as long as anything keeps coming."""
+async def drained(subscribers: list[Subscriber], publisher: Publisher | None, sent: int) -> None:
+    """Wait for what is still on its way, as long as anything keeps coming.
+
+    The process that publishes knows when all is there; another one has only silence to go by.
+    """
     deadline = monotonic_ns() + int(DRAIN_LIMIT_S * 1e9)
     whole = sent * len(subscribers)
     seen, changed = -1, monotonic_ns()
     while (now := monotonic_ns()) < deadline and now - changed < DRAIN_SILENCE_S * 1e9:
-        events = _events(subscribers)
-        if events >= whole and publisher.acks >= sent:
+        events, acks = _events(subscribers), publisher.acks if publisher else 0
+        if publisher is not None and events >= whole and acks >= sent:
             return
-        if events + publisher.acks != seen:
-            seen, changed = events + publisher.acks, now
+        if events + acks != seen:
+            seen, changed = events + acks, now
         await asyncio.sleep(0.05)

@@ -74,7 +74,14 @@ class Link:
     async def ready(self, **fields: Any) -> dict[str, Any]:
         """Wait for the harness's go, and return what it says in it."""
         self.say("ready", **fields)
-        line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+        return self._told(await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline))
+
+    def ready_blocking(self, **fields: Any) -> dict[str, Any]:
+        """`ready` for a process that has nothing else to do meanwhile."""
+        self.say("ready", **fields)
+        return self._told(sys.stdin.buffer.readline())
+
+    def _told(self, line: bytes) -> dict[str, Any]:
         if not line:
             raise SystemExit(0)
         told: dict[str, Any] = orjson.loads(line)

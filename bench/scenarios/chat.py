@@ -27,8 +27,8 @@ NOTES = (
         "due moment, so a stall is paid for by every send it delays."
     ),
     (
-        "Lone: one send at a time on an idle server. The bare commit is the log's own append function called for one entry "
-        "through asyncpg, in the same Postgres, by turns with it."
+        "Lone: one send at a time on an idle server. The bare commit is the store's own append of one entry "
+        "in a process without a gateway, in the same Postgres, by turns with it."
     ),
     "Peers other than readback are not durable: an answer there means that a counter in memory was raised.",
     "Every answer's latency is recorded; send-to-delivery is sampled on one connection of every tenth room.",

@@ -13,7 +13,8 @@ NOTES = (
     "Every connection keeps one ping outstanding; every latency is recorded, so at saturation latency is queueing.",
     (
         "The load generator (uvloop, picows client) does not parse JSON. Where it was the busier process, the throughput is "
-        "the generator's limit, and the CPU an echo is the figure to read."
+        "the generator's limit, and the CPU an echo is the figure to read. "
+        "An echo a second of the server's CPU is what one core would do that did nothing else."
     ),
 )
 
@@ -32,6 +33,7 @@ def run(ctx: Context, *, connections: int = 500, payload: int = 130, seconds: fl
                     count = measured.total("count")
                     tally.rates["echoes/s"].append(count / measured.seconds)
                     tally.cpu(measured, "echo", count)
+                    tally.values["echoes a second of the server's CPU"].append(count / measured.cpu_s["server"])
                     tally.latency["ping to pong"].merge(measured.histogram("latency"))
                     tally.counts["echoes"] += count
                     tally.counts["connections lost"] += measured.total("closed")

@@ -63,7 +63,7 @@ def run(
                         measured = one_window(
                             ctx, server, "fanout", subscribers, seconds, warm, f"{note} {mode}", **params
                         )
-                        _count(tally, measured, mode)
+                        _count(tally, measured, mode, subscribers)
         made = result(
             ctx,
             "fanout",
@@ -87,14 +87,14 @@ def run(
     return made
 
 
-def _count(tally: Tally, measured: Measured, mode: str) -> None:
+def _count(tally: Tally, measured: Measured, mode: str, subscribers: int) -> None:
     deliveries = measured.total("deliveries")
     tally.rates[f"deliveries/s, {mode}"].append(deliveries / measured.seconds)
     tally.cpu(measured, f"delivery, {mode}", deliveries)
     tally.values[f"events a read, {mode}"].append(measured.total("sampled") / max(1, measured.total("reads")))
     tally.latency[f"send to delivery, {mode}"].merge(measured.histogram("latency"))
     tally.counts["deliveries counted"] += deliveries
-    tally.counts["deliveries not made"] += measured.total("missing")
+    tally.counts["deliveries not made"] += measured.total("sent") * subscribers - measured.total("events")
     tally.counts["subscribers lost"] += measured.total("closed")
 
 

@@ -75,7 +75,7 @@ def run(
                             payload=payload,
                             stalled=many,
                         )
-                        _count(tally, measured, name, memory)
+                        _count(tally, measured, name, readers, memory)
                         if many:
                             tally.series[f"RSS (MiB), run {turn + 1}"] = memory.samples
                             tally.counts["stalled subscribers"] += many
@@ -115,13 +115,13 @@ class Memory:
         return self.samples[-1][1] - self.samples[0][1] if self.samples else 0.0
 
 
-def _count(tally: Tally, measured: Measured, name: str, memory: Memory) -> None:
+def _count(tally: Tally, measured: Measured, name: str, readers: int, memory: Memory) -> None:
     latency = measured.histogram("latency")
     tally.cpu(measured, f"delivery, {name}", measured.total("deliveries"))
     tally.latency[f"send to delivery, {name}"].merge(latency)
     tally.values[f"p99 {name} (ms)"].append(latency.quantile(0.99) / 1e6)
     tally.values[f"RSS growth in a window, {name} (MiB)"].append(memory.growth())
-    tally.counts["deliveries missing at readers"] += measured.total("missing")
+    tally.counts["deliveries missing at readers"] += measured.total("sent") * readers - measured.total("events")
     tally.counts["stalled ones ended by the server"] += measured.total("stalled_ended")
     tally.counts["events that stalled ones missed"] += measured.total("stalled_missing")
     tally.counts["events they got out of order"] += measured.total("stalled_gaps")
