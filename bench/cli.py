@@ -36,6 +36,7 @@ PAGE_WIDTH = 150
 app = typer.Typer(
     help="Measure Readback beside its peers and beside this machine's own limit, in one run.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="rich",
 )
 

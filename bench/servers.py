@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -74,9 +75,16 @@ class Server:
         return used
 
 
-def die_with_parent() -> None:
-    """In a child before exec: SIGTERM when the harness is gone, however it went."""
+def open_files_max() -> int:
+    """How many files a process of this user may open; the soft limit is often far lower, and is raised in `child`."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def child() -> None:
+    """In a child before exec: SIGTERM when the harness is gone, however it went; as many open files as there may be."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    most = open_files_max()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @dataclass(slots=True)
@@ -99,7 +107,7 @@ class Process:
             stderr=errors,
             env=None if env is None else dict(env),
             cwd=cwd,
-            preexec_fn=die_with_parent,
+            preexec_fn=child,
         )
         return cls(popen, errors)
 

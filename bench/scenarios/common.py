@@ -17,9 +17,11 @@ from typing import Any
 from bench.load import LoadError, Loads, Measured, Progress, shares
 from bench.model import Parameter, PeerResult, Result, Target
 from bench.proc import Machine, machine
-from bench.servers import Missing, Server, started
+from bench.servers import Missing, Server, open_files_max, started
 from bench.stats import Histogram, Spread, spread
 
+SPARE_FILES = 200
+"""Open files of a server beside its clients' sockets."""
 CALM_STEP_S = 0.3
 CALM_SHARE = 0.1
 """Of a core, over a step: below it a server is idle but for its own housekeeping."""
@@ -138,6 +140,11 @@ def jobs(
     ctx: Context, kind: str, server: Server, connections: int, *, most: int = 8, **params: Any
 ) -> list[dict[str, Any]]:
     """One job a generator (``most`` of them), connections and principals shared out; the first is told that it is."""
+    if connections + SPARE_FILES > open_files_max():
+        raise LoadError(
+            f"{connections} connections need more open files than the {open_files_max()} that a process may have here "
+            "(ulimit -Hn)"
+        )
     parts = shares(connections, min(ctx.generators, most, connections))
     tokens = server.tokens(connections + 1) if server.tokens else []
     made: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ import pytest
 
 from bench import servers
 from bench.load import Load, LoadError, Loads, Measured, shares
+from bench.scenarios import common
 from bench.scenarios.common import Context, Field, Tally
 from bench.servers import Missing, Process, Server
 from bench.stats import Histogram
@@ -119,6 +120,25 @@ def test_one_servers_failure_is_its_own_row() -> None:
     assert seen == ["echo ws 1/2", "echo picows 1/2", "echo ws 2/2"]
     rows = field.results(["picows", "ws"])
     assert [(one.peer, one.missing) for one in rows] == [("picows", "failed: it fell over"), ("ws", None)]
+
+
+def test_more_connections_than_open_files_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is opened, with the limit and how to see it."""
+    monkeypatch.setattr(common, "open_files_max", lambda: 1024)
+    with pytest.raises(LoadError, match=r"1000 connections .* 1024 .*ulimit -Hn"):
+        common.jobs(Context(), "echo", Server("ws", 1, 1), 1000)
+
+
+def test_connections_and_principals_are_shared_out() -> None:
+    """Every generator has its own connections and tokens; one of them is the first, and the spare token is nobody's."""
+    server = Server("readback", 1, 1, tokens=lambda count: [f"t{number}" for number in range(count)])
+    one, other = common.jobs(Context(generators=2), "echo", server, 5, payload=9)
+    assert (one["connections"], other["connections"]) == (3, 2)
+    assert (one["first"], other["first"]) == (True, False)
+    assert one["tokens"] + other["tokens"] == ["t0", "t1", "t2", "t3", "t4"]
+    assert one["spare_token"] == other["spare_token"] == "t5"
+    assert one["payload"] == 9
+    assert len(common.jobs(Context(generators=2), "jitter", server, 5, most=1)) == 1
 
 
 def test_a_tally_spreads_its_rounds() -> None:
