@@ -30,6 +30,7 @@ BACKOFF_MAX_S = 1.0
 
 SESSION = {
     "application_name": "readback",
+    "default_transaction_isolation": "read committed",  # the append function relies on it
     "jit": "off",  # compiling costs more than any of our queries
     # Every query of ours wants index lookups in nested loops, whatever the statistics of a young table say. Without this
     # a plan made on the empty log looked keys up through the index of seqs: 120 us an event instead of 30, and rising.

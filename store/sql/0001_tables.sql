@@ -19,8 +19,9 @@ begin
                 null;  -- roles belong to the whole server: another database's migration was faster
             end;
         end if;
-        -- A migrating user that is no superuser must be a member to give things to these roles.
-        if not pg_catalog.pg_has_role(current_user, wanted, 'member') then
+        -- A migrating user that is no superuser must be a full member to give things to these roles. Having made them
+        -- does not make it one (before Postgres 16 not at all, since then without the right to act as them).
+        if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
             execute format('grant %I to current_user', wanted);
         end if;
     end loop;
@@ -34,7 +35,7 @@ grant usage on schema readback to readback_owner, readback_log, readback_gateway
 grant create on schema readback to readback_owner, readback_log;
 
 -- The tables that every batch writes have no check constraints: Postgres parses each constraint's stored form anew for
--- every statement, which cost a lone send 90 us. `readback check` verifies what they would say. Names are domains, whose
+-- every statement, which cost a lone send 450 us instead of 361. `readback check` verifies what they would say. Names are domains, whose
 -- checks run only where a value is made.
 create domain readback.tenant_name as text collate "C" check (value ~ '^[a-z0-9][a-z0-9._-]{0,62}$');
 create domain readback.stream_name as text collate "C"

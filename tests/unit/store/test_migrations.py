@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 
 from core.ports import Unavailable
 from store import migrations
-from store.embedded import EmbeddedPostgres
+from store.embedded import UNSAFE_SETTINGS, EmbeddedPostgres, running_postgres
 from store.migrations import Migration, SchemaError, load_migrations
 from store.postgres import migrate_database, open_postgres_log
 from tests.servers import GATEWAY_USER, Database, database, postgres_server, run_sql  # noqa: F401
@@ -51,6 +52,18 @@ async def test_two_nodes_migrating_at_once_take_turns(empty: Database) -> None:
         for _ in range(3):
             nursery.start_soon(migrate)
     assert sorted(map(len, applied)) == [0, 0, len(load_migrations())]
+
+
+async def test_no_superuser_is_needed() -> None:
+    """The right to create roles, and a schema in the database, is enough; the gateway then logs in as its own role."""
+    with tempfile.TemporaryDirectory(prefix="readback-test-") as folder:
+        async with running_postgres(f"{folder}/postgres", settings=UNSAFE_SETTINGS) as server:
+            script = "create role boss login createrole; grant create on database readback to boss"
+            await trio.to_thread.run_sync(run_sql, server.url(), script, server)
+            assert len(await migrate_database(server.url(user="boss"))) == len(load_migrations())
+            assert await migrate_database(server.url(user="boss")) == []
+            async with open_postgres_log(server.url(user=GATEWAY_USER)) as log:
+                assert sum(await log.heads()) == 0
 
 
 async def test_a_failure_leaves_the_database_as_it_was(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
