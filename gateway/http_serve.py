@@ -1,9 +1,10 @@
 """The HTTP API on the network: Hypercorn's Trio worker, bounded and quiet.
 
 For: `serve_http(app, sockets, shutdown=…)` inside the node's nursery. Promises: it listens on the sockets it was given,
-cuts connections that send nothing, finishes running requests for a few seconds once ``shutdown`` returns, and writes to
-the log only what is wrong. Does not: open ports by itself (`bind_http` does, so that a port in use is an error before
-anything else was started), speak TLS (a proxy does), handle signals.
+cuts connections that send nothing, keeps the failure of one connection from all others, finishes running requests for a
+few seconds once ``shutdown`` returns, and writes to the log only what is wrong. Does not: open ports by itself
+(`bind_http` does, so that a port in use is an error before anything else was started), speak TLS (a proxy does), handle
+signals.
 """
 
 from __future__ import annotations
@@ -11,20 +12,26 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import trio
 from fastapi import FastAPI
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve as hypercorn_serve
-from hypercorn.typing import Framework
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, Framework
+from hypercorn.utils import wrap_app
+
+log = logging.getLogger("readback.http.server")
 
 BACKLOG = 256  # connections the kernel holds while the node is busy with a slice of deliveries
 IDLE_TIMEOUT_S = 15  # from accept to a whole request head, and between requests
 READ_TIMEOUT_S = 30  # silence inside a request; the edge bounds the body as a whole
 GRACE_S = 5.0  # running requests, after the shutdown began; longer than any commit takes to be given up
 HEAD_BYTES_MAX = 16_384
+CONNECTIONS_MAX = 1_000  # each costs a task; whoever comes beyond is closed at once and leaves the descriptors to others
 
 
 class PortInUse(Exception):
@@ -62,29 +69,68 @@ async def serve_http(
 ) -> None:
     """Serve until ``shutdown()`` returns (it may wait for ever) or until cancelled. The sockets are ours from here on:
     they are closed at the end."""
-    log = logging.getLogger("readback.http.server")
-    log.setLevel(logging.WARNING)  # Hypercorn tells at INFO that it runs; `readback` says so itself, and better
+    log.setLevel(logging.WARNING)  # Hypercorn tells at INFO what it does; `readback` says so itself, and better
     config = HypercornConfig()
-    config.bind = [f"fd://{sock.detach()}" for sock in sockets]
     config.accesslog = None
     config.errorlog = log
     config.include_server_header = False
-    config.graceful_timeout = GRACE_S
     config.keep_alive_timeout = IDLE_TIMEOUT_S
     config.read_timeout = READ_TIMEOUT_S
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
     config.h2_max_header_list_size = HEAD_BYTES_MAX
     config.h2_max_concurrent_streams = 32  # cleartext HTTP/2 cannot be switched off; it can be kept small
-    config.backlog = BACKLOG
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_run, cast(Framework, app), config, shutdown)
-        task_status.started()
+    context = WorkerContext(None)
+    handler = _Handler(wrap_app(cast(Framework, app), config.wsgi_max_body_size, "asgi"), config, context)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as listening:
+            listening.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=connections))
+            task_status.started()
+            await shutdown()
+            listening.cancel_scope.cancel()
+        await context.terminated.set()  # idle connections end now, busy ones with their request
+        connections.cancel_scope.deadline = trio.current_time() + GRACE_S
 
 
-async def _run(
-    app: Framework,
-    config: HypercornConfig,
-    shutdown: Callable[[], Awaitable[None]],
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    await hypercorn_serve(app, config, shutdown_trigger=shutdown, task_status=task_status, mode="asgi")
+class _Connection(TCPServer):
+    async def _read_data(self) -> None:
+        """Until the peer says no more. Hypercorn's idle timer would hold a connection that has ended for its full time."""
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+class _Handler:
+    """One connection after another, each behind an exception boundary.
+
+    Hypercorn's own loop has none: an exception in one connection's protocol code ends the server, and with it the node
+    whose nursery it runs in. One byte after an upgrade request was enough (two tasks answered at once).
+    """
+
+    def __init__(self, app: AppWrapper, config: HypercornConfig, context: WorkerContext) -> None:
+        self._app = app
+        self._config = config
+        self._context = context
+        self._count = 0
+
+    async def __call__(self, stream: trio.SocketStream) -> None:
+        if self._count >= CONNECTIONS_MAX:
+            await trio.aclose_forcefully(stream)
+            return
+        self._count += 1
+        try:
+            await _Connection(self._app, self._config, self._context, ConnectionState({}), stream)  # type: ignore[arg-type]
+        except* Exception as errors:
+            # Their messages may quote the client.
+            names = sorted({type(error).__name__ for error in _leaves(errors)})
+            log.warning("an HTTP connection was ended by %s", ", ".join(names))
+            await trio.aclose_forcefully(stream)
+        finally:
+            self._count -= 1
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

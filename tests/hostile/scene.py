@@ -133,14 +133,18 @@ def watched_log(expected: str | None = None) -> Iterator[list[logging.LogRecord]
             records.append(record)
 
     keeper, root = Keeper(logging.DEBUG), logging.getLogger()
+    usual = root.level
+    root.setLevel(logging.DEBUG)  # an operator may ask for everything, and still gets no token
     root.addHandler(keeper)
     try:
         yield records
     finally:
         root.removeHandler(keeper)
-    shown = logging.Formatter("%(message)s")
+        root.setLevel(usual)
     for record in records:
-        line = shown.format(record)
+        line = record.getMessage()
+        if record.exc_info:
+            line += "\n" + logging.Formatter().formatException(record.exc_info)
         assert record.levelno < logging.ERROR or line == expected, line
         assert not _NEVER_LOGGED.search(line), repr(line)
 
