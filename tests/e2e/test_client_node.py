@@ -220,9 +220,13 @@ async def test_a_removed_member_is_told_and_the_rest_goes_on() -> None:
             removal = await node.desk.remove_member(admin, "chat:closed", "user:amy")
             await bob.send("chat:closed", {"text": "she is gone"})
             later: list[int] = []
-            with pytest.raises(Removed):
+
+            async def read_on() -> None:
                 async for event in closed:
                     later.append(event.seq)
+
+            with pytest.raises(Removed), trio.fail_after(20):
+                await read_on()
             assert all(seq <= removal.seq for seq in later)
             await bob.send("chat:ops", {"text": "still here"})
             assert await texts(ops, 1) == ["still here"]

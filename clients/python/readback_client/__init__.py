@@ -14,7 +14,8 @@
 Everything public is named here; modules with a leading underscore may change.
 """
 
-from readback_client._client import Client, Token, connect
+from readback_client._client import Client, Token
+from readback_client._connect import connect
 from readback_client._errors import (
     BadFrame,
     BadRequest,

@@ -24,7 +24,7 @@ def silent() -> None:
 class Call:
     """One request. Exactly one of ``answer`` and ``error`` is set once ``done``; then ``wake`` is called, once."""
 
-    __slots__ = ("answer", "done", "error", "last", "op", "tail", "tries", "wake")
+    __slots__ = ("answer", "done", "error", "flown_at", "last", "op", "tail", "tries", "wake")
 
     def __init__(self, op: str, tail: str, wake: Callable[[], None] = silent) -> None:
         self.op = op
@@ -32,6 +32,7 @@ class Call:
         """The fields without op and id, encoded once for all attempts."""
         self.wake = wake
         self.tries = 0
+        self.flown_at = 0.0
         self.done = False
         self.answer: Frame | None = None
         self.error: Exception | None = None
@@ -69,9 +70,15 @@ class Calls:
                 return call
         return None
 
-    def flown(self, id: int, call: Call) -> None:
+    def flown(self, id: int, call: Call, now: float) -> None:
         call.tries += 1
+        call.flown_at = now
         self._flying[id] = call
+
+    @property
+    def oldest(self) -> float | None:
+        """When the call longest in the air took off."""
+        return next(iter(self._flying.values())).flown_at if self._flying else None
 
     def landed(self, id: int) -> Call | None:
         """The call that this id belongs to, taken out of the air."""

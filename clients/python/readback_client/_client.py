@@ -1,18 +1,13 @@
-"""The Trio edge: `connect` owns every task, `Client` is what its block holds.
+"""`Client`: what a `connect` block holds. Its methods ask the machine; two tasks let time pass and carry its frames.
 
-`connect` promises: all tasks live in one nursery inside it; when the block is left, by its end, an exception or a
-cancellation, the socket is closed, cursors are saved and no task remains. An exception of the block comes out as
-itself, never wrapped in a group of ours. A connection that drops is no exception; what ends a client for good
-(`Unauthorized`, `Superseded`, …) is raised by whatever waits for the server and, in any case, out of the block.
+Promises nothing that `_machine` does not decide, except this: whoever waits is woken, once, with an answer or with what
+ended the client. Several tasks may use one client; no method blocks another.
 """
 
 from __future__ import annotations
 
-import random
 import ssl
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import trio
@@ -21,87 +16,15 @@ from readback_client._answers import page_of, roster_of, sent_of
 from readback_client._errors import Closed, TimedOut, Unavailable, WireError
 from readback_client._feed import Start
 from readback_client._iterators import Bell, Signals, StatusStream, Subscription
-from readback_client._link import Address, DialFailed, address_of, run_link
+from readback_client._link import Address, DialFailed, run_link
 from readback_client._machine import Dial, Machine
-from readback_client._stores import CursorStore
-from readback_client._values import Body, Cursors, Limits, Page, Roster, Sent, Stats, Status
+from readback_client._values import Body, Cursors, Page, Roster, Sent, Stats, Status
 from readback_client._wire import Frame, Malformed, check_body, check_key, check_stream
 
 Token = str | Callable[[], Awaitable[str]]
 T = TypeVar("T")
 
 PRESENCES = ("online", "away")
-
-
-@asynccontextmanager
-async def connect(
-    url: str | Sequence[str],
-    token: Token,
-    *,
-    store: CursorStore | None = None,
-    limits: Limits | None = None,
-    rng: random.Random | None = None,
-    new_key: Callable[[], str] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-) -> AsyncIterator[Client]:
-    """A client of the server at ``url`` (or of any of several), for as long as the block lasts.
-
-    ``token`` is an access token, or an async callable that fetches one; it is asked whenever a hello is due, and may
-    raise `Unavailable` to be asked again later. ``store`` keeps cursors between runs. ``rng`` and ``new_key`` are for
-    tests that want the same run twice; time is Trio's clock.
-
-    Returns at once: the first connection is made in the background, and calls wait for it. `Client.ready` waits.
-
-        async with connect("ws://127.0.0.1:8400", token) as rb:
-            await rb.send("chat:ops", {"text": "pushback approved"})
-            async for event in rb.subscribe("chat:ops", last=20):
-                print(event.seq, event.by, event.text)
-    """
-    urls = [url] if isinstance(url, str) else list(url)
-    addresses = {each: address_of(each) for each in urls}
-    if not isinstance(token, str) and not callable(token):
-        raise TypeError("a token is a str, or an async callable that returns one")
-    rng = rng if rng is not None else random.Random()
-    rng.shuffle(urls)  # clients with one list must not all begin with its first
-    cursors = await store.load() if store is not None else None
-    limits = limits if limits is not None else Limits()
-    machine = Machine(
-        urls,
-        now=trio.current_time(),
-        uniform=rng.uniform,
-        limits=limits,
-        fresh_tokens=not isinstance(token, str),
-        cursors=cursors,
-    )
-    client = Client(machine, addresses, token, ssl_context, new_key if new_key is not None else _uuid4)
-    saver = _Saver(store, machine, cursors) if store is not None else None
-    raised: BaseException | None = None
-    left = False
-    try:
-        async with trio.open_nursery() as nursery:
-            if saver is not None:
-                nursery.start_soon(saver.run, limits.save_interval_s)
-            nursery.start_soon(client._run, nursery.cancel_scope)
-            yield client
-            left = True
-            await client._say_goodbye()
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # The nursery's own layer, and nothing of what the block may have raised, is taken off.
-        raised = group.exceptions[0] if len(group.exceptions) == 1 else group
-    finally:
-        machine.end(None)
-        if saver is not None:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5.0):
-                await saver.save()
-    if raised is not None:
-        raise raised
-    if machine.error is not None and not left:
-        raise machine.error
-
-
-def _uuid4() -> str:
-    return str(uuid.uuid4())
 
 
 class Client:
@@ -305,6 +228,7 @@ class Client:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
+        self._machine.tick(trio.current_time())
         if self._machine.ended:
             raise self._machine.error if self._machine.error is not None else Closed("this client was closed")
 
@@ -328,6 +252,7 @@ class Client:
         key: str | None = None,
     ) -> T:
         answered = trio.Event()
+        self._machine.tick(trio.current_time())
         call = self._machine.call(op, fields, answered.set)
         self._pump()
         try:
@@ -345,8 +270,8 @@ class Client:
         except Malformed as error:
             raise WireError("internal", f"the answer to {op} cannot be read: {error}") from None
 
-    async def _run(self, block: trio.CancelScope) -> None:
-        """Steer: let time pass for the machine, dial, hang up. Ends when the machine has, taking the block along."""
+    async def run(self, block: trio.CancelScope) -> None:
+        """For `connect`. Lets time pass for the machine, dials, hangs up. Ends with it, taking the block along."""
         machine = self._machine
         async with trio.open_nursery() as nursery:
             while True:
@@ -433,8 +358,8 @@ class Client:
     async def idle(self) -> None:
         await self._ink.wait()
 
-    async def _say_goodbye(self) -> None:
-        """The block ended well: let the last marks out, then close the connection politely. Bounded."""
+    async def say_goodbye(self) -> None:
+        """For `connect`. The block ended well: let the last marks out, then close the connection politely. Bounded."""
         machine = self._machine
         said = Bell()
         machine.manners.on_said = said.ring
@@ -448,24 +373,3 @@ class Client:
         self._kick.ring()
         with trio.move_on_after(machine.limits.close_timeout_s):
             await self._steered.wait()
-
-
-class _Saver:
-    def __init__(self, store: CursorStore, machine: Machine, saved: Cursors | None) -> None:
-        self._store = store
-        self._machine = machine
-        self._saved = saved
-
-    async def run(self, interval_s: float) -> None:
-        while True:
-            await trio.sleep(interval_s)
-            try:
-                await self.save()
-            except Exception:
-                continue  # the disk may have room again in a second; the save at the end raises
-
-    async def save(self) -> None:
-        cursors = self._machine.cursors()
-        if cursors != self._saved and cursors.log:
-            await self._store.save(cursors)
-            self._saved = cursors

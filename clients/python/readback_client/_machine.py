@@ -2,7 +2,8 @@
 
 The edge (`_client`, `_link`) owns sockets and time. It tells this machine what happened (`connected`, `receive`,
 `closed`, `failed`, `tick`), then reads what to do: `writes` to send in order, `hangup` to close, `token_wanted` to
-fetch, `next_dial` to open, `deadline` to call `tick` by. Nothing here sleeps, draws randomness or knows Trio.
+fetch, `next_dial` to open, `deadline` to call `tick` by. Before it asks for anything it ticks, so that the machine knows
+the time. Nothing here sleeps, draws randomness or knows Trio.
 
     phase     ends by
     WAITING   its time coming                         -> DIALING
@@ -14,7 +15,8 @@ fetch, `next_dial` to open, `deadline` to call `tick` by. Nothing here sleeps, d
 Rules. A loss is never an error; it waits (`_backoff`) and dials, resuming with the newest token while that can be
 good, else saying hello with cursors. 4501 after a token that is fetched freshly may mean only that it expired: one
 more is asked for before giving up. Silence of two heartbeats is a loss; after a little more than one, a ping is sent.
-A drain is obeyed to the millisecond and keeps the connection until its slot, for it still delivers.
+One request that stays unanswered is a loss too: a server may be alive and yet have forgotten us. A drain is obeyed to
+the millisecond and keeps the connection until its slot, for it still delivers.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from enum import Enum
 from readback_client import _errors as errors
 from readback_client._backoff import Backoff, Uniform
 from readback_client._calls import Call, Calls, silent
+from readback_client._credentials import Credentials
 from readback_client._errors import Closed, ReadbackError, WireError, wire_error
 from readback_client._feed import Feed
 from readback_client._manners import Manners
@@ -109,16 +112,11 @@ class Machine:
         self._uniform = uniform
         self._urls = list(urls)
         self._url = 0
-        self._fresh_tokens = fresh_tokens
-        self._tokens_refused = 0
-        self._resume: str | None = None
-        self._resume_until = 0.0
-        self._resume_ttl_s = 0.0
-        self._asked: dict[int, Feed] = {}
+        self._credentials = Credentials(fresh=fresh_tokens)
+        self._asked: dict[int, tuple[Feed, float]] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._next_id = 1
         self._now = now
-        self._opening_id = 0
         self._until = now  # of the phase: dial at, or give the opening up at
         self._heard = now
         self._pinged = False
@@ -149,7 +147,7 @@ class Machine:
             return min(first, self._until)
         if self.phase is Phase.ONLINE:
             beats = DEAD_AFTER_BEATS if self._pinged else PING_AFTER_BEATS
-            return min(first, self._heard + beats * self._heartbeat_s, self._drain_at)
+            return min(first, self._heard + beats * self._heartbeat_s, self._drain_at, self._overdue_at)
         return first
 
     @property
@@ -163,7 +161,7 @@ class Machine:
         self.phase = Phase.DIALING
         self.stats.dials += 1
         self._say(Connecting(url, self._backoff.attempt + 1))
-        return Dial(url, self._resume is None or now >= self._resume_until)
+        return Dial(url, not self._credentials.usable(now))
 
     # -- what happened ------------------------------------------------------------------------------------------------
 
@@ -182,8 +180,9 @@ class Machine:
         if token is not None:
             self._hello(token)
             return
-        streams = self.streams.positions(resume=True, bytes_max=self.limits.hello_bytes_max - len(self._resume or ""))
-        self._opening_id = self._write("resume", {"resume": self._resume, "log": self.log, "streams": streams})
+        resume = self._credentials.resume or ""
+        streams = self.streams.positions(resume=True, bytes_max=self.limits.hello_bytes_max - len(resume))
+        self._write("resume", {"resume": resume, "log": self.log, "streams": streams})
 
     def offer_token(self, now: float, token: str) -> None:
         """The token that `token_wanted` asked for, on the connection whose resume was refused."""
@@ -221,7 +220,7 @@ class Machine:
         if self.phase is Phase.ENDED:
             return
         if isinstance(final, errors.Unauthorized):
-            if not self._may_refresh():
+            if not self._credentials.may_refresh():
                 self.end(final)
                 return
         elif final is not None and self.stats.welcomes == 0:
@@ -244,7 +243,7 @@ class Machine:
         words = said if isinstance(said, str) and said else reason
         if errors.ends_for_good(code):
             error = wire_error(name, words or "the server ended this session")
-            if not (isinstance(error, errors.Unauthorized) and self._may_refresh()):
+            if not (isinstance(error, errors.Unauthorized) and self._credentials.may_refresh()):
                 self.end(error)
                 return
         retry_after_s = maybe_seconds(bye, "retry_after") if bye is not None else None
@@ -269,10 +268,13 @@ class Machine:
         if self.phase is Phase.OPENING and now >= self._until and not self.hangup:
             self.suspect(now, "no welcome in time")
         elif self.online:
-            silence = now - self._heard
-            if silence >= DEAD_AFTER_BEATS * self._heartbeat_s:
-                self.suspect(now, f"nothing heard for {silence:.0f} s")
-            elif silence >= PING_AFTER_BEATS * self._heartbeat_s and not self._pinged:
+            # Compared as `deadline` computes it: a rounding apart, the edge would spin between the two.
+            if now >= self._heard + DEAD_AFTER_BEATS * self._heartbeat_s:
+                self.suspect(now, f"nothing heard for {now - self._heard:.0f} s")
+            elif now >= self._overdue_at:
+                # Alive and yet deaf to one of us: what is unanswered is repeated elsewhere, under the same keys.
+                self.suspect(now, f"no answer in {self.limits.answer_timeout_s:g} s")
+            elif not self._pinged and now >= self._heard + PING_AFTER_BEATS * self._heartbeat_s:
                 self._pinged = True
                 self._write("ping", {})
             if now >= self._drain_at:
@@ -315,7 +317,7 @@ class Machine:
     def ask(self, op: str, fields: Mapping[str, object], feed: Feed | None) -> int:
         id = self._write(op, fields)
         if feed is not None:
-            self._asked[id] = feed
+            self._asked[id] = (feed, self._now)
         return id
 
     def at(self, when: float, act: Callable[[float], None]) -> None:
@@ -331,6 +333,14 @@ class Machine:
         self.hangup = True
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _overdue_at(self) -> float:
+        """When the oldest request in flight has waited too long. Both tables are in the order of asking."""
+        call = self.calls.oldest
+        asked = next(iter(self._asked.values()))[1] if self._asked else None
+        oldest = min(call if call is not None else NEVER, asked if asked is not None else NEVER)
+        return oldest + self.limits.answer_timeout_s
 
     def _dispatch(self, now: float, frame: Frame) -> None:
         op = text_of(frame, "op")
@@ -353,10 +363,10 @@ class Machine:
             self.streams.signal(now, frame)
         elif op == "mark":
             self.streams.mark(now, frame)
-        elif op == "pong" and isinstance(frame.get("resume"), str):
-            self._keep_token(now, frame)
+        elif op == "pong":
+            self._credentials.keep(frame.get("resume"), now=now)
         elif op == "drain":
-            self._keep_token(now, frame)
+            self._credentials.keep(frame.get("resume"), now=now)
             self._drain_at = now + (maybe_seconds(frame, "after_ms") or 0.0) / 1000
         # Any other op is of a newer server, and not for us.
 
@@ -365,22 +375,22 @@ class Machine:
         fields: dict[str, object] = {"token": token, "streams": streams}
         if self.log:
             fields["log"] = self.log
-        self._opening_id = self._write("hello", fields)
+        self._write("hello", fields)
 
     def _welcome(self, now: float, frame: Frame) -> None:
         log = text_of(frame, "log")
         streams = streams_of(frame)
         self.session, self.principal = text_of(frame, "session"), text_of(frame, "principal")
-        self._resume_ttl_s = maybe_seconds(frame, "resume_ttl") or 0.0
         self._heartbeat_s = maybe_seconds(frame, "heartbeat") or self.limits.heartbeat_s
         limits = frame.get("limits")
         if isinstance(limits, dict):
             self._frame_bytes_max = maybe_seq(limits, "frame") or self._frame_bytes_max
             self.streams.streams_max = maybe_seq(limits, "streams") or self.streams.streams_max
-        self._keep_token(now, frame)
+        ttl_s = maybe_seconds(frame, "resume_ttl") or 0.0
+        self._credentials.keep(frame.get("resume"), now=now, ttl_s=ttl_s)
+        self._credentials.welcomed()
         self.phase = Phase.ONLINE
         self._online_since = now
-        self._tokens_refused = 0
         self.stats.welcomes += 1
         resumed = frame.get("resumed") is True
         self.stats.resumes += resumed
@@ -394,12 +404,12 @@ class Machine:
     def _refused_opening(self, error: WireError) -> None:
         if error.code == "resume_rejected":
             self.stats.resumes_rejected += 1
-            self._resume = None
+            self._credentials.rejected()
             self.token_wanted = True
         elif error.retryable:
             self._leaving = (str(error), error.retry_after_s)
             self.hangup = True
-        elif isinstance(error, errors.Unauthorized) and self._may_refresh():
+        elif isinstance(error, errors.Unauthorized) and self._credentials.may_refresh():
             self._leaving = (str(error), None)
             self.hangup = True
         else:
@@ -413,19 +423,19 @@ class Machine:
         if call is not None:
             call.finish(frame, None)
             return
-        feed = self._asked.pop(id, None)
-        if feed is not None:
-            self.streams.answered(feed, id, frame)
+        asked = self._asked.pop(id, None)
+        if asked is not None:
+            self.streams.answered(asked[0], id, frame)
 
     def _error(self, now: float, frame: Frame) -> None:
         error = error_of(frame)
         id = maybe_seq(frame, "id")
         call = self.calls.landed(id) if id is not None else None
-        feed = self._asked.pop(id, None) if id is not None else None
+        asked = self._asked.pop(id, None) if id is not None else None
         if call is not None:
             self._call_refused(now, call, error)
-        elif feed is not None and id is not None:
-            self.streams.refused(now, feed, id, error)
+        elif asked is not None and id is not None:
+            self.streams.refused(now, asked[0], id, error)
         elif id is None and isinstance(frame.get("stream"), str):
             self.streams.refused_stream(frame, error)
 
@@ -437,24 +447,11 @@ class Machine:
         self.stats.retries += 1
         self.at(now + self.rest_s(call.tries, error.retry_after_s), lambda _now: self.calls.put(call))
 
-    def _keep_token(self, now: float, frame: Frame) -> None:
-        token = frame.get("resume")
-        if isinstance(token, str):
-            self._resume = token
-            self._resume_until = now + self._resume_ttl_s
-
-    def _may_refresh(self) -> bool:
-        """Whether another access token may heal an `unauthorized`: once, and only where tokens are fetched anew."""
-        self._resume = None
-        self._tokens_refused += 1
-        return self._fresh_tokens and self._tokens_refused == 1
-
     def _drop(self, now: float) -> None:
         if now - self._online_since >= self.limits.proved_s:
             self._backoff.reset()
-        if self._resume is not None and self.phase is Phase.ONLINE:
-            # A server counts a token's life from the loss where it saw it; the clock here starts at the same moment.
-            self._resume_until = now + self._resume_ttl_s
+        if self.phase is Phase.ONLINE:
+            self._credentials.lost(now)
         self.stats.retries += self.calls.grounded()
         self._online_since = self._drain_at = NEVER
         self.token_wanted = False
@@ -484,7 +481,7 @@ class Machine:
                 return
             id = self._next_id
             self._next_id += 1
-            self.calls.flown(id, call)
+            self.calls.flown(id, call, self._now)
             self.writes.append(spliced(call.op, id, call.tail))
 
     def _say(self, status: Status) -> None:

@@ -18,7 +18,6 @@ from readback_client._signals import SignalSet, mark_of, signal_of
 from readback_client._values import AnySignal, Event, Limits, Stats
 from readback_client._wire import Frame, Malformed, event_of, frame_of, maybe_seq, seq_of, text_of
 
-
 _WELCOME_REFUSALS = {"forbidden": "not a member of", "not_found": "no stream"}
 """A welcome names a refused stream's code alone; these are the words that a sub's refusal would have had."""
 

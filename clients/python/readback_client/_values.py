@@ -182,6 +182,7 @@ class Limits:
     proved_s: float = 5.0  # online this long and the next loss starts the backoff from its base
     dial_timeout_s: float = 10.0  # TCP, TLS and the WebSocket upgrade together
     opening_timeout_s: float = 10.0  # from hello to welcome
+    answer_timeout_s: float = 30.0  # a request unanswered this long makes the whole connection suspect
     close_timeout_s: float = 1.0  # for a polite close; after it the socket is just closed
     heartbeat_s: float = 25.0  # until the server's welcome says otherwise
     mark_interval_s: float = 0.25  # marks of one stream are gathered this long

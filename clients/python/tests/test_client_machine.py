@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from readback_client import Connecting, Cursors, Ended, Limits, NotFound, Online, Superseded, Unauthorized, Waiting
 from readback_client._feed import Start
 from readback_client._machine import Dial, Machine, Phase
@@ -181,6 +183,20 @@ def test_silence_pings_once_then_leaves() -> None:
     m.closed(90.0, 1000, "")
     assert isinstance(m.status, Waiting)
     assert "nothing heard for 50 s" in m.status.reason
+
+
+@given(st.floats(0, 1e6), st.floats(0.1, 1e3))
+def test_a_tick_at_the_deadline_always_moves_it(heard: float, heartbeat: float) -> None:
+    """Found as a hang under a mock clock: ``now - heard`` rounded below what ``heard + wait`` had promised, for ever."""
+    m = machine(now=heard)
+    m.next_dial(heard)
+    m.connected(heard, "t")
+    welcome(m, heard, heartbeat=heartbeat)
+    for _ in range(2):
+        due = m.deadline
+        m.tick(due)
+        assert m.hangup or m.deadline > due
+    assert m.hangup
 
 
 def test_nothing_is_taken_after_the_decision_to_leave() -> None:

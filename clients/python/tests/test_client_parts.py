@@ -166,6 +166,7 @@ CORE = [
     "_answers",
     "_backoff",
     "_calls",
+    "_credentials",
     "_errors",
     "_feed",
     "_machine",

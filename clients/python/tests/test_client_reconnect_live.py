@@ -4,10 +4,18 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fake_readback import FakeServer, Frame, Link, fake_server
 from readback_client import (
     BadFrame,
@@ -29,6 +37,7 @@ from readback_client import (
     connect,
 )
 from trio.testing import MockClock
+from trio_websocket import serve_websocket
 
 
 async def wait_for(rb: Client, kind: type[Status]) -> Status:
@@ -408,4 +417,58 @@ async def test_a_write_that_nobody_takes_is_a_loss(autojump_clock: MockClock, se
         for _ in range(400):  # 400 x 60 KB: more than the socket buffers of both sides
             nursery.start_soon(rb.send, "chat:ops", {"text": "x" * 60_000})
         await wait_for(rb, Waiting)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_deaf_server_is_left(autojump_clock: MockClock, server: FakeServer) -> None:
+    """One that pings and yet never answers a request costs a reconnect, not the request."""
+    deaf = True
+
+    async def forgetful(link: Link, frame: Frame) -> None:
+        if not deaf:
+            await server.op_send(link, frame)
+
+    server.takeovers["send"] = forgetful
+    async with connect(server.url, "t") as rb, trio.open_nursery() as nursery:
+        await rb.ready()
+        nursery.start_soon(lambda: rb.send("chat:ops", {"text": "hello?"}, timeout_s=200))
+        assert "no answer in 30 s" in str(await wait_for(rb, Waiting))
+        deaf = False
+    assert len(server.streams["chat:ops"]) == 1
+
+
+def certificate() -> tuple[bytes, bytes]:
+    """A self-signed certificate for localhost, and its key, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.public_bytes(Encoding.PEM), pem
+
+
+async def test_tls_is_checked(autojump_clock: MockClock, server: FakeServer, tmp_path: Path) -> None:
+    """A certificate nobody vouches for ends the client with its reason; with the right context all is as without TLS."""
+    cert, key = certificate()
+    paths = (tmp_path / "cert.pem", tmp_path / "key.pem")
+    for path, data in zip(paths, (cert, key), strict=True):
+        path.write_bytes(data)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(*paths)
+    autojump_clock.autojump_threshold = 0.1  # handshakes compute between their packets
+    async with trio.open_nursery() as nursery:
+        listening = await nursery.start(serve_websocket, server.handle, "127.0.0.1", 0, serving)
+        url = f"wss://127.0.0.1:{listening.port}"
+        with pytest.raises(Refused, match="CERTIFICATE_VERIFY_FAILED"):
+            async with connect(url, "t"):
+                await trio.sleep_forever()
+        trusting = ssl.create_default_context(cadata=cert.decode())
+        async with connect(url, "t", ssl_context=trusting) as rb:
+            assert (await rb.send("chat:ops", {"text": "hi"})).seq == 1
         nursery.cancel_scope.cancel()

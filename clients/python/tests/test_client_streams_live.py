@@ -301,3 +301,43 @@ async def test_many_streams_are_followed_past_one_frame(autojump_clock: MockCloc
         assert len(server.received("hello")[0]["streams"]) < 300
         await rb.ready()
         assert isinstance(rb.state, Online)
+
+
+class BrokenStore(MemoryCursorStore):
+    """A disk that is full from now on."""
+
+    async def save(self, cursors: Cursors) -> None:
+        self.saves += 1
+        raise OSError(28, "No space left on device")
+
+
+async def test_cursors_are_saved_as_they_move(autojump_clock: MockClock, server: FakeServer) -> None:
+    """Within a second, not only at the end; not again while nothing moves."""
+    store = MemoryCursorStore()
+    await server.append("chat:ops")
+    async with connect(server.url, "t", store=store) as rb:
+        events = rb.subscribe("chat:ops", after=0)
+        assert await take(events, 1) == [1]
+        events.settle()
+        await trio.sleep(10)
+        assert (store.cursors.streams, store.saves) == ({"chat:ops": 1}, 1)
+        assert rb.cursors == store.cursors
+
+
+async def test_a_store_that_cannot_save_is_told_at_the_end(autojump_clock: MockClock, server: FakeServer) -> None:
+    """Tried at each interval, raised when the block is left; never in the way of the block's own error."""
+    await server.append("chat:ops")
+
+    async def run(store: BrokenStore, error: Exception | None) -> None:
+        async with connect(server.url, "t", store=store) as rb:
+            await take(rb.subscribe("chat:ops", after=0), 1)
+            await trio.sleep(3.5)
+            if error is not None:
+                raise error
+
+    store = BrokenStore()
+    with pytest.raises(OSError, match="No space left"):
+        await run(store, None)
+    assert store.saves == 4
+    with pytest.raises(LookupError, match="mine"):
+        await run(BrokenStore(), LookupError("mine"))
