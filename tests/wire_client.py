@@ -79,7 +79,12 @@ def _matches(frame: Frame, op: str | None, fields: dict[str, Any]) -> bool:
 async def wire_client(url: str) -> AsyncIterator[WireClient]:
     """A connection that has said nothing yet."""
     async with open_websocket_url(url, subprotocols=["readback.v1"]) as websocket:
-        yield WireClient(websocket)
+        try:
+            yield WireClient(websocket)
+        finally:
+            await websocket.aclose()
+            # trio-websocket leaves the socket of a client open when the server was first to close.
+            await websocket._close_stream()
 
 
 @asynccontextmanager
