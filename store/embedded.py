@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -36,6 +37,8 @@ import trio
 from core.ports import StoreError
 from store.launch import Launcher, choose_launcher
 from store.leftovers import LeftoverError, processes_in, read_postmaster, stop_leftovers
+
+logger = logging.getLogger("readback.store")
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",  # the socket folder is the authentication
@@ -73,7 +76,10 @@ UNSAFE_SETTINGS: Mapping[str, str] = {
 SUPERUSER = "postgres"
 DATABASE = "readback"
 PORT = 5432  # only the socket's name
+SOCKET_FILES = (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock")
 SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path, less its NUL
+WATCH_S = 0.2  # how soon an end of the server is noticed
+RELAUNCH_MAX_S = 5.0  # between attempts, at most
 LOG_BYTES_MAX = 10_000_000  # a longer log is put aside as postgres.log.1 at start
 
 
@@ -100,6 +106,7 @@ class EmbeddedPostgres:
         self.log_path = self.data_dir / "postgres.log"
         self.socket_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._launcher: Launcher | None = None
         self._lock: IO[bytes] | None = None
 
     @property
@@ -133,9 +140,9 @@ class EmbeddedPostgres:
             self.data_dir.chmod(0o711)  # ours, just made: the server, as nobody, must pass through to its own folder
         self._take_lock()
         try:
-            launcher = self._prepare()
-            self.socket_dir = self._make_socket_dir(launcher)
-            self._process = self._spawn(launcher)
+            self._launcher = self._prepare()
+            self.socket_dir = self._make_socket_dir(self._launcher)
+            self._process = self._spawn(self._launcher)
         except BaseException:
             self._release()
             raise
@@ -255,16 +262,26 @@ class EmbeddedPostgres:
 
     def wait_ready(self) -> None:
         """Until the postmaster's own status line says so: no connection is needed to ask."""
-        assert self._process is not None
+        process = self._process
+        assert process is not None
         deadline = time.monotonic() + self.start_timeout_s
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise EmbeddedError(f"Postgres did not start: {_last_lines(_tail(self.log_path))} (in {self.log_path})")
             facts = read_postmaster(self.pgdata)
-            if facts is not None and facts.pid == self._process.pid and facts.status == "ready":
+            if facts is not None and facts.pid == process.pid and facts.status == "ready":
                 return
             time.sleep(0.02)
         raise EmbeddedError(f"Postgres is not ready after {self.start_timeout_s:.0f} s; see {self.log_path}")
+
+    def relaunch(self) -> None:
+        """Start a server that ended by itself again, on the same folder and socket."""
+        assert self._launcher is not None
+        assert self.socket_dir is not None
+        assert self.pid is None, "it runs"
+        for name in SOCKET_FILES:
+            (self.socket_dir / name).unlink(missing_ok=True)
+        self._process = self._spawn(self._launcher)
 
     # Stopping
 
@@ -290,15 +307,45 @@ class EmbeddedPostgres:
 async def running_postgres(
     data_dir: Path | str, *, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[EmbeddedPostgres]:
-    """An `EmbeddedPostgres` that is up inside the block. It is stopped cleanly even when the block was cancelled."""
+    """An `EmbeddedPostgres` that is up inside the block. It is stopped cleanly even when the block was cancelled.
+
+    A server that ends by itself is started again: Postgres gives up for good when the disk was full while it recovered,
+    and nobody else is there to bring it back when there is room.
+    """
     server = EmbeddedPostgres(data_dir, settings=settings)
     server.launch()  # on this thread, whose end stops the server (see `EmbeddedPostgres`); a second at most, once
+    raised: BaseException | None = None
     try:
         await trio.to_thread.run_sync(server.wait_ready)
-        yield server
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_up, server)
+            try:
+                yield server
+            except BaseException as error:  # to come out as it is, not in the nursery's exception group
+                raised = error
+            nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):  # `stop` is bounded by itself
             await trio.to_thread.run_sync(server.stop)
+        if raised is not None:
+            raise raised
+
+
+async def _keep_up(server: EmbeddedPostgres) -> None:
+    pause_s = WATCH_S
+    while True:
+        await trio.sleep(pause_s)
+        if server.pid is not None:
+            pause_s = WATCH_S
+            continue
+        logger.error("Postgres ended by itself (%s): starting it again", _last_lines(_tail(server.log_path)))
+        pause_s = min(pause_s * 2, RELAUNCH_MAX_S)
+        try:
+            await trio.to_thread.run_sync(stop_leftovers, server.pgdata)
+            server.relaunch()
+            await trio.to_thread.run_sync(server.wait_ready, abandon_on_cancel=True)
+        except (StoreError, OSError) as error:
+            logger.error("%s", error)
 
 
 def running_url(data_dir: Path | str, *, user: str = SUPERUSER, database: str = DATABASE) -> str | None:
@@ -343,7 +390,7 @@ def _own(path: Path, launcher: Launcher) -> None:
 
 def _remove_socket_dir(path: Path) -> None:
     """Only sockets of ours and their lock files: a folder that holds anything else is left alone."""
-    for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+    for name in SOCKET_FILES:
         try:
             (path / name).unlink()
         except OSError:

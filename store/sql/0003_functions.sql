@@ -164,6 +164,7 @@ begin
         select distinct a.tenant, a.stream, readback.partition_of(a.tenant, a.stream, meta.partitions), false
         from unnest(tenants, streams, principals) a(tenant, stream, principal) cross join readback.meta
         where a.principal = a.stream
+        order by 1, 2  -- two calls with the same inboxes wait for each other in one order only
         on conflict (tenant, stream) do nothing;
     end if;
     return query

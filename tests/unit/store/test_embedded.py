@@ -327,6 +327,33 @@ async def test_under_trio(used: Path) -> None:
     assert is_gone(pid)
 
 
+async def test_a_server_that_ends_by_itself_is_started_again(used: Path) -> None:
+    """On the same folder and the same address. (A full disk made Postgres give up for good: space came back, it did not.)"""
+    async with running_postgres(used) as server:
+        first, url = server.pid, server.url()
+        assert first is not None
+        await trio.to_thread.run_sync(ask, server, "create table kept (n int); insert into kept values (42)")
+        os.kill(first, signal.SIGKILL)
+        with trio.fail_after(30):
+            while True:
+                try:
+                    answer = await trio.to_thread.run_sync(ask, server, "select n from kept")
+                    break
+                except AssertionError:
+                    await trio.sleep(0.02)
+        assert answer == "42"
+        assert server.url() == url
+        assert server.pid != first
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(used: Path) -> None:
+    """Not in the exception group of the task that keeps the server up; and the server is stopped."""
+    with pytest.raises(ValueError, match="mine"):
+        async with running_postgres(used, settings=UNSAFE_SETTINGS) as server:
+            raise ValueError("mine")
+    assert server.pid is None
+
+
 def test_the_user_s_own_settings_do_not_leak_in(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """PGDATA and PGPORT of another server are not obeyed."""
     monkeypatch.setenv("PGDATA", "/nonexistent")
