@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.table import Table
 
@@ -29,13 +32,18 @@ def number(value: float) -> str:
     )
 
 
-def spread_cell(one: Spread | None) -> str:
+def percent(value: float) -> str:
+    """Rounded down, so that only all of it is ever called 100."""
+    return f"{math.floor(value * 1000) / 1000:g}"
+
+
+def spread_cell(one: Spread | None, shown: Callable[[float], str] = number) -> str:
     """Median, with the least and the greatest of the runs where there were several."""
     if one is None:
         return "–"
     if one.runs == 1:
-        return number(one.median)
-    return f"{number(one.median)} ({number(one.low)}..{number(one.high)})"
+        return shown(one.median)
+    return f"{shown(one.median)} ({shown(one.low)}..{shown(one.high)})"
 
 
 def micros(value: float | None) -> str:
@@ -75,7 +83,7 @@ def figures(result: Result) -> Rows:
                 *(["yes" if one.durable else "no"] if durable else []),
                 *(spread_cell(one.rates.get(name)) for name in rates),
                 *(spread_cell(one.cpu_us.get(name)) for name in cpu),
-                *(spread_cell(one.values.get(name)) for name in values),
+                *(spread_cell(one.values.get(name), percent if name.endswith("(%)") else number) for name in values),
             ]
         )
     return head, rows
@@ -114,7 +122,12 @@ def counts(result: Result) -> Rows:
 
 def targets(result: Result) -> Rows:
     rows = [
-        [one.name, one.asked, f"{number(one.measured)}{' ' + one.unit if one.unit else ''}", "yes" if one.met else "NO"]
+        [
+            one.name,
+            one.asked,
+            f"{(percent if one.unit == '%' else number)(one.measured)}{' ' + one.unit if one.unit else ''}",
+            "yes" if one.met else "NO",
+        ]
         for one in result.targets
     ]
     return ["target", "asked", "measured", "met"], rows

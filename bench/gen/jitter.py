@@ -119,17 +119,22 @@ class Client(Raw):
         self.highest = max(self.highest, seq)
         if self.got[message] == 1:
             ledger.deliveries.append(monotonic_ns() - sent_at_ns(payload))
-            ledger.replayed += seq <= self.head
+            ledger.replayed += seq <= self.head or self.state != OPEN  # Socket.IO replays before its welcome
         self.cursor = max(self.cursor, seq)
-        if isinstance(self.dialect, SocketIO) and "pid" in self.dialect.recover:
+        if isinstance(self.dialect, SocketIO) and self._recovers():
             self.dialect.recover["offset"] = payload[payload.rindex(b',"') + 2 : -2].decode()
         if self.head >= 0:
             self._caught_up()
 
     def _caught_up(self) -> None:
         if self.cursor >= self.head >= 0:
-            self.ledger.replays.append(monotonic_ns() - self.began_ns)
+            if self.ledger.resume or self._recovers():
+                self.ledger.replays.append(monotonic_ns() - self.began_ns)
             self.head = -1
+
+    def _recovers(self) -> bool:
+        """Whether the server keeps a session of its own kind for this client to recover."""
+        return isinstance(self.dialect, SocketIO) and "pid" in self.dialect.recover
 
     def on_answer(self, payload: bytes) -> None:
         if b'"op":"reset"' in payload:

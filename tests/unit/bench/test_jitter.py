@@ -104,7 +104,10 @@ def test_without_resume_what_was_missed_stays_missed() -> None:
         client.on_welcome({"streams": {"chat:a": {"head": 14, "after": 14}}})
         client.on_event(event(15))
 
-    assert played(script, resume=False)["delivered"] == 2
+    told = played(script, resume=False)
+    assert told["delivered"] == 2
+    assert told["replays"]["count"] == 0, "where nothing is replayed there is no replay to time"
+    assert told["reconnects"]["count"] == 1
 
 
 def test_a_resume_carries_the_cursor_and_the_newest_token() -> None:

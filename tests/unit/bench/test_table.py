@@ -49,6 +49,13 @@ def test_a_spread_shows_its_extremes_when_there_were_several_runs(one: Spread | 
     assert table.spread_cell(one) == shown
 
 
+def test_nearly_all_is_not_all() -> None:
+    """60 of 240,000 lost is not 100 %."""
+    assert table.spread_cell(Spread(99.975, 99.975, 99.975, 1), table.percent) == "99.975"
+    assert table.percent(99.99999) == "99.999"
+    assert table.percent(100.0) == "100"
+
+
 def test_a_missing_server_says_why() -> None:
     """Its row carries the reason instead of figures, in as many cells as the others have."""
     head, rows = table.figures(result())
