@@ -102,11 +102,16 @@ class Signals:
     def online(self, stream: Stream) -> tuple[list[tuple[str, str, int]], int]:
         """(principal, value, devices) of up to `presence_list_max` people, and how many there are."""
         people: list[tuple[str, str, int]] = []
-        for who, count in stream.present.items():
+        for who in stream.present:
             if len(people) == self._hub.limits.presence_list_max:
                 break
-            people.append((who, self._presence(stream, who), max(count % AWAY + count // AWAY, 1)))
+            people.append((who, self._presence(stream, who), max(self._devices(stream, who), 1)))
         return people, len(stream.present)
+
+    def _devices(self, stream: Stream, who: str) -> int:
+        """How many ports of a principal follow the stream."""
+        count = stream.present.get(who, 0)
+        return count % AWAY + count // AWAY
 
     def _presence(self, stream: Stream, who: str) -> str:
         """What others are to believe of someone now; within the grace, what they believed before."""
@@ -207,7 +212,10 @@ class Signals:
                     marks -= early
                     stream.dirty_marks = early
                     self._dirty[stream] = None
-                frames += [(by, wire.encode_mark(stream.name, by, *stream.marks[by])) for by in sorted(marks)]
+                for by in sorted(marks):
+                    # A person's other devices want to know what was read on this one; one device alone knows.
+                    owner = None if self._devices(stream, by) > 1 else by
+                    frames.append((owner, wire.encode_mark(stream.name, by, *stream.marks[by])))
             frames += [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
             self._send_live(stream, frames)
             for port in [port for port in stream.live if port.blocked] + list(stream.behind):
@@ -240,7 +248,9 @@ class Signals:
                 self._note_mark(port, stream, by)
             elif by == ALL and stream in port.subs:
                 frames.append(self._aggregate(stream))
-            elif stream not in port.subs or by not in stream.marks or by == port.principal:
+            elif stream not in port.subs or by not in stream.marks:
+                continue
+            elif by == port.principal and self._devices(stream, by) < 2:
                 continue
             elif stream.marks[by][0] > stream.floor:
                 stream.dirty_marks.add(by)

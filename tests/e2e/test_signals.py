@@ -69,6 +69,21 @@ async def test_unread_counts_are_of_now_and_survive_a_restart() -> None:
             assert (await amy.next("mark", by="user:bob"))["read"] == 3
 
 
+async def test_what_is_read_on_one_device_is_read_on_the_other() -> None:
+    """A person's second device gets the person's own markers; a lone device is not told what it said itself."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy", {"chat:ops": {}}) as phone:
+            await phone.send("chat:ops", "one")
+            await phone.ask("mark", stream="chat:ops", read=1)
+            async with hello(node.url, "user:amy", {"chat:ops": {}}) as desk:
+                await desk.next("mark", stream="chat:ops", by="user:amy", delivered=1, read=1)
+                await desk.send("chat:ops", "two")
+                await desk.ask("mark", stream="chat:ops", read=2)
+                await phone.next("mark", stream="chat:ops", by="user:amy", delivered=2, read=2)
+        assert [frame["read"] for frame in phone.seen if frame["op"] == "mark"] == [2]
+
+
 async def test_typing_expires_by_itself() -> None:
     """Told to the others when it starts and, without a repeat, when it has run out."""
     async with serving_node(limits=QUICK) as node:
