@@ -11,6 +11,7 @@ import socket
 from urllib.parse import urlsplit
 
 import trio
+from store.links import StoreLimits
 from store.postgres import open_postgres_log
 
 from gateway.config import Config, Ready, Secrets
@@ -53,7 +54,9 @@ async def serve(config: Config, secrets: Secrets, *, on_ready: object) -> None:
     http_sock = bind_http(config.http_host, config.http_port)
     port, http_port = sock.getsockname()[1], http_sock.getsockname()[1]
     async with (
-        open_postgres_log(config.database_url) as log,
+        open_postgres_log(
+            config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
+        ) as log,
         running(
             log,
             secrets,
