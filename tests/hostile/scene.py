@@ -92,6 +92,10 @@ class Scene:
         (record,) = [record for record in self.lines if record.getMessage() == message]
         self.lines.remove(record)
 
+    def pardon_all(self, message: str) -> None:
+        """Every line that says this: an error in a library's own words, without a consequence that anyone notices."""
+        self.lines[:] = [record for record in self.lines if record.getMessage() != message]
+
     @staticmethod
     def relax(peer: Peer, end: Connection) -> None:
         """Undo `squeeze`: now it is going to read, and small windows would only make that slow."""
