@@ -168,7 +168,11 @@ class PipeChat(Chat):
         self._shown = trio.Event()
 
     def show(self, line: Line) -> None:
-        print(plain_line(line), file=self._stdout, flush=True)
+        try:
+            print(plain_line(line), file=self._stdout, flush=True)
+        except BrokenPipeError:
+            # Whoever read our lines has enough (`| head`). What is still to be sent is sent all the same.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
         self._shown.set()
 
     def news(self, text: str) -> None:
@@ -349,10 +353,6 @@ async def run_chat(
             else:
                 chat = PipeChat(rb, room, stdin, stdout)
                 await _run(chat)
-    except BrokenPipeError:
-        # Whoever read our lines has enough (`| head`); Python's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        return
     except (ReadbackError, ValueError) as error:
         print(f"readback chat: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -84,6 +84,8 @@ class Room:
         self._by_seq: dict[int, Line] = {}
         self._news = ""
         self._news_until = 0.0
+        self._welcomed = False
+        self._away = False
 
     # -- what happened ------------------------------------------------------------------------------------------------
 
@@ -144,13 +146,18 @@ class Room:
         self.status, self.status_at = status, now
         self._news = ""
         if isinstance(status, Online):
+            self._welcomed, self._away = True, False
             if status.resumed or status.missed:
                 missed = status.missed
                 self._news = f"resumed, {missed} missed message{'' if missed == 1 else 's'} caught up"
                 self._news_until = now + NEWS_S
         elif isinstance(status, Waiting):
             self.typing.clear()  # nobody can tell us now
-            return f"connection lost ({plain(status.reason)}); reconnecting in {status.retry_in_s:.0f} s"
+            if not self._away:  # the countdown tells the rest; a line for each attempt would be noise
+                self._away = True
+                what = "connection lost" if self._welcomed else "no connection yet"
+                return f"{what} ({plain(status.reason)}); trying again until it works"
+            return ""
         return self._news
 
     def notice(self, text: str) -> None:

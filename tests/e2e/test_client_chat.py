@@ -151,6 +151,20 @@ async def test_each_line_of_a_pipe_is_sent_and_shown() -> None:
         ]
 
 
+async def test_a_reader_that_has_enough_stops_no_sender() -> None:
+    """`… | readback chat | head -1`: the lines that are left are sent all the same."""
+    async with room() as (node, bob):
+        stdin, keyboard = os.pipe()
+        screen, stdout = os.pipe()
+        os.close(screen)
+        with os.fdopen(keyboard, "w") as lines:
+            lines.writelines(f"{n}\n" for n in range(20))
+        with os.fdopen(stdout, "w") as out, trio.fail_after(20):
+            await run_chat(node.url, token("user:amy"), "chat:ops", principal="user:amy", stdin=stdin, stdout=out)
+        os.close(stdin)
+        assert [event.text for event in (await bob.history("chat:ops")).events] == [str(n) for n in range(20)]
+
+
 async def test_a_pipe_survives_a_restart_of_the_server() -> None:
     """Lines piped while the server is away land once, in order, when it is back."""
     async with room() as (node, _bob):

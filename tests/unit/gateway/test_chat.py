@@ -128,9 +128,10 @@ def test_the_connection_in_words() -> None:
     """Counting down while away; what was missed, for a while, when back."""
     here = room()
     assert here.connection(0.0) == "connecting…"
-    assert here.said(Waiting(3.2, "the connection was cut"), 10.0).startswith(
-        "connection lost (the connection was cut)"
-    )
+    assert here.said(Waiting(0.2, "refused"), 5.0) == "no connection yet (refused); trying again until it works"
+    here.said(Online("s", AMY, False, 0), 6.0)
+    assert here.said(Waiting(0.1, "cut"), 9.0) == "connection lost (cut); trying again until it works"
+    assert here.said(Waiting(3.2, "the connection was cut"), 10.0) == ""  # told once an absence
     assert here.connection(11.0) == "reconnecting in 2 s (the connection was cut)"
     assert here.connection(99.0) == "reconnecting in 0 s (the connection was cut)"
     assert here.next_change(10.25) == 0.75
