@@ -9,13 +9,12 @@ in through `ingest` with its first and last position:
 
 A taken event goes into its stream's ring, framed once. Every LIVE port gets the batch's frames of that stream in one
 ``send`` of shared bytes. A port whose socket takes less moves to `lag` with the seq of the last frame that went onto the
-wire whole or in part; the cut frame's tail is the only thing kept for it. When its socket drains (`pump`), it takes
-pages from the ring, or from the log where the ring no longer reaches back, until it stands where live ports stand.
+wire whole or in part (`core.outbox`), and is brought forward when its socket drains (`core.replay`).
 
 Small rooms gather in ``port.out`` so that a connection with several events and answers in one turn costs one ``send``.
 Larger rooms are sent directly; rooms above ``slice_deliveries`` by tours, a slice a turn (`advance_tours`).
 
-Order on a wire: the cut frame, answers, events, markers, signals. The last two live in `core.signals`.
+Markers and signals live in `core.signals`.
 No I/O beyond ``Port.send``, no clock: the caller passes time where time matters. Whoever calls in calls `flush` before
 it waits for anything.
 """
@@ -27,41 +26,36 @@ from collections.abc import Callable, Iterable, Sequence
 from core import signals, wire
 from core.limits import Limits
 from core.model import Event, StreamFacts
+from core.replay import Replay, encode
 from core.stream import LIVE, Chunk, Pass, Port, Stream, chunk_of
 
 GATHER_PORTS_MAX = 64
 """Rooms up to this many live ports share the turn's ``send`` with answers; above, one direct ``send`` a port is cheaper."""
 
 
-class Hub:
+class Hub(Replay):
     """All streams with local interest and the ports that follow them."""
 
     def __init__(
         self, partitions: int, limits: Limits, *, fetch: Callable[[Stream, int], None], fill: Callable[[Stream], None]
     ) -> None:
         """``fetch(stream, after)`` must lead to `page` or `page_failed`; ``fill(stream)`` to `filled`."""
-        self.limits = limits
+        super().__init__(limits, fetch)
         self.pos = [0] * partitions
         self.by_name: dict[tuple[str, str], Stream] = {}
-        self.by_sid: dict[int, Stream] = {}
         self.idle: dict[Stream, None] = {}
         """Streams without ports, longest idle first."""
-        self.ring_bytes = 0
-        self.touched: list[Port] = []
-        self.ready: dict[Port, None] = {}
-        """Ports with more to take from a ring, whose page for this turn is used up."""
         self.touring: dict[Stream, None] = {}
         self.signals = signals.Signals(self)
-        self._fetch = fetch
         self._fill = fill
         self._loading = 0
         self._unknown_head: dict[int, int] = {}
         self._unknown_members: dict[int, int] = {}
         self.delivered = 0
-        self.replayed = 0
-        self.lagged = 0
-        self.resets = 0
         self.gaps = 0
+
+    def _latest(self, port: Port) -> None:
+        self.signals.flush_port(port)
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -421,180 +415,6 @@ class Hub:
                     self._rouse(stream)
         return bool(self.touring)
 
-    def _behind(self, port: Port, stream: Stream, cursor: int) -> None:
-        """The port stands at ``cursor`` and will be brought forward by `pump`."""
-        self.lagged += 1
-        port.subs[stream] = cursor
-        stream.live.pop(port, None)
-        stream.behind[port] = None
-        if port.lag is None:
-            port.lag = {}
-        port.lag[stream] = None
-
-    def _touch(self, port: Port) -> None:
-        if port.out is None:
-            port.out = []
-            self.touched.append(port)
-
-    def reply(self, port: Port, frame: bytes) -> None:
-        """An answer, sent with the turn's other bytes; waits its turn on a blocked port."""
-        if port.blocked:
-            if port.closed:
-                return
-            if port.replies is None:
-                port.replies = []
-            port.replies.append(frame)
-            port.reply_bytes += len(frame)
-        elif port.out is None:
-            port.out = [frame]
-            self.touched.append(port)
-        else:
-            port.out.append(frame)
-
-    def flush(self) -> None:
-        """Send what the turn gathered: one ``send`` a port."""
-        touched = self.touched
-        while touched:
-            self.touched = []
-            for port in touched:
-                out = port.out
-                port.out = None
-                if port.closed or out is None:
-                    continue
-                if port.blocked:  # blocked since it was touched
-                    self._cut(port, out, 0)
-                    continue
-                if port.lag:
-                    self._gather(port, out)
-                if out:
-                    self._send(port, out)
-                if (port.mark_keys or port.signal_keys) and not port.blocked and not port.closed:
-                    self.signals.flush_port(port)
-            touched = self.touched
-
-    def _send(self, port: Port, out: list[bytes]) -> bool:
-        """All of ``out`` in one ``send``; True when the socket took it all."""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        try:
-            sent = port.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._broken(port)
-            return False
-        if sent != len(data):
-            self._cut(port, out, sent)
-            return False
-        return True
-
-    def _broken(self, port: Port) -> None:
-        port.closed = port.blocked = True
-        port.broken()
-
-    def _cut(self, port: Port, out: list[bytes], sent: int) -> None:
-        """The socket took ``sent`` bytes of ``out``. Keep the cut frame's tail; events go back to being cursors."""
-        if not port.blocked:
-            port.blocked = True
-            port.stall()
-        for item in out:
-            if sent >= len(item):
-                sent -= len(item)
-            elif isinstance(item, Chunk):
-                at = 0
-                while sent >= len(item.frames[at]):
-                    sent -= len(item.frames[at])
-                    at += 1
-                if sent:
-                    port.rest = item.frames[at][sent:]
-                    at += 1
-                    sent = 0
-                seq = item.first + at
-                cursor = port.subs.get(item.stream)
-                if cursor is not None and (cursor == LIVE or cursor > seq - 1):
-                    self._behind(port, item.stream, seq - 1)
-            elif sent:
-                port.rest = item[sent:]
-                sent = 0
-            else:
-                self.reply(port, item)
-
-    def pump(self, port: Port) -> None:
-        """The socket can be written again, or there is more in a ring: cut frame, answers, then the rest of the turn."""
-        if port.closed:
-            return
-        if port.blocked:
-            waiting = [port.rest] if port.rest is not None else []
-            if port.replies is not None:
-                waiting += port.replies
-            port.rest = port.replies = None
-            port.reply_bytes = 0
-            port.blocked = False
-            if waiting and not self._resend(port, waiting):
-                return
-            port.flow()
-        self._touch(port)
-
-    def _resend(self, port: Port, waiting: list[bytes]) -> bool:
-        """Like `_send`, for a port whose ``stall`` still stands: a cut says nothing new to the socket's watcher."""
-        data = b"".join(waiting)
-        try:
-            sent = port.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._broken(port)
-            return False
-        if sent == len(data):
-            return True
-        port.blocked = True
-        self._cut(port, waiting, sent) if sent else self._put_back(port, waiting)
-        return False
-
-    def _put_back(self, port: Port, waiting: list[bytes]) -> None:
-        """Nothing was taken: the first may be half a frame, so it must stay first."""
-        port.rest = waiting[0]
-        for frame in waiting[1:]:
-            self.reply(port, frame)
-
-    def _gather(self, port: Port, out: list[bytes]) -> None:
-        """A page for each stream the port lags in, from the rings; what the rings no longer hold is asked of the log."""
-        limits = self.limits
-        events_left, bytes_left = limits.replay_page_events, limits.replay_page_bytes
-        assert port.lag is not None
-        for stream in list(port.lag):
-            cursor = port.subs[stream]
-            until = None if port.until is None else port.until.get(stream)
-            goal = stream.live_at if until is None else min(stream.live_at, until)
-            if cursor < goal and cursor + 1 < stream.base:
-                self._ask(port, stream, cursor)
-                continue
-            if cursor < goal:
-                start = cursor + 1 - stream.base
-                frames = stream.frames[start : min(start + events_left, goal + 1 - stream.base)]
-                size = 0
-                for count, frame in enumerate(frames):
-                    size += len(frame)
-                    if size > bytes_left and count:
-                        del frames[count:]
-                        break
-                out.append(chunk_of(stream, cursor + 1, frames))
-                cursor += len(frames)
-                port.subs[stream] = cursor
-                self.replayed += len(frames)
-                events_left -= len(frames)
-                bytes_left -= size
-            if until is not None:
-                if cursor >= until:
-                    self.ready[port] = None  # all it may have is in `out`: `turn` lets it go once that is on the wire
-            elif cursor == goal:
-                del port.lag[stream]
-                stream.behind.pop(port, None)
-                port.subs[stream] = LIVE
-                stream.live[port] = None
-            if events_left <= 0 or bytes_left <= 0:
-                self.ready[port] = None
-                break
-
     def turn(self, now_s: float) -> bool:
         """Give every ready port its next page and every tour its next slice; True while there is more to do."""
         ready, self.ready = self.ready, {}
@@ -609,65 +429,3 @@ class Hub:
         if self.touched:
             self.flush()
         return touring or bool(self.ready)
-
-    # -- pages from the log -------------------------------------------------------------------------------------------
-
-    def _ask(self, port: Port, stream: Stream, after: int) -> None:
-        waiting = stream.fetching.get(after)
-        if waiting is None:
-            stream.fetching[after] = [port]
-            self._fetch(stream, after)
-        elif port not in waiting:
-            waiting.append(port)
-
-    def page(self, stream: Stream, after: int, events: Sequence[Event], first: int) -> None:
-        """Rows past ``after``, contiguous; ``first`` is the lowest seq the stream still keeps. Everyone waiting gets them."""
-        waiting = stream.fetching.pop(after, [])
-        if self.by_sid.get(stream.sid) is not stream:
-            return
-        stream.first = max(stream.first, first)
-        frames = [encode(stream, event) for event in events]
-        if events and events[-1].seq == stream.base - 1:
-            self._prepend(stream, events[0].seq, frames)
-        for port in waiting:
-            if port.closed or port.subs.get(stream) != after:
-                continue
-            self._touch(port)
-            until = wire.SEQ_MAX if port.until is None else port.until.get(stream, wire.SEQ_MAX)
-            count = min(len(frames), min(stream.live_at, until) - after)
-            if after < stream.first - 1 or (events and events[0].seq != after + 1):
-                if until >= stream.first:  # else its end was trimmed too, and there is nothing to start again with
-                    self.resets += 1
-                    self.reply(port, wire.encode_reset(stream.name, "trimmed", stream.first, stream.head))
-                port.subs[stream] = stream.first - 1
-            elif count > 0 and not port.blocked:
-                assert port.out is not None
-                port.out.append(chunk_of(stream, after + 1, frames[:count]))
-                port.subs[stream] = after + count
-                self.replayed += count
-        self.flush()
-
-    def page_failed(self, stream: Stream, after: int) -> None:
-        """The log could not answer: forget that it was asked, so that the next `pump` or `turn` asks again."""
-        for port in stream.fetching.pop(after, []):
-            if not port.closed:
-                self.ready[port] = None
-
-    def _prepend(self, stream: Stream, first: int, frames: list[bytes]) -> None:
-        """A page that ends where the ring begins makes the ring reach further back, so that the next reader needs no log."""
-        size = sum(map(len, frames))
-        limits = self.limits
-        if len(frames) + len(stream.frames) > limits.ring_events_max:
-            return
-        if stream.ring_bytes + size > limits.ring_bytes_max or self.ring_bytes + size > limits.rings_bytes_max:
-            return
-        stream.frames[:0] = frames
-        stream.base = first
-        stream.ring_bytes += size
-        self.ring_bytes += size
-
-
-def encode(stream: Stream, event: Event) -> bytes:
-    """A log row as a framed event. A trimmed body never reaches a reader who asked properly; it shows as null."""
-    body = b"null" if event.body is None else event.body
-    return wire.encode_event(stream.name_b, event.seq, event.type, event.key, event.by, event.at_ms, body)
