@@ -29,7 +29,7 @@ class Session(Generic[C]):
 
 
 class Sessions(Generic[C]):
-    """The sessions of one node, at most ``sessions_max``; past it the one longest without use is forgotten."""
+    """The sessions of one node, at most ``sessions_max``; past it an ended one is forgotten, the oldest first."""
 
     def __init__(self, sessions_max: int, resume_ttl_s: float) -> None:
         self._max = sessions_max
@@ -84,5 +84,6 @@ class Sessions(Generic[C]):
 
     def _remember(self, session_id: str, session: Session[C]) -> None:
         if len(self._sessions) >= self._max:
-            del self._sessions[next(iter(self._sessions))]
+            ended = (key for key, old in self._sessions.items() if old.connection is None)
+            del self._sessions[next(ended, next(iter(self._sessions)))]
         self._sessions[session_id] = session

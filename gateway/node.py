@@ -251,8 +251,8 @@ class Node:
 
     async def _fetch(self, stream: Stream, after: int) -> None:
         """One page past ``after`` for all who wait for it."""
-        async with self._reads:
-            try:
+        try:
+            async with self._reads:
                 events = await self.log.read(stream.tenant, stream.sid, after, PAGE_EVENTS)
                 first = stream.first
                 if events and events[0].seq > after + 1:
@@ -260,14 +260,14 @@ class Node:
                 elif not events and after < stream.head:
                     facts = (await self.log.open_streams([(stream.tenant, stream.name, "user:nobody")]))[0]
                     first = stream.head + 1 if facts is None else facts.first
-            except Unavailable as error:
-                self._log_failed(error)
-                await trio.sleep(max(RETRY_S, min(error.retry_after_s, 1.0)))
-                self.hub.page_failed(stream, after)
-            else:
-                self._log_answered()
-                self.measures.pages_read += 1
-                self.hub.page(stream, after, events, first)
+        except Unavailable as error:
+            self._log_failed(error)
+            await trio.sleep(max(RETRY_S, min(error.retry_after_s, 1.0)))
+            self.hub.page_failed(stream, after)
+        else:
+            self._log_answered()
+            self.measures.pages_read += 1
+            self.hub.page(stream, after, events, first)
         self.settle()
 
     def _fill_soon(self, stream: Stream) -> None:

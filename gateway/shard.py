@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("readback.shard")
 
-RECV_BYTES: Final = 65_536
+RECV_BYTES: Final = 16_384
 EVENTS_MAX: Final = 512
 MESSAGES_MAX: Final = 64
 """Messages of one connection after which its answers are sent, so that what it does not take is known before the next."""
