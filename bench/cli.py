@@ -211,6 +211,7 @@ def jitter(
     cut_every: Annotated[float, typer.Option(min=0.5, max=600, help="Mean seconds between a client's cuts.")] = 15.0,
     away: Annotated[float, typer.Option(min=0.0, max=60, help="Seconds a client stays away.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Of the plan of cuts.")] = 1,
+    python_clients: Annotated[int, typer.Option(min=0, max=500, help="Of a second run with the Python client.")] = 50,
     peer: PeerOption = None,
     quick: QuickOption = False,
     json: JsonOption = None,
@@ -220,7 +221,14 @@ def jitter(
     measured(
         ctx,
         lambda ctx: jitter_scenario.run(
-            ctx, clients=clients, messages=messages, rate=rate, cut_every_s=cut_every, away_s=away, seed=seed
+            ctx,
+            clients=clients,
+            messages=messages,
+            rate=rate,
+            cut_every_s=cut_every,
+            away_s=away,
+            seed=seed,
+            python_clients=python_clients,
         ),
         json,
     )

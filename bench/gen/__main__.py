@@ -15,8 +15,8 @@ import uvloop
 from bench.gen.link import Link
 
 JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle")
-TRIO_JOBS = ("commit",)
-"""Those that use the store, which runs under Trio."""
+TRIO_JOBS = ("commit", "official")
+"""Those that use the store or the Python client, which run under Trio."""
 
 
 def main() -> None:

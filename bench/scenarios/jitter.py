@@ -25,6 +25,10 @@ NOTES = (
         "Delivery latency runs from the send and includes the time away."
     ),
     (
+        "`Python client`: a second run with Readback's own client, the publisher's too, each behind a relay that kills its "
+        "connections as often and then refuses it for as long; it dials, resumes and repeats sends by itself."
+    ),
+    (
         "`ws` has no resume: what was sent while a client was away is lost to it. `socketio` runs with its connection state "
         "recovery on. Neither is durable."
     ),
@@ -48,6 +52,18 @@ COUNTS = (
     ("refused or ended by the server", "refusals"),
     ("clients not caught up at the end", "not_whole"),
 )
+STREAM_OFFICIAL = "chat:jitter-official"
+OFFICIAL_COUNTS = (
+    ("expected", "expected"),
+    ("delivered", "delivered"),
+    ("duplicates", "duplicates"),
+    ("out of order", "out_of_order"),
+    ("connections killed", "cuts"),
+    ("resumes", "resumes"),
+    ("sends acknowledged", "acknowledged"),
+    ("distinct seqs of them", "distinct"),
+    ("clients not caught up at the end", "not_whole"),
+)
 
 
 def run(
@@ -60,12 +76,15 @@ def run(
     away_s: float = 2.0,
     payload: int = 130,
     seed: int = 1,
+    python_clients: int = 50,
 ) -> Result:
+    """``python_clients`` take part in a second run with Readback's own client, each behind a relay that breaks; 0 for none."""
     began = begin()
     if ctx.quick:
         clients, messages, rate, cut_every_s, away_s = min(clients, 100), 20, 10.0, 1.0, 0.2
+        python_clients = min(python_clients, 5)
     with field_of(ctx, ctx.peers, {"READBACK_BENCH_RECOVERY": "1"}) as field:
-        field.create_streams([STREAM])
+        field.create_streams([STREAM, STREAM_OFFICIAL])
         for server, tally, note in field.each("jitter", 0, 1):
             with field.attempt(server):
                 params = {
@@ -78,6 +97,9 @@ def run(
                     "seed": seed,
                 }
                 _measure(ctx, server, tally, note, clients, messages / rate, params)
+                if server.tokens is not None and python_clients:
+                    params["stream"] = STREAM_OFFICIAL
+                    _official(ctx, server, tally, note, python_clients, messages / rate, params)
         made = result(
             ctx,
             "jitter",
@@ -90,6 +112,7 @@ def run(
                 "away_s": away_s,
                 "payload": payload,
                 "seed": seed,
+                "python_clients": python_clients,
             },
             field.results(ctx.peers),
             [],
@@ -131,12 +154,36 @@ def _measure(
         tally.note = f"refused: {told['refused']}"
 
 
+def _official(
+    ctx: Context, server: Server, tally: Tally, note: str, clients: int, lasts_s: float, params: dict[str, Any]
+) -> None:
+    """The same with the Python client, which knows nothing of being measured."""
+
+    def progress(done: int, of: int, what: str) -> None:
+        ctx.progress(done, of, f"{note}: {what}")
+
+    with Loads.start(jobs(ctx, "official", server, clients, most=1, **params), progress) as loads:
+        only = loads.loads[0]
+        only.ready()
+        only.go()
+        told = only.result(lasts_s + 2 * CATCH_UP_LIMIT_S)
+    tally.latency["send to delivery, Python client"].merge(Histogram.from_json(told["deliveries"]))
+    tally.values["delivered, Python client (%)"].append(100 * int(told["delivered"]) / int(told["expected"]))
+    for name, key in OFFICIAL_COUNTS:
+        tally.counts[f"{name}, Python client"] += int(told[key])
+
+
 def _targets(ours: PeerResult, clients: int) -> list[Target]:
     found = [
         exactly(f"delivered to {clients} clients", 100, ours.values["delivered (%)"].median, "%"),
         exactly("duplicates", 0, ours.counts["duplicates"], ""),
         exactly("out of order", 0, ours.counts["out of order"], ""),
     ]
+    official = ours.values.get("delivered, Python client (%)")
+    if official:
+        found.append(exactly("delivered, Python client", 100, official.median, "%"))
+        for name in ("duplicates", "out of order"):
+            found.append(exactly(f"{name}, Python client", 0, ours.counts[f"{name}, Python client"], ""))
     replay = ours.latency_us.get("replay")
     if replay and replay.p99_us is not None:
         found.append(below("replay p99, from reconnecting to caught up", 100, replay.p99_us / 1000, "ms"))

@@ -59,4 +59,6 @@ def test_a_quick_jitter_accounts_for_every_seq_on_readback(tmp_path: Path) -> No
     assert ours.counts["delivered"] == ours.counts["expected"] == 20 * 20
     assert ours.counts["duplicates"] == ours.counts["out of order"] == 0
     assert ours.counts["clients not caught up at the end"] == 0
+    assert ours.counts["delivered, Python client"] == ours.counts["expected, Python client"] == 5 * 20
+    assert ours.counts["distinct seqs of them, Python client"] == ours.counts["sends acknowledged, Python client"] == 20
     assert all(target.met for target in found.targets if target.name != "replay p99, from reconnecting to caught up")
