@@ -271,7 +271,10 @@ class Hub(Replay):
         if event.seq <= stream.members_seq:
             return
         stream.members_seq = event.seq
-        change = wire.parse(event.body or b"{}", self.limits.json_depth_max)
+        if event.body is None:
+            self._forget_roles(stream, event, now_s)
+            return
+        change = wire.parse(event.body, self.limits.json_depth_max)
         principal = change.get("principal") if isinstance(change, dict) else None
         if not isinstance(principal, str) or not isinstance(change, dict):
             return
@@ -281,6 +284,14 @@ class Hub(Replay):
         stream.roles.pop(principal, None)
         if event.type == "member.left" and not stream.open:
             self.remove(stream, principal, event.seq, now_s)
+
+    def _forget_roles(self, stream: Stream, event: Event, now_s: float) -> None:
+        """The change was trimmed before it was met: nobody can say whom it named, so everybody comes in anew."""
+        stream.roles.clear()
+        stream.ahead.clear()
+        if event.type == "member.left" and not stream.open:
+            for principal in {port.principal: None for port in (*stream.live, *stream.behind)}:
+                self.remove(stream, principal, event.seq, now_s)
 
     def filled(self, stream: Stream, events: Sequence[Event], now_s: float, want: int) -> None:
         """Rows read past head to close a hole, when ``want`` was ``stream.want``; asks again while some are missing."""

@@ -766,12 +766,24 @@ def test_open_streams_and_strange_bodies_remove_nobody() -> None:
     bench = Bench()
     room = bench.stream(open=True)
     amy = bench.follow(room)
-    bodies = [b"null", b'{"principal":7}', b'{"principal":"user:amy"}', None]
+    bodies = [b"null", b'{"principal":7}', b'{"principal":"user:amy"}', None]  # None: trimmed
     rows = [left(room, n, "", n)._replace(body=body) for n, body in enumerate(bodies, 1)]
     bench.hub.ingest_events(0, rows, bench.now_s)
     bench.hub.flush()
     assert amy.seqs() == [1, 2, 3, 4]
     assert list(amy.subs) == [room]
+
+
+def test_a_removal_that_was_trimmed_before_it_was_met() -> None:
+    """Nobody can say any more who was removed: all are let go and may come in again. It used to pass unseen."""
+    bench = Bench()
+    room = bench.stream()
+    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
+    bench.hub.ingest_events(0, [left(room, 1, "", 1)._replace(body=None), bench.event(room, 2, pos=2)], bench.now_s)
+    bench.hub.flush()
+    for port in (amy, bob):
+        assert said(port) == [("ok", None), ("event", 1), ("unsub", 1)]
+    assert room.roles == {}
 
 
 def test_rows_with_a_gap_before_a_membership_change_are_refused() -> None:
