@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core import wire
 from core.hub import Hub
 from core.limits import Limits
 from core.model import Event, StreamFacts
 from core.stream import Stream
-from tests.fake_port import ENDLESS, FakePort
+from tests.fake_port import ENDLESS, FakePort, Frame
 
 TENANT = "demo"
+SMALL = replace(Limits(), ring_events_max=8, replay_page_events=3, slice_deliveries=2)
+"""Bounds that a handful of events and ports meet."""
 
 
 class Bench:
@@ -89,3 +93,19 @@ class Bench:
         port.room = room
         self.hub.pump(port)
         self.hub.flush()
+
+
+def said(port: FakePort, *, signals: bool = False) -> list[tuple[str, object]]:
+    """(op, seq or what matters) of what arrived since the last call."""
+    keys = {"event": "seq", "reset": "first", "unsub": "seq", "signal": "kind", "mark": "delivered"}
+    frames: list[Frame] = [frame for frame in port.frames() if signals or frame["op"] not in ("signal", "mark")]
+    return [(frame["op"], frame.get(keys.get(frame["op"], ""))) for frame in frames]
+
+
+def left(stream: Stream, seq: int, principal: str, pos: int) -> Event:
+    body = b'{"principal":"%b"}' % principal.encode()
+    return Event(0, pos, stream.sid, seq, f"00000000-0000-4000-8000-{seq:012x}", "member.left", "user:boss", 0, body)
+
+
+def joined(stream: Stream, seq: int, principal: str, pos: int) -> Event:
+    return left(stream, seq, principal, pos)._replace(type="member.joined")

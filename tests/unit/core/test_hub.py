@@ -1,4 +1,6 @@
-"""core.hub: cursors advance. The rules one by one, and the story of each bug that the random interleavings found."""
+"""core.hub: what is known of streams, how events come in, and how big rooms are served. Cursors are in test_replay,
+slow sockets in test_outbox, removals in test_removal; `test_hub_properties` interleaves it all.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +11,10 @@ import pytest
 from core import hub as hub_module
 from core import wire
 from core.limits import Limits
-from core.model import Event, StreamFacts
+from core.model import StreamFacts
 from core.stream import LIVE, Stream
-from tests.fake_port import ENDLESS, FakePort, Frame
-from tests.hubs import Bench
-
-SMALL = replace(Limits(), ring_events_max=8, replay_page_events=3, slice_deliveries=2)
-
-
-@pytest.fixture
-def big_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rooms of two and more are sent to directly, and above ``SMALL.slice_deliveries`` by tours."""
-    monkeypatch.setattr(hub_module, "GATHER_PORTS_MAX", 1)
-
-
-def said(port: FakePort, *, signals: bool = False) -> list[tuple[str, object]]:
-    """(op, seq or what matters) of what arrived since the last call."""
-    keys = {"event": "seq", "reset": "first", "unsub": "seq", "signal": "kind", "mark": "delivered"}
-    frames: list[Frame] = [frame for frame in port.frames() if signals or frame["op"] not in ("signal", "mark")]
-    return [(frame["op"], frame.get(keys.get(frame["op"], ""))) for frame in frames]
-
-
-def left(stream: Stream, seq: int, principal: str, pos: int) -> Event:
-    body = b'{"principal":"%b"}' % principal.encode()
-    return Event(0, pos, stream.sid, seq, f"00000000-0000-4000-8000-{seq:012x}", "member.left", "user:boss", 0, body)
-
-
-def joined(stream: Stream, seq: int, principal: str, pos: int) -> Event:
-    return left(stream, seq, principal, pos)._replace(type="member.joined")
-
+from tests.fake_port import ENDLESS, FakePort
+from tests.hubs import SMALL, Bench, joined, left, said
 
 # Events in
 
@@ -237,6 +214,20 @@ def test_idle_streams_are_let_go_by_time_and_by_room() -> None:
     assert list(bench.hub.by_sid) == [2]
 
 
+def test_facts_are_taken_as_they_are() -> None:
+    """What the log says of a stream is what the hub shows of it."""
+    bench = Bench()
+    facts = StreamFacts(5, "demo", "trip:t", 0, 9, 4, True, None)
+    bench.hub.loading()
+    assert bench.hub.load([(facts, "user:amy")], bench.now_s) == [True]
+    room = bench.hub.by_name["demo", "trip:t"]
+    assert (room.head, room.first, room.open, room.live_at, room.floor) == (9, 4, True, 9, 9)
+    bench.hub.loading()
+    assert bench.hub.load([(replace(facts, first=6), "user:amy")], bench.now_s) == [True]
+    assert room.first == 6
+    assert ENDLESS > wire.SEQ_MAX
+
+
 # Subscribing
 
 
@@ -284,255 +275,6 @@ def test_subscribing_again_starts_again() -> None:
     bench.hub.unsubscribe(amy, room, bench.now_s)
     bench.hub.unsubscribe(amy, room, bench.now_s)
     assert list(bench.hub.idle) == [room]
-
-
-# Slow ports
-
-
-@pytest.mark.parametrize("room_bytes", range(0, 400, 7))
-def test_a_cut_anywhere_loses_nothing(room_bytes: int) -> None:
-    """The socket takes any number of bytes of two rooms' events and an answer: the rest follows, nothing twice."""
-    bench = Bench()
-    one, two = bench.stream(1), bench.stream(2)
-    amy = bench.follow(one)
-    bench.sub(amy, two)
-    amy.frames()
-    amy.room = room_bytes
-    pos = bench.hub.pos[0]
-    batch = [
-        (stream, seq, wire.encode_event(stream.name_b, seq, "message", "k", "user:bob", 0, b"1"))
-        for seq in (1, 2)
-        for stream in (one, two)
-    ]
-    bench.hub.ingest(0, pos + 1, pos + 4, batch)
-    bench.hub.reply(amy, wire.encode_ok(9))
-    bench.hub.flush()
-    assert amy.blocked
-    held = len(amy.rest or b"") + sum(map(len, amy.replies or ()))
-    assert held < len(batch[0][2]) + 30
-    bench.unblock(amy)
-    assert not amy.blocked
-    frames = amy.frames()
-    for stream in (one, two):
-        assert [frame["seq"] for frame in frames if frame.get("stream") == stream.name] == [1, 2]
-    assert sum(frame["op"] == "ok" for frame in frames) == 1
-    assert amy.calls == ["stall", "flow"]
-
-
-def test_a_slow_port_holds_a_cursor_and_no_events() -> None:
-    """A thousand events for a port that takes nothing: its memory is one integer."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room)
-    amy.room = 0
-    for _ in range(100):
-        bench.events(room, 10)
-    assert (amy.rest, amy.replies, amy.subs[room], bench.fetches) == (None, None, 0, [])
-    bench.unblock(amy)
-    while bench.hub.turn(bench.now_s):
-        pass
-    assert amy.seqs() == list(range(1, 1001))
-
-
-def test_a_socket_that_takes_a_few_bytes_at_a_time() -> None:
-    """Dribbled out, byte by byte with refusals between, frames stay whole and in order."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room, room=3)
-    bench.events(room, 2)
-    for n in range(2_000):
-        if not amy.blocked:
-            break
-        bench.unblock(amy, room=n % 3)
-    assert amy.seqs() == [1, 2]
-    bench.block(amy)
-    bench.hub.reply(amy, wire.encode_ok(2))
-    bench.hub.reply(amy, wire.encode_ok(3))
-    assert amy.reply_bytes > 0
-    bench.unblock(amy, room=0)
-    bench.unblock(amy, room=30)
-    bench.unblock(amy)
-    assert [frame.get("id") for frame in amy.frames()] == [None, 2, 3]
-    assert amy.reply_bytes == 0
-
-
-def test_a_broken_port_is_told_once_and_harms_nobody(big_rooms: None) -> None:
-    """``send`` fails: the port hears it once, its neighbours get everything, `drop` forgets it."""
-    bench = Bench()
-    room = bench.stream()
-    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
-    bob.gone = True
-    bench.events(room, 1)
-    bench.events(room, 1)
-    bench.hub.reply(bob, b"x")
-    bench.hub.flush()
-    bench.hub.pump(bob)
-    bench.hub.drop(bob, bench.now_s)
-    assert (bob.calls, bob.subs) == (["broken"], {})
-    assert amy.seqs() == [1, 2]
-    cy = bench.follow(room, "user:cy")
-    bench.block(cy)
-    cy.gone = True
-    bench.hub.pump(cy)
-    assert cy.calls == ["stall", "broken"]
-    dee = bench.follow(room, "user:dee")
-    dee.gone = True
-    bench.hub.reply(dee, wire.encode_ok(1))
-    bench.hub.flush()
-    assert dee.calls == ["broken"]
-
-
-def test_unsubscribed_amid_a_turn() -> None:
-    """Events gathered for a stream that is left in the same turn are not taken up again when the socket is full."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room, room=10)
-    frame = wire.encode_event(room.name_b, 1, "message", "k", "user:bob", 0, b"1")
-    bench.hub.ingest(0, 1, 1, [(room, 1, frame)])
-    bench.hub.unsubscribe(amy, room, bench.now_s)
-    bench.hub.flush()
-    bench.unblock(amy)
-    assert said(amy) == [("ok", None), ("event", 1)]  # half of it was on the wire
-    assert (amy.subs, amy.lag) == ({}, None)
-
-
-def test_dropped_amid_a_turn() -> None:
-    """A port dropped with something gathered is not sent to; one blocked since it was touched keeps its answers."""
-    bench = Bench()
-    room = bench.stream()
-    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
-    amy.frames(), bob.frames()
-    bench.hub.reply(amy, wire.encode_ok(1))
-    bench.hub.reply(bob, wire.encode_ok(2))
-    bench.hub.drop(amy, bench.now_s)
-    bob.blocked = True
-    bench.hub.flush()
-    assert said(amy) == []
-    assert bob.replies == [wire.encode_ok(2)]
-
-
-# Replay
-
-
-def test_a_replay_goes_a_page_a_turn() -> None:
-    """No replay holds the shard: `replay_page_events` a turn, or `replay_page_bytes`, and at least one event."""
-    bench = Bench(SMALL)
-    room = bench.stream()
-    bench.events(room, 7)
-    amy = bench.follow(room, after=0)
-    assert amy.seqs() == [1, 2, 3]
-    assert bench.hub.turn(bench.now_s)
-    assert amy.seqs() == [4, 5, 6]
-    bench.hub.turn(bench.now_s)
-    assert (amy.seqs(), amy.subs[room]) == ([7], LIVE)
-    assert not bench.hub.turn(bench.now_s)
-    tight = Bench(replace(Limits(), replay_page_bytes=200))
-    room = tight.stream()
-    tight.events(room, 3, size=150)
-    bob = tight.follow(room, after=0)
-    assert bob.seqs() == [1]
-    while tight.hub.turn(tight.now_s):
-        pass
-    assert bob.seqs() == [2, 3]
-
-
-def test_what_the_ring_lost_comes_from_the_log_once_for_all_who_wait() -> None:
-    """Two at the same cursor cost one page; the ring takes over where the page ends."""
-    bench = Bench(SMALL)
-    room = bench.stream()
-    bench.events(room, 12)
-    assert room.base > 1
-    ports = [bench.follow(room, after=0) for _ in range(2)]
-    bench.hub.pump(ports[0])
-    bench.hub.flush()
-    assert bench.fetches == [(room, 0)]
-    bench.hub.page(room, 0, bench.rows(room, 1, 10), 1)
-    while bench.hub.turn(bench.now_s):
-        pass
-    for port in ports:
-        assert port.seqs() == list(range(1, 13))
-
-
-def test_a_page_that_meets_the_ring_makes_it_reach_further_back() -> None:
-    """The next reader needs no log, as long as the ring's bounds allow it."""
-    bench = Bench(replace(SMALL, ring_events_max=64))
-    room = bench.stream(head=4)
-    bench.events(room, 2)
-    assert bench.follow(room, after=0).seqs() == []
-    bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
-    assert (room.base, bench.hub.ring_bytes) == (1, sum(map(len, room.frames)))
-    bench.fetches.clear()
-    bench.follow(room, after=0)
-    assert bench.fetches == []
-    for limits in (replace(SMALL, ring_events_max=5), replace(SMALL, ring_bytes_max=500)):
-        bench = Bench(limits)
-        room = bench.stream(head=4)
-        bench.events(room, 2)
-        bench.follow(room, after=0)
-        bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
-        assert room.base == 5
-
-
-def test_a_page_that_failed_is_asked_for_again() -> None:
-    """The log could not answer: the port waits, keeps its place, and asks at its next turn."""
-    bench = Bench()
-    room = bench.stream(head=4)
-    amy, bob = bench.follow(room, after=0), bench.follow(room, after=0)
-    bench.hub.drop(bob, bench.now_s)
-    bench.hub.page_failed(room, 0)
-    bench.hub.turn(bench.now_s)
-    assert bench.fetches == [(room, 0), (room, 0)]
-    bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
-    assert amy.seqs() == [1, 2, 3, 4]
-
-
-def test_a_page_for_who_is_elsewhere_by_now() -> None:
-    """Gone, blocked or moved on: the page is for those who still stand where it starts."""
-    bench = Bench()
-    room = bench.stream(head=4)
-    gone, blocked, moved = (bench.follow(room, f"user:{n}", after=0) for n in range(3))
-    bench.hub.drop(gone, bench.now_s)
-    bench.block(blocked)
-    bench.sub(moved, room)
-    bench.hub.page(room, 0, bench.rows(room, 1, 3), 1)
-    assert moved.seqs() == []
-    assert blocked.subs[room] == 0
-    bench.unblock(blocked)
-    assert bench.fetches == [(room, 0), (room, 0)]
-
-
-def test_history_trimmed_under_a_laggard_is_a_reset() -> None:
-    """What it still needed is no longer kept: told so, and it goes on from what is."""
-    bench = Bench()
-    room = bench.stream(head=4)
-    amy = bench.follow(room, after=0)
-    bench.hub.page(room, 0, bench.rows(room, 3, 4), 3)
-    bench.hub.page(room, 2, bench.rows(room, 3, 4), 3)
-    assert said(amy) == [("ok", None), ("reset", 3), ("event", 3), ("event", 4)]
-
-
-def test_trimming_cuts_the_ring() -> None:
-    """The ring forgets with the log, and its bytes are given back."""
-    bench = Bench()
-    room = bench.stream()
-    bench.events(room, 4)
-    bench.hub.trimmed(room, 3)
-    bench.hub.trimmed(room, 2)
-    assert (room.base, room.first, len(room.frames)) == (3, 3, 2)
-    assert bench.hub.ring_bytes == sum(map(len, room.frames))
-    bench.hub.trimmed(room, 9)
-    assert (room.frames, bench.hub.ring_bytes, room.base) == ([], 0, 5)
-
-
-def test_the_ring_is_bounded_in_bytes_too() -> None:
-    """Large events: fewer are kept, and the newest always."""
-    bench = Bench(replace(Limits(), ring_bytes_max=1_000))
-    room = bench.stream()
-    for _ in range(5):
-        bench.events(room, 3, size=300)
-        assert room.ring_bytes == bench.hub.ring_bytes == sum(map(len, room.frames)) <= 1_000
-    bench.events(room, 1, size=5_000)
-    assert (len(room.frames), room.base) == (1, 16)
 
 
 # Big rooms
@@ -637,164 +379,6 @@ def test_a_direct_send_that_is_cut(big_rooms: None) -> None:
         assert port.seqs() == [1, 2]
 
 
-# Removal
-
-
-def test_a_removal_cuts_at_its_place() -> None:
-    """The removed gets everything up to its removal and nothing past it, live or lagging, and is told."""
-    bench = Bench(SMALL)
-    room = bench.stream()
-    bench.events(room, 4)
-    live, lagging, other = bench.follow(room), bench.follow(room, after=0), bench.follow(room, "user:bob")
-    for port in (live, lagging, other):
-        port.frames()
-    rows = [bench.event(room, 5, pos=5), left(room, 6, "user:amy", 6), bench.event(room, 7, pos=7)]
-    assert bench.hub.ingest_events(0, rows, bench.now_s)
-    bench.hub.flush()
-    while bench.hub.turn(bench.now_s):
-        pass
-    assert said(live) == [("event", 5), ("event", 6), ("unsub", 6)]
-    assert said(lagging) == [("event", 4), ("event", 5), ("event", 6), ("unsub", 6)]
-    assert other.seqs() == [5, 6, 7]
-    assert "user:amy" not in room.roles
-    assert (live.subs, lagging.subs) == ({}, {})
-
-
-def test_a_removal_reaches_a_blocked_port_when_it_drains() -> None:
-    """Blocked at the time: its last events and the word of it wait for its socket, and nothing later slips in."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room)
-    amy.frames()
-    bench.block(amy)
-    bench.hub.ingest_events(0, [left(room, 1, "user:amy", 1), bench.event(room, 2, pos=2)], bench.now_s)
-    bench.hub.ready[amy] = None  # as a page that failed would leave it
-    bench.hub.turn(bench.now_s)
-    bench.unblock(amy)
-    assert not bench.hub.turn(bench.now_s)
-    assert said(amy)[-2:] == [("event", 1), ("unsub", 1)]
-
-
-def test_a_removal_during_a_tour(big_rooms: None) -> None:
-    """Some were served by the tour and some not yet: all end at the same seq."""
-    bench = Bench(SMALL)
-    room = bench.stream()
-    ports = [bench.follow(room, "user:amy" if n < 4 else f"user:{n}") for n in range(6)]
-    bench.events(room, 1)
-    bench.hub.advance_tours()
-    bench.hub.ingest_events(0, [left(room, 2, "user:amy", 2), bench.event(room, 3, pos=3)], bench.now_s)
-    bench.hub.flush()
-    while bench.hub.turn(bench.now_s):
-        pass
-    for port in ports[:4]:
-        assert said(port)[1:] == [("event", 1), ("event", 2), ("unsub", 2)]
-    assert all(port.seqs() == [1, 2, 3] for port in ports[4:])
-
-
-def test_removed_twice_the_first_counts() -> None:
-    """Removed, back and removed again before it was told: the second removal used to raise the bar of the first."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room)
-    amy.frames()
-    bench.block(amy)
-    rows = [left(room, 1, "user:amy", 1), joined(room, 2, "user:amy", 2), left(room, 3, "user:amy", 3)]
-    bench.hub.ingest_events(0, rows, bench.now_s)
-    bench.unblock(amy)
-    bench.hub.turn(bench.now_s)
-    assert said(amy)[1:] == [("event", 1), ("unsub", 1)]
-
-
-def test_a_removal_that_the_facts_already_count_in() -> None:
-    """Facts say: removed at 1, back at 2. The news of it comes later and used to end who was rightly there."""
-    for known in (False, True):
-        bench = Bench()
-        if known:
-            bench.stream(who="user:bob")
-        room = bench.stream(head=2)
-        amy = bench.follow(room, after=2)
-        assert (room.ahead == {"user:amy": 2}) == known
-        bench.hub.ingest_events(0, [left(room, 1, "user:amy", 1), joined(room, 2, "user:amy", 2)], bench.now_s)
-        bench.hub.flush()
-        assert said(amy) == [("ok", None)]
-        assert room.roles["user:amy"] == "member"
-        if known:
-            bench.hub.filled(room, bench.rows(room, 1, 2), bench.now_s, 2)
-        bench.hub.ingest_events(0, [left(room, 3, "user:amy", 3)], bench.now_s)
-        bench.hub.flush()
-        while bench.hub.turn(bench.now_s):
-            pass
-        assert said(amy) == [("event", 3), ("unsub", 3)]
-
-
-def test_a_removal_whose_place_was_trimmed() -> None:
-    """The removed lagged, and the log trimmed past its removal: it used to follow for ever without a word."""
-    bench = Bench(SMALL)
-    room = bench.stream()
-    bench.events(room, 2)
-    amy = bench.follow(room)
-    amy.frames()
-    bench.block(amy)
-    bench.hub.ingest_events(0, [left(room, 3, "user:amy", 3)], bench.now_s)
-    bench.events(room, 12)
-    bench.hub.trimmed(room, 10)
-    bench.unblock(amy)
-    assert bench.fetches == [(room, 2)]
-    bench.hub.page(room, 2, bench.rows(room, 10, 15), 10)
-    while bench.hub.turn(bench.now_s):
-        pass
-    assert said(amy)[1:] == [("unsub", 3)]
-
-
-def test_a_removal_amid_a_hole_keeps_nobody_busy() -> None:
-    """The removal is known before the events up to it: the loop used to spin until the hole was filled."""
-    bench = Bench()
-    room = bench.stream()
-    amy = bench.follow(room)
-    bench.hub.ingest_events(0, [left(room, 3, "user:amy", 1)], bench.now_s)
-    bench.hub.flush()
-    assert not bench.hub.turn(bench.now_s)
-    rows = [*bench.rows(room, 1, 2), left(room, 3, "user:amy", 1)]
-    bench.hub.filled(room, rows, bench.now_s, 3)
-    while bench.hub.turn(bench.now_s):
-        pass
-    assert said(amy) == [("ok", None), ("event", 1), ("event", 2), ("event", 3), ("unsub", 3)]
-
-
-def test_open_streams_and_strange_bodies_remove_nobody() -> None:
-    """Who leaves an open stream may stay; a change that names nobody changes nothing."""
-    bench = Bench()
-    room = bench.stream(open=True)
-    amy = bench.follow(room)
-    bodies = [b"null", b'{"principal":7}', b'{"principal":"user:amy"}', None]  # None: trimmed
-    rows = [left(room, n, "", n)._replace(body=body) for n, body in enumerate(bodies, 1)]
-    bench.hub.ingest_events(0, rows, bench.now_s)
-    bench.hub.flush()
-    assert amy.seqs() == [1, 2, 3, 4]
-    assert list(amy.subs) == [room]
-
-
-def test_a_removal_that_was_trimmed_before_it_was_met() -> None:
-    """Nobody can say any more who was removed: all are let go and may come in again. It used to pass unseen."""
-    bench = Bench()
-    room = bench.stream()
-    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
-    bench.hub.ingest_events(0, [left(room, 1, "", 1)._replace(body=None), bench.event(room, 2, pos=2)], bench.now_s)
-    bench.hub.flush()
-    for port in (amy, bob):
-        assert said(port) == [("ok", None), ("event", 1), ("unsub", 1)]
-    assert room.roles == {}
-
-
-def test_rows_with_a_gap_before_a_membership_change_are_refused() -> None:
-    """The change is not applied before its place has come."""
-    bench = Bench()
-    room = bench.stream()
-    bench.follow(room)
-    assert not bench.hub.ingest_events(0, [left(room, 2, "user:amy", 2)], bench.now_s)
-    assert room.members_seq == 0
-
-
 def test_markers_wait_for_the_tour(big_rooms: None) -> None:
     """A marker of an event still on tour used to reach the last ports before the event."""
     bench = Bench(SMALL)
@@ -814,17 +398,3 @@ def test_markers_wait_for_the_tour(big_rooms: None) -> None:
     bench.signals()
     for port in (*ports, late):
         assert ("mark", 1) in said(port, signals=True)
-
-
-def test_facts_are_taken_as_they_are() -> None:
-    """What the log says of a stream is what the hub shows of it."""
-    bench = Bench()
-    facts = StreamFacts(5, "demo", "trip:t", 0, 9, 4, True, None)
-    bench.hub.loading()
-    assert bench.hub.load([(facts, "user:amy")], bench.now_s) == [True]
-    room = bench.hub.by_name["demo", "trip:t"]
-    assert (room.head, room.first, room.open, room.live_at, room.floor) == (9, 4, True, 9, 9)
-    bench.hub.loading()
-    assert bench.hub.load([(replace(facts, first=6), "user:amy")], bench.now_s) == [True]
-    assert room.first == 6
-    assert ENDLESS > wire.SEQ_MAX

@@ -2,7 +2,7 @@
 
 `tests.hub_world` holds the world and its checks: order and gaplessness by an independent decoder, nothing past a
 removal, no event queued for a slow port, markers never before the events they speak of, progress when faults end.
-A failing program is printed with its story. What was found so is told again, step by step, in `test_hub`.
+A failing program is printed with its story. What was found so is told again, step by step, in the tests of the hub's parts.
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""core.outbox: a slow socket costs its port a cut frame and a cursor, and nobody anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from core import wire
+from core.outbox import Outbox
+from core.stream import Stream
+from tests.fake_port import FakePort
+from tests.hubs import Bench, said
+
+
+@pytest.mark.parametrize("room_bytes", range(0, 400, 7))
+def test_a_cut_anywhere_loses_nothing(room_bytes: int) -> None:
+    """The socket takes any number of bytes of two rooms' events and an answer: the rest follows, nothing twice."""
+    bench = Bench()
+    one, two = bench.stream(1), bench.stream(2)
+    amy = bench.follow(one)
+    bench.sub(amy, two)
+    amy.frames()
+    amy.room = room_bytes
+    pos = bench.hub.pos[0]
+    batch = [
+        (stream, seq, wire.encode_event(stream.name_b, seq, "message", "k", "user:bob", 0, b"1"))
+        for seq in (1, 2)
+        for stream in (one, two)
+    ]
+    bench.hub.ingest(0, pos + 1, pos + 4, batch)
+    bench.hub.reply(amy, wire.encode_ok(9))
+    bench.hub.flush()
+    assert amy.blocked
+    held = len(amy.rest or b"") + sum(map(len, amy.replies or ()))
+    assert held < len(batch[0][2]) + 30
+    bench.unblock(amy)
+    assert not amy.blocked
+    frames = amy.frames()
+    for stream in (one, two):
+        assert [frame["seq"] for frame in frames if frame.get("stream") == stream.name] == [1, 2]
+    assert sum(frame["op"] == "ok" for frame in frames) == 1
+    assert amy.calls == ["stall", "flow"]
+
+
+def test_a_slow_port_holds_a_cursor_and_no_events() -> None:
+    """A thousand events for a port that takes nothing: its memory is one integer."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room)
+    amy.room = 0
+    for _ in range(100):
+        bench.events(room, 10)
+    assert (amy.rest, amy.replies, amy.subs[room], bench.fetches) == (None, None, 0, [])
+    bench.unblock(amy)
+    while bench.hub.turn(bench.now_s):
+        pass
+    assert amy.seqs() == list(range(1, 1001))
+
+
+def test_a_socket_that_takes_a_few_bytes_at_a_time() -> None:
+    """Dribbled out, byte by byte with refusals between, frames stay whole and in order."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, room=3)
+    bench.events(room, 2)
+    for n in range(2_000):
+        if not amy.blocked:
+            break
+        bench.unblock(amy, room=n % 3)
+    assert amy.seqs() == [1, 2]
+    bench.block(amy)
+    bench.hub.reply(amy, wire.encode_ok(2))
+    bench.hub.reply(amy, wire.encode_ok(3))
+    assert amy.reply_bytes > 0
+    bench.unblock(amy, room=0)
+    bench.unblock(amy, room=30)
+    bench.unblock(amy)
+    assert [frame.get("id") for frame in amy.frames()] == [None, 2, 3]
+    assert amy.reply_bytes == 0
+
+
+def test_a_broken_port_is_told_once_and_harms_nobody(big_rooms: None) -> None:
+    """``send`` fails: the port hears it once, its neighbours get everything, `drop` forgets it."""
+    bench = Bench()
+    room = bench.stream()
+    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
+    bob.gone = True
+    bench.events(room, 1)
+    bench.events(room, 1)
+    bench.hub.reply(bob, b"x")
+    bench.hub.flush()
+    bench.hub.pump(bob)
+    bench.hub.drop(bob, bench.now_s)
+    assert (bob.calls, bob.subs) == (["broken"], {})
+    assert amy.seqs() == [1, 2]
+    cy = bench.follow(room, "user:cy")
+    bench.block(cy)
+    cy.gone = True
+    bench.hub.pump(cy)
+    assert cy.calls == ["stall", "broken"]
+    dee = bench.follow(room, "user:dee")
+    dee.gone = True
+    bench.hub.reply(dee, wire.encode_ok(1))
+    bench.hub.flush()
+    assert dee.calls == ["broken"]
+
+
+def test_unsubscribed_amid_a_turn() -> None:
+    """Events gathered for a stream that is left in the same turn are not taken up again when the socket is full."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, room=10)
+    frame = wire.encode_event(room.name_b, 1, "message", "k", "user:bob", 0, b"1")
+    bench.hub.ingest(0, 1, 1, [(room, 1, frame)])
+    bench.hub.unsubscribe(amy, room, bench.now_s)
+    bench.hub.flush()
+    bench.unblock(amy)
+    assert said(amy) == [("ok", None), ("event", 1)]  # half of it was on the wire
+    assert (amy.subs, amy.lag) == ({}, None)
+
+
+def test_dropped_amid_a_turn() -> None:
+    """A port dropped with something gathered is not sent to; one blocked since it was touched keeps its answers."""
+    bench = Bench()
+    room = bench.stream()
+    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
+    amy.frames(), bob.frames()
+    bench.hub.reply(amy, wire.encode_ok(1))
+    bench.hub.reply(bob, wire.encode_ok(2))
+    bench.hub.drop(amy, bench.now_s)
+    bob.blocked = True
+    bench.hub.flush()
+    assert said(amy) == []
+    assert bob.replies == [wire.encode_ok(2)]
+
+
+def test_the_lower_half_asks_the_upper() -> None:
+    """An outbox alone knows bytes; where a port stands and what it lags behind is not its business."""
+    outbox, port = Outbox(), FakePort()
+    stream = Stream("demo", "chat:a", 1, 0, 0, 1, False)
+    for ask in (
+        lambda: outbox._behind(port, stream, 0),
+        lambda: outbox._gather(port, []),
+        lambda: outbox._latest(port),
+    ):
+        with pytest.raises(NotImplementedError):
+            ask()
+    outbox.reply(port, wire.encode_ok(1))
+    outbox.flush()
+    assert said(port) == [("ok", None)]

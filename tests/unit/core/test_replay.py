@@ -1,0 +1,130 @@
+"""core.replay: from any cursor to live, a page a turn, from the ring or from the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.limits import Limits
+from core.stream import LIVE
+from tests.hubs import SMALL, Bench, said
+
+
+def test_a_replay_goes_a_page_a_turn() -> None:
+    """No replay holds the shard: `replay_page_events` a turn, or `replay_page_bytes`, and at least one event."""
+    bench = Bench(SMALL)
+    room = bench.stream()
+    bench.events(room, 7)
+    amy = bench.follow(room, after=0)
+    assert amy.seqs() == [1, 2, 3]
+    assert bench.hub.turn(bench.now_s)
+    assert amy.seqs() == [4, 5, 6]
+    bench.hub.turn(bench.now_s)
+    assert (amy.seqs(), amy.subs[room]) == ([7], LIVE)
+    assert not bench.hub.turn(bench.now_s)
+    tight = Bench(replace(Limits(), replay_page_bytes=200))
+    room = tight.stream()
+    tight.events(room, 3, size=150)
+    bob = tight.follow(room, after=0)
+    assert bob.seqs() == [1]
+    while tight.hub.turn(tight.now_s):
+        pass
+    assert bob.seqs() == [2, 3]
+
+
+def test_what_the_ring_lost_comes_from_the_log_once_for_all_who_wait() -> None:
+    """Two at the same cursor cost one page; the ring takes over where the page ends."""
+    bench = Bench(SMALL)
+    room = bench.stream()
+    bench.events(room, 12)
+    assert room.base > 1
+    ports = [bench.follow(room, after=0) for _ in range(2)]
+    bench.hub.pump(ports[0])
+    bench.hub.flush()
+    assert bench.fetches == [(room, 0)]
+    bench.hub.page(room, 0, bench.rows(room, 1, 10), 1)
+    while bench.hub.turn(bench.now_s):
+        pass
+    for port in ports:
+        assert port.seqs() == list(range(1, 13))
+
+
+def test_a_page_that_meets_the_ring_makes_it_reach_further_back() -> None:
+    """The next reader needs no log, as long as the ring's bounds allow it."""
+    bench = Bench(replace(SMALL, ring_events_max=64))
+    room = bench.stream(head=4)
+    bench.events(room, 2)
+    assert bench.follow(room, after=0).seqs() == []
+    bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
+    assert (room.base, bench.hub.ring_bytes) == (1, sum(map(len, room.frames)))
+    bench.fetches.clear()
+    bench.follow(room, after=0)
+    assert bench.fetches == []
+    for limits in (replace(SMALL, ring_events_max=5), replace(SMALL, ring_bytes_max=500)):
+        bench = Bench(limits)
+        room = bench.stream(head=4)
+        bench.events(room, 2)
+        bench.follow(room, after=0)
+        bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
+        assert room.base == 5
+
+
+def test_a_page_that_failed_is_asked_for_again() -> None:
+    """The log could not answer: the port waits, keeps its place, and asks at its next turn."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    amy, bob = bench.follow(room, after=0), bench.follow(room, after=0)
+    bench.hub.drop(bob, bench.now_s)
+    bench.hub.page_failed(room, 0)
+    bench.hub.turn(bench.now_s)
+    assert bench.fetches == [(room, 0), (room, 0)]
+    bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
+    assert amy.seqs() == [1, 2, 3, 4]
+
+
+def test_a_page_for_who_is_elsewhere_by_now() -> None:
+    """Gone, blocked or moved on: the page is for those who still stand where it starts."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    gone, blocked, moved = (bench.follow(room, f"user:{n}", after=0) for n in range(3))
+    bench.hub.drop(gone, bench.now_s)
+    bench.block(blocked)
+    bench.sub(moved, room)
+    bench.hub.page(room, 0, bench.rows(room, 1, 3), 1)
+    assert moved.seqs() == []
+    assert blocked.subs[room] == 0
+    bench.unblock(blocked)
+    assert bench.fetches == [(room, 0), (room, 0)]
+
+
+def test_history_trimmed_under_a_laggard_is_a_reset() -> None:
+    """What it still needed is no longer kept: told so, and it goes on from what is."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    amy = bench.follow(room, after=0)
+    bench.hub.page(room, 0, bench.rows(room, 3, 4), 3)
+    bench.hub.page(room, 2, bench.rows(room, 3, 4), 3)
+    assert said(amy) == [("ok", None), ("reset", 3), ("event", 3), ("event", 4)]
+
+
+def test_trimming_cuts_the_ring() -> None:
+    """The ring forgets with the log, and its bytes are given back."""
+    bench = Bench()
+    room = bench.stream()
+    bench.events(room, 4)
+    bench.hub.trimmed(room, 3)
+    bench.hub.trimmed(room, 2)
+    assert (room.base, room.first, len(room.frames)) == (3, 3, 2)
+    assert bench.hub.ring_bytes == sum(map(len, room.frames))
+    bench.hub.trimmed(room, 9)
+    assert (room.frames, bench.hub.ring_bytes, room.base) == ([], 0, 5)
+
+
+def test_the_ring_is_bounded_in_bytes_too() -> None:
+    """Large events: fewer are kept, and the newest always."""
+    bench = Bench(replace(Limits(), ring_bytes_max=1_000))
+    room = bench.stream()
+    for _ in range(5):
+        bench.events(room, 3, size=300)
+        assert room.ring_bytes == bench.hub.ring_bytes == sum(map(len, room.frames)) <= 1_000
+    bench.events(room, 1, size=5_000)
+    assert (len(room.frames), room.base) == (1, 16)
