@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from typing import TextIO
 
 import trio
-from readback_client import Client, Ended, Limits, Online, ReadbackError, StreamReset, connect
 from rich.console import Console
 
 from gateway.chat_line import LineEditor
 from gateway.chat_room import HELP, Command, Line, Room, command_of, short
 from gateway.chat_view import Screen, plain_line
+from readback_client import Client, Ended, Limits, Online, ReadbackError, StreamReset, connect
 
 HISTORY_EVENTS = 20
 UNSENT_MAX = 1_000  # typed or piped lines that wait for the server; a pipe then waits, a person is told

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from readback_client import Online
 from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from gateway.chat_line import LineEditor
 from gateway.chat_room import Line, Room, short
+from readback_client import Online
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 RESERVED_ROWS = 3  # status, input, and one to spare for a terminal that wraps at its last column

@@ -11,8 +11,6 @@ import socket
 from urllib.parse import urlsplit
 
 import trio
-from store.links import StoreLimits
-from store.postgres import open_postgres_log
 
 from gateway.config import Config, Ready, Secrets
 from gateway.desk import Desk
@@ -20,6 +18,8 @@ from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
 from gateway.memory import freeze
 from gateway.node import Node, running
+from store.links import StoreLimits
+from store.postgres import open_postgres_log
 
 BACKLOG = 4_096
 """Connections the kernel holds for one turn of the loop: a whole room that comes back at once."""

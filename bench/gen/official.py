@@ -14,10 +14,10 @@ import struct
 from typing import Any
 
 import trio
-from readback_client import Client, connect
 
 from bench.gen.link import Link, counted_from, monotonic_ns
 from bench.stats import Histogram
+from readback_client import Client, connect
 
 CATCH_UP_LIMIT_S = 60.0
 LINGER_S = 1.0

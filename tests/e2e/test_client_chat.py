@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from readback_client import Client, connect
 
 from core.tokens import Identity
 from gateway.chat import run_chat
+from readback_client import Client, connect
 from tests.nodes import TestNode, serving_node, token
 
 

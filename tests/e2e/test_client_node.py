@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+
+from core.tokens import Identity
 from readback_client import (
     Conflict,
     Cursors,
@@ -23,8 +25,6 @@ from readback_client import (
     Typing,
     connect,
 )
-
-from core.tokens import Identity
 from store.postgres import open_postgres_log
 from tests.nodes import TestNode, serving_node, token
 from tests.servers import Database, database, postgres_server

@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio.testing
 from fake_readback import FakeServer, Frame, Link
+from trio.testing import MockClock
+
 from readback_client import (
     BadRequest,
     Closed,
@@ -26,7 +28,6 @@ from readback_client import (
     WireError,
     connect,
 )
-from trio.testing import MockClock
 
 KEY = "0b9d6b2e-3c1f-4a7e-9f64-1f2a3b4c5d6e"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from readback_client import Connecting, Cursors, Ended, Limits, NotFound, Online, Superseded, Unauthorized, Waiting
 from readback_client._feed import Start
 from readback_client._machine import Dial, Machine, Phase

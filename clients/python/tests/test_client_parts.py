@@ -11,9 +11,10 @@ import random
 from pathlib import Path
 
 import pytest
-import readback_client
 from hypothesis import given
 from hypothesis import strategies as st
+
+import readback_client
 from readback_client import Cursors, FileCursorStore, Limits, Signal, Typing
 from readback_client._backoff import Backoff
 from readback_client._errors import BY_CODE, BYE_CODES, CLOSE_CODES, ends_for_good, wire_error

@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fake_readback import FakeServer, Frame, Link, fake_server
+from trio.testing import MockClock
+from trio_websocket import serve_websocket
+
 from readback_client import (
     BadFrame,
     Client,
@@ -36,8 +39,6 @@ from readback_client import (
     Waiting,
     connect,
 )
-from trio.testing import MockClock
-from trio_websocket import serve_websocket
 
 
 async def wait_for(rb: Client, kind: type[Status]) -> Status:

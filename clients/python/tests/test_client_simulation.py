@@ -12,6 +12,7 @@ import random
 from typing import Any
 
 import pytest
+
 from readback_client import Limits
 from readback_client._calls import Call
 from readback_client._feed import Reader, Start

@@ -7,6 +7,8 @@ import random
 import pytest
 import trio
 from fake_readback import FakeServer
+from trio.testing import MockClock
+
 from readback_client import (
     Cursors,
     Forbidden,
@@ -19,7 +21,6 @@ from readback_client import (
     Subscription,
     connect,
 )
-from trio.testing import MockClock
 
 
 async def take(events: Subscription, count: int) -> list[int]:

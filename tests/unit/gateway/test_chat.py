@@ -7,7 +7,6 @@ import io
 from datetime import UTC, datetime
 
 import pytest
-from readback_client import Connecting, Event, Mark, Online, Presence, Typing, Waiting
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from gateway import chat_room, chat_view
 from gateway.chat_line import HISTORY_MAX, LINE_MAX, LineEditor
 from gateway.chat_room import LINES_MAX, Command, Line, Room, command_of, plain
 from gateway.chat_view import Screen, colour, input_text, line_text, plain_line, status_text
+from readback_client import Connecting, Event, Mark, Online, Presence, Typing, Waiting
 
 AMY, BOB, CYD = "user:amy", "user:bob", "user:cyd"
 

@@ -22,7 +22,6 @@ import pytest
 import trio
 import trio.testing
 import typer
-from readback_client import ReadbackError
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -35,6 +34,7 @@ from gateway.cli_run import Demo, Stopper
 from gateway.config import FILES_SPARE, Config, ConfigError, Ready, load_config
 from gateway.http_serve import PortInUse
 from gateway.keyring import ensure_secrets, load_secrets
+from readback_client import ReadbackError
 
 
 @pytest.fixture(autouse=True)
