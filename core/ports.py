@@ -121,7 +121,8 @@ class Log(Protocol):
         ...
 
     async def trim(self, tenant: str, stream: str, before: int) -> int:
-        """Forget the bodies of all events with seq < ``before``; returns the new ``first``. Keys stay, for idempotency."""
+        """Forget the bodies of all events with seq < ``before``; returns the new ``first``. Keys stay, for idempotency;
+        so do the bodies of ``member.*``, so that a node that meets a removal late still learns of whom."""
         ...
 
     async def aclose(self) -> None: ...

@@ -51,6 +51,8 @@ HOUSEKEEPING_S = 5.0
 COMMIT_TROUBLE_S = 5.0
 """After a failed commit it takes a commit to prove the log well, or so long a time without another attempt."""
 MARKS_AT_ONCE = 2_000
+DRAIN_RETRY_S = 1.0
+"""What newcomers of a draining node are told: by then a balancer or a successor has taken over."""
 DRAIN_PER_SECOND = 500
 """Clients asked to leave a second: what another node admits without its others noticing."""
 
@@ -406,8 +408,7 @@ class Node:
         if window_s is None:
             window_s = self.limits.drain_window_s
         self.draining = True
-        self.shard.refusing_retry_after_s = max(1.0, window_s)
-        self.shard.stop_listening()
+        self.shard.refusing_retry_after_s = DRAIN_RETRY_S
         connections = [c for c in self.shard.connections.values() if c.state is State.OPEN]
         spread_s = min(window_s / 2, len(connections) / DRAIN_PER_SECOND)
         for at, connection in enumerate(connections):

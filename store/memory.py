@@ -348,6 +348,8 @@ class MemoryLog:
         first = max(found.first, min(before, found.head + 1))
         for seq in range(found.first, first):
             event = found.events[seq - 1]
+            if event.type.startswith("member."):
+                continue
             trimmed = event._replace(body=None)
             found.events[seq - 1] = self._partitions[event.partition][event.pos - 1] = trimmed
         found.first = first

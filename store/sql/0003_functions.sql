@@ -324,6 +324,7 @@ begin
     update readback.events set body = null,
         digest = readback.event_digest(partition, pos, sid, seq, key, at_ms, tenant, type, by, body)
     where sid = of_sid and seq < until and body is not null
+        and type not like 'member.%' -- a node that meets a removal late must still learn of whom
         and seq >= (select trimmed from readback.streams where sid = of_sid);
     -- The head of the same row is an appender's to move: behind its lock, like every other change of a stream.
     perform from readback.partitions

@@ -754,6 +754,16 @@ async def test_trimming_forgets_bodies_and_keeps_places(log: Log) -> None:
     assert refused.value.code == "not_found"
 
 
+async def test_trimming_keeps_membership(log: Log) -> None:
+    """What a change of membership says stays in the tail: a node that meets it late must know of whom it speaks."""
+    facts = await new_stream(log, amy="member")
+    await append(log, entry(facts))
+    left = await log.remove_member("demo", OPS, AMY, BOB)
+    assert await log.trim("demo", OPS, 3) == 3
+    assert await log.read("demo", facts.sid, 0, 10) == []
+    assert [event.body for event in await log.tail(facts.partition, 0, 10)] == [None, left.body]
+
+
 # Itself
 
 

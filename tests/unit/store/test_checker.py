@@ -50,6 +50,14 @@ async def test_a_sound_log_has_no_findings(database: Database, page: int) -> Non
     assert await check(database, page) == []
 
 
+async def test_a_log_trimmed_to_its_head_is_sound(database: Database) -> None:  # noqa: F811
+    """Of what was trimmed only changes of membership keep their bodies."""
+    await fill(database)
+    async with open_postgres_log(database.url) as log:
+        assert await log.trim("demo", "chat:s0", 1_000) > 2
+    assert await check(database) == []
+
+
 async def test_an_empty_log_is_sound(database: Database) -> None:  # noqa: F811
     """And its progress ends."""
     assert await check(database) == []
