@@ -161,9 +161,9 @@ def fanout(
 
 @app.command()
 def chat(
-    rooms: Annotated[int, typer.Option(min=1, max=5000)] = 200,
+    rooms: Annotated[int, typer.Option(min=1, max=5000)] = 40,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients of a room.")] = 5,
-    outstanding: Annotated[int, typer.Option(min=1, max=20_000, help="Unanswered sends over all connections.")] = 800,
+    outstanding: Annotated[int, typer.Option(min=1, max=20_000, help="Unanswered sends over all connections.")] = 1_600,
     payload: Annotated[int, typer.Option(min=30, max=40_000, help="Bytes of a message's body.")] = 130,
     seconds: SecondsOption = 6.0,
     rounds: RoundsOption = 3,

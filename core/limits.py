@@ -28,7 +28,9 @@ class Limits:
     replay_page_bytes: int = 262_144
     slice_deliveries: int = 512  # sends of one room before other work gets its turn (about 1 ms)
     lane_entries_max: int = 8_192  # sends waiting for a commit, a lane; more answer overloaded
-    batch_entries_max: int = 1_024  # entries of one commit; at 25,000 sends/s about 800 gather, and they leave in fewer sends
+    batch_entries_max: int = (
+        1_024  # entries of one commit; at 25,000 sends/s about 800 gather, and they leave in fewer sends
+    )
     commit_timeout_s: float = 5.0  # a commit unanswered this long is unknown: its senders get unavailable
     heads_interval_s: float = 1.0  # how often silence is checked against the partition heads
     resume_ttl_s: float = 300.0

@@ -68,25 +68,20 @@ class Outbox:
                 if port.lag:
                     self._gather(port, out)
                 if out:
-                    self._send(port, out)
+                    # One `send`, without a call around it: this loop is most of what a delivery costs beside the kernel.
+                    data = out[0] if len(out) == 1 else b"".join(out)
+                    try:
+                        sent = port.send(data)
+                    except BlockingIOError:
+                        sent = 0
+                    except OSError:
+                        self._broken(port)
+                        continue
+                    if sent != len(data):
+                        self._cut(port, out, sent)
                 if (port.mark_keys or port.signal_keys) and not port.blocked and not port.closed:
                     self._latest(port)
             touched = self.touched
-
-    def _send(self, port: Port, out: list[bytes]) -> bool:
-        """All of ``out`` in one ``send``; True when the socket took it all."""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        try:
-            sent = port.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._broken(port)
-            return False
-        if sent != len(data):
-            self._cut(port, out, sent)
-            return False
-        return True
 
     def _broken(self, port: Port) -> None:
         port.closed = port.blocked = True
@@ -136,7 +131,7 @@ class Outbox:
         self._touch(port)
 
     def _resend(self, port: Port, waiting: list[bytes]) -> bool:
-        """Like `_send`, for a port whose ``stall`` still stands: a cut says nothing new to the socket's watcher."""
+        """Like in `flush`, for a port whose ``stall`` still stands: a cut says nothing new to the socket's watcher."""
         data = b"".join(waiting)
         try:
             sent = port.send(data)

@@ -248,7 +248,11 @@ class Signals:
                 self._note_mark(port, stream, by)
             elif by == ALL and stream in port.subs:
                 frames.append(self._aggregate(stream))
-            elif stream not in port.subs or by not in stream.marks or (by == port.principal and self._devices(stream, by) < 2):
+            elif (
+                stream not in port.subs
+                or by not in stream.marks
+                or (by == port.principal and self._devices(stream, by) < 2)
+            ):
                 continue
             elif stream.marks[by][0] > stream.floor:
                 stream.dirty_marks.add(by)

@@ -60,7 +60,12 @@ def parse(payload: bytes, depth_max: int) -> dict[str, Any] | BadFrame:
     if message.__class__ is not dict:
         return BadFrame("a message is one JSON object")
     # Brackets inside strings count too: that only makes the exact walk happen when it need not.
-    if payload.count(b"{") + payload.count(b"[") > depth_max and too_deep(message, depth_max):
+    # Each level takes two of the payload's bytes.
+    if (
+        len(payload) > 2 * depth_max
+        and payload.count(b"{") + payload.count(b"[") > depth_max
+        and too_deep(message, depth_max)
+    ):
         return BadFrame(f"nested deeper than {depth_max}")
     return message
 

@@ -31,7 +31,9 @@ IDLE_TIMEOUT_S = 15  # from accept to a whole request head, and between requests
 READ_TIMEOUT_S = 30  # silence inside a request; the edge bounds the body as a whole
 GRACE_S = 5.0  # running requests, after the shutdown began; longer than any commit takes to be given up
 HEAD_BYTES_MAX = 16_384
-CONNECTIONS_MAX = 1_000  # each costs a task; whoever comes beyond is closed at once and leaves the descriptors to others
+CONNECTIONS_MAX = (
+    1_000  # each costs a task; whoever comes beyond is closed at once and leaves the descriptors to others
+)
 
 
 class PortInUse(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.connection import State
+from gateway.connection import OPEN
 from gateway.metrics import COUNTS, Registry, add_process_metrics
 from gateway.service import Health
 
@@ -80,7 +80,7 @@ class Measures:
             draining=node.draining,
             facts={
                 "connections": len(node.shard.connections),
-                "open": sum(c.state is State.OPEN for c in node.shard.connections.values()),
+                "open": sum(c.state is OPEN for c in node.shard.connections.values()),
                 "streams": len(node.hub.by_sid),
                 "waiting_sends": len(node.lanes),
             },

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,7 +30,7 @@ from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, ResumeKeys, TokenError, TokenVerifier
 from core.wire import Close
 from gateway.config import Secrets
-from gateway.connection import Connection, State
+from gateway.connection import OPEN, Connection
 from gateway.lanes import Lanes
 from gateway.loader import Loader
 from gateway.measures import Measures
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 log = logging.getLogger("readback.node")
+_OK: Final = Outcome.OK
 
 PAGE_EVENTS = 500
 TAIL_EVENTS = 2_000
@@ -51,6 +52,8 @@ HOUSEKEEPING_S = 5.0
 COMMIT_TROUBLE_S = 5.0
 """After a failed commit it takes a commit to prove the log well, or so long a time without another attempt."""
 MARKS_AT_ONCE = 2_000
+WAITING_MANY = 8
+"""Sends behind the commit under way from which on the shard lets arrivals gather."""
 DRAIN_RETRY_S = 1.0
 """What newcomers of a draining node are told: by then a balancer or a successor has taken over."""
 DRAIN_PER_SECOND = 500
@@ -93,6 +96,7 @@ class Node:
         self.shard = Shard(self.hub, limits, origins=origins)
         self.shard.on_closed = self._connection_closed
         self.lanes = Lanes(store, limits, lanes, self._committed, self._failed)
+        self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
         self.loader = Loader(store, self.hub)
         self.sessions: Sessions[Connection] = Sessions(limits.sessions_max, limits.resume_ttl_s)
         self.ops = Ops(self)
@@ -165,7 +169,7 @@ class Node:
         by_sid = hub.by_sid
         parts: dict[int, tuple[int, list[int], list[tuple[Stream, int, bytes]]]] = {}
         for entry, (outcome, partition, pos, seq, at_ms) in zip(batch, verdicts, strict=True):
-            if outcome is not Outcome.OK:
+            if outcome is not _OK:
                 continue
             part = parts.get(partition)
             if part is None:
@@ -409,7 +413,7 @@ class Node:
             window_s = self.limits.drain_window_s
         self.draining = True
         self.shard.refusing_retry_after_s = DRAIN_RETRY_S
-        connections = [c for c in self.shard.connections.values() if c.state is State.OPEN]
+        connections = [c for c in self.shard.connections.values() if c.state is OPEN]
         spread_s = min(window_s / 2, len(connections) / DRAIN_PER_SECOND)
         for at, connection in enumerate(connections):
             after_ms = int(1000 * spread_s * at / max(len(connections), 1))
@@ -421,7 +425,7 @@ class Node:
             await self.lanes.drained()
             # They leave at their slots; who stays is closed when all could have.
             with trio.move_on_after(spread_s + 1.0):
-                while any(c.state is State.OPEN for c in self.shard.connections.values()):  # noqa: ASYNC110  # rare
+                while any(c.state is OPEN for c in self.shard.connections.values()):  # noqa: ASYNC110  # rare
                     await trio.sleep(0.02)
             try:
                 await self.save_marks()

@@ -19,7 +19,7 @@ from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, TokenError
 from core.wire import Close
-from gateway.connection import Connection, State
+from gateway.connection import HELLO, OPEN, Connection
 from gateway.loader import TRIES_MAX, Asked
 from gateway.service import WireError
 
@@ -75,7 +75,7 @@ def hello(ops: Ops, connection: Connection, id: int | None, message: dict[str, A
     if token is None and connection.authorization is not None:
         scheme, _, token = connection.authorization.partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else None
-    if connection.state is State.OPEN:
+    if connection.state is OPEN:
         raise WireError("bad_request", "hello was said already on this connection")
     if id is None:
         raise WireError("bad_request", "id: a hello needs one for its answer")
@@ -93,7 +93,7 @@ def hello(ops: Ops, connection: Connection, id: int | None, message: dict[str, A
 
 
 def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
-    if connection.state is State.OPEN:
+    if connection.state is OPEN:
         raise WireError("bad_request", "this connection is open already")
     if id is None:
         raise WireError("bad_request", "id: a resume needs one for its answer")
@@ -180,10 +180,10 @@ async def _load_and_welcome(ops: Ops, connection: Connection, entrance: Entrance
         else:
             raise Unavailable("membership keeps changing while it is read")
     except Unavailable as error:
-        if connection.state is State.HELLO:
+        if connection.state is HELLO:
             ops.shard.bye(connection, Close.UNAVAILABLE, "the log cannot be reached now", error.retry_after_s)
         return
-    if connection.state is State.HELLO:
+    if connection.state is HELLO:
         try:
             _welcome(ops, connection, entrance)
         except WireError as error:

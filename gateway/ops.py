@@ -24,7 +24,7 @@ from core.ports import Unavailable
 from core.stream import Stream
 from core.wire import Close
 from gateway import opening
-from gateway.connection import Connection, State
+from gateway.connection import OPEN, Connection
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ TOKEN_RENEW_S: Final = 60.0
 PLUS: Final = ord("+")
 """What a large double has in JSON (1.8e+19) and most bodies have not: looking for it as an integer takes 20 ns."""
 
+_DUP: Final = Outcome.DUP
 _REFERRING = frozenset(("edit", "delete", "react"))
 
 
@@ -135,7 +136,7 @@ class Ops:
         if handler is None:
             self.error(connection, id, "unknown_op", f"op: one of {', '.join(sorted(_HANDLERS))}")
             return
-        if connection.state is not State.OPEN and op not in _BEFORE_HELLO:
+        if connection.state is not OPEN and op not in _BEFORE_HELLO:
             self.error(connection, id, "unauthorized", "say hello or resume first")
             return
         try:
@@ -196,10 +197,10 @@ class Ops:
     ) -> None:
         try:
             stream = await self.load(connection, name)
-            if connection.state is State.OPEN:
+            if connection.state is OPEN:
                 then(stream)
         except WireError as error:
-            if connection.state is State.OPEN:
+            if connection.state is OPEN:
                 self.refuse(connection, id, error)
 
     async def load(self, connection: Connection, name: str) -> Stream:
@@ -219,7 +220,7 @@ class Ops:
     def ping(self, connection: Connection, id: int | None, message: Message) -> None:
         wall_s = self.node.wall()
         token = None
-        if connection.state is State.OPEN and wall_s - connection.token_at_s > TOKEN_RENEW_S:
+        if connection.state is OPEN and wall_s - connection.token_at_s > TOKEN_RENEW_S:
             token = self.node.resume_token(connection)
         self.hub.reply(connection, wire.encode_pong(id, int(wall_s * 1000), token))
 
@@ -310,10 +311,10 @@ class Ops:
             except Unavailable as error:
                 raise unavailable(error) from None
         except WireError as error:
-            if connection.state is State.OPEN:
+            if connection.state is OPEN:
                 self.refuse(connection, id, error)
             return
-        if connection.state is not State.OPEN:
+        if connection.state is not OPEN:
             return  # its close frame is out, and nothing may follow that
         lines: list[bytes] = []
         size = 0
@@ -384,11 +385,11 @@ class Ops:
         ticket: Any = entry.ticket  # what `_send` put there
         connection, id, name = ticket
         connection.inflight -= 1
-        if id is None or connection.state is not State.OPEN:
+        if id is None or connection.state is not OPEN:
             return
         outcome = verdict.outcome
-        if outcome <= Outcome.DUP:
-            self.hub.reply(connection, wire.encode_sent(id, name, verdict.seq, verdict.at_ms, outcome is Outcome.DUP))
+        if outcome <= _DUP:
+            self.hub.reply(connection, wire.encode_sent(id, name, verdict.seq, verdict.at_ms, outcome is _DUP))
         else:
             self.refuse(connection, id, refusal(entry, verdict))
 
@@ -398,7 +399,7 @@ class Ops:
             ticket: Any = entry.ticket
             connection, id, _name = ticket
             connection.inflight -= 1
-            if connection.state is State.OPEN:
+            if connection.state is OPEN:
                 self.refuse(connection, id, unavailable(error))
 
 

@@ -38,9 +38,9 @@ NOTES = (
 def run(
     ctx: Context,
     *,
-    rooms: int = 200,
+    rooms: int = 40,
     clients: int = 5,
-    outstanding: int = 800,
+    outstanding: int = 1_600,
     payload: int = 130,
     seconds: float = 6.0,
     lone: int = 200,

@@ -91,7 +91,11 @@ class _Tap(trio.abc.Stream):
         self.ended = trio.Event()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._inner.send_all(data)
+        try:
+            await self._inner.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()  # a reset before the upgrade request: there is no handshake to wait for
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._inner.wait_send_all_might_not_block()
