@@ -275,6 +275,7 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the r
 OutOption = Annotated[Path, typer.Option("--out", help="The page to write.")]
 DATA = Path("docs/data")
 PAGE = Path("docs/benchmarks.md")
+README = Path("README.md")
 
 
 @app.command("all")
@@ -331,6 +332,8 @@ def report(data: DataOption = None, out: OutOption = PAGE) -> None:
     except FileNotFoundError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
+    if out == PAGE and data is None and README.exists():
+        reporting.write_readme(found, README)
     for name, reason in found.unreadable.items():
         console.print(f"[yellow]{name} left out: {reason}[/yellow]")
     console.print(f"{out}: {len(found.results)} scenarios")

@@ -42,6 +42,19 @@ How to read it:
 """
 
 
+HEADLINES = (
+    ("echo", "echoes/s", "echoes a second, 500 connections"),
+    ("fanout", "CPU us, server per delivery, one", "CPU a delivery, 1,000 subscribers, one event at a time (us)"),
+    ("fanout", "CPU us, server per delivery, batched", "the same under load, in batches (us)"),
+    ("chat", "sends/s, saturated", "chat sends a second, each delivered to its room"),
+    ("jitter", "delivered (%)", "delivered to clients whose connections are killed (%)"),
+    ("idle", "RSS an idle connection (KB)", "memory an idle connection (KB)"),
+)
+"""(scenario, a column of its figures, what the README calls it)."""
+
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Results by scenario, and the files that could not be read with the reason."""
@@ -75,6 +88,44 @@ def page(found: Found, pictures: dict[str, list[str]]) -> str:
         else:
             parts.append(_section(result, pictures.get(scenario, [])))
     return "\n".join(parts)
+
+
+def figures(found: Found) -> str:
+    """The README's part: Readback beside its peers, then every target with what was measured."""
+    results = {name: result for name, result in found.results.items() if not result.quick}
+    servers = list(dict.fromkeys(one.peer for result in results.values() for one in result.peers))
+    rows = []
+    for scenario, column, called in HEADLINES:
+        if scenario not in results:
+            continue
+        head, lines = table.figures(results[scenario])
+        if column in head:
+            cells = {line[0]: line[head.index(column)].partition(" (")[0] for line in lines if line[-1]}
+            rows.append([called, *(cells.get(server) or "–" for server in servers)])
+    beside = table.markdown((["median of the runs", *servers], rows)) if rows else ""
+    told = _targets(found).partition("\n\n")[2]
+    return "\n".join(part for part in (_said(results), beside, told) if part)
+
+
+def _said(results: dict[str, Result]) -> str:
+    if not results:
+        return ""
+    machine = next(iter(results.values())).machine
+    return (
+        f"Measured by `make bench` on one machine ({machine.cores} cores, Linux {machine.kernel}, Python {machine.python}),\n"
+        "load generator and Postgres on the same cores. Readback commits every send before it answers; its peers keep\n"
+        "nothing. *floor* is bare `recv` and `send`. [docs/benchmarks.md](docs/benchmarks.md) has the rest, with spreads\n"
+        "and percentiles.\n"
+    )
+
+
+def write_readme(found: Found, readme: Path) -> None:
+    """Put `figures` between the markers. `ValueError` where the markers do not stand once each, in order."""
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme} must hold {BEGIN} and {END} once each, in this order")
+    before, _, rest = text.partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{figures(found)}\n{END}{rest.partition(END)[2]}")
 
 
 def _targets(found: Found) -> str:

@@ -75,3 +75,30 @@ def test_nothing_is_drawn_for_what_was_not_measured(tmp_path: Path) -> None:
     made = result()
     made.peers = [one for one in made.peers if one.missing]
     assert plots.write_all(made, tmp_path) == []
+
+
+def test_the_readme_s_figures_stand_between_its_markers(tmp_path: Path) -> None:
+    """Readback beside its peers and every target; what stands around the markers stays, and a second time changes nothing."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    found = report.Found({"fanout": result()}, {})
+    report.write_readme(found, readme)
+    text = readme.read_text()
+    assert text.startswith(f"before\n{report.BEGIN}\n")
+    assert text.endswith(f"{report.END}\nafter\n")
+    assert "old" not in text
+    assert "| median of the runs | floor | readback | ws |" in text
+    assert "one event at a time (us) | 1.90 | 2.40 | – |" in text
+    assert "| fanout | CPU a delivery | at most 1.5 x floor | 1.26 x floor | yes |" in text
+    report.write_readme(found, readme)
+    assert readme.read_text() == text
+
+
+def test_a_quick_run_is_no_figure_of_the_readme(tmp_path: Path) -> None:
+    """And a README without the markers is said, not guessed at."""
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here\n")
+    found = report.Found({"fanout": result(quick=True)}, {})
+    assert report.figures(found) == ""
+    with pytest.raises(ValueError, match="once each"):
+        report.write_readme(found, readme)
