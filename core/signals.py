@@ -56,10 +56,14 @@ class Signals:
         """A port follows the stream. It also gets what is latest: everybody's markers and who types now."""
         self._now_s = now_s
         who = port.principal
-        believed = self._presence(stream, who)
-        stream.present[who] = stream.present.get(who, 0) + (AWAY if port.away else 1)
-        self._leaving.pop((stream, who), None)
-        if self._presence(stream, who) != believed:
+        before = stream.present.get(who)
+        if before == 0:  # within the grace: the common case of a storm of returns, so it asks each table once
+            believed = self._leaving.pop((stream, who))[1]
+        else:
+            believed = presence_value(before or 0)
+        count = (before or 0) + (AWAY if port.away else 1)
+        stream.present[who] = count
+        if presence_value(count) != believed:
             self._presence_changed(stream, who)
         if stream.marks:
             few = len(stream.marks) <= self._hub.limits.presence_list_max
@@ -71,13 +75,14 @@ class Signals:
 
     def leave(self, port: Port, stream: Stream, now_s: float) -> None:
         who = port.principal
-        believed = self._presence(stream, who)
-        left = stream.present[who] - (AWAY if port.away else 1)
+        before = stream.present[who]
+        left = before - (AWAY if port.away else 1)
         assert left >= 0, "left more often than joined"
         stream.present[who] = left
+        believed = presence_value(before)
         if left == 0:
             self._leaving[stream, who] = (now_s + self._hub.limits.presence_grace_s, believed)
-        elif self._presence(stream, who) != believed:
+        elif presence_value(left) != believed:
             self._presence_changed(stream, who)
 
     def set_away(self, port: Port, away: bool) -> None:
