@@ -332,7 +332,7 @@ def report(data: DataOption = None, out: OutOption = PAGE) -> None:
     except FileNotFoundError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
-    if out == PAGE and data is None and README.exists():
+    if out == PAGE and data in (None, DATA) and README.exists():
         reporting.write_readme(found, README)
     for name, reason in found.unreadable.items():
         console.print(f"[yellow]{name} left out: {reason}[/yellow]")

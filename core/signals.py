@@ -57,10 +57,8 @@ class Signals:
         self._now_s = now_s
         who = port.principal
         before = stream.present.get(who)
-        if before == 0:  # within the grace: the common case of a storm of returns, so it asks each table once
-            believed = self._leaving.pop((stream, who))[1]
-        else:
-            believed = presence_value(before or 0)
+        # Within the grace is the common case of a storm of returns: it asks each table once.
+        believed = self._leaving.pop((stream, who))[1] if before == 0 else presence_value(before or 0)
         count = (before or 0) + (AWAY if port.away else 1)
         stream.present[who] = count
         if presence_value(count) != believed:
