@@ -87,6 +87,13 @@ class Scene:
         peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         return found
 
+    @staticmethod
+    def release(peer: Peer, end: Connection) -> None:
+        """Undo `squeeze`, for a peer that begins to read: megabytes through a window of a few KB wait for the kernel's
+        zero-window probes, 200 ms and more each, and 5 MB once took over 20 s of them."""
+        end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_048_576)
+        peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_048_576)
+
     def pardon(self, message: str) -> None:
         """One line of the log, an error, that this case brought about on purpose."""
         (record,) = [record for record in self.lines if record.getMessage() == message]

@@ -260,6 +260,7 @@ async def test_one_who_reads_nothing_while_its_room_gets_five_thousand_events() 
         assert resident_bytes() - before < 64 * MIB  # the log in memory has its 5 MB in it
         seqs: list[int] = []
         peer.on_message = lambda m: seqs.append(m["seq"]) if m["op"] == "event" else None
+        stage.release(peer, end)
         await peer.until(lambda: len(seqs) >= total)
         assert seqs == list(range(1, total + 1))
 
