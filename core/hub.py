@@ -47,6 +47,9 @@ class Hub(Replay):
         """Streams without ports, longest idle first."""
         self.touring: dict[Stream, None] = {}
         self.signals = signals.Signals(self)
+        self.on_held: Callable[[Stream], None] = lambda stream: None
+        """Called when a stream has come into memory, and `on_let_go` when it has left: who listens elsewhere for it."""
+        self.on_let_go: Callable[[Stream], None] = lambda stream: None
         self._fill = fill
         self._loading = 0
         self._unknown_head: dict[int, int] = {}
@@ -86,6 +89,7 @@ class Hub(Replay):
                 self.by_sid[fact.sid] = stream
                 self.idle[stream] = None
                 stream.want = max(fact.head, self._unknown_head.get(fact.sid, 0))
+                self.on_held(stream)
             else:
                 self.trimmed(stream, fact.first)
                 stream.want = max(stream.want, fact.head)
@@ -116,6 +120,7 @@ class Hub(Replay):
                 continue  # an empty ring frees nothing, and may be of a stream loaded for somebody just now
             del self.idle[stream], self.by_sid[stream.sid], self.by_name[stream.tenant, stream.name]
             self.ring_bytes -= stream.ring_bytes
+            self.on_let_go(stream)
             if self._loading:  # facts on their way may be older than what it had seen
                 self._unknown_head[stream.sid] = stream.head
                 self._unknown_members[stream.sid] = stream.members_seq
