@@ -30,7 +30,8 @@ from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, ResumeKeys, TokenError, TokenVerifier
 from core.wire import Close
 from gateway.config import Secrets
-from gateway.connection import OPEN, Connection
+from gateway.connection import Connection
+from gateway.drain import drain
 from gateway.lanes import Lanes
 from gateway.loader import Loader
 from gateway.measures import Measures
@@ -54,10 +55,6 @@ COMMIT_TROUBLE_S = 5.0
 MARKS_AT_ONCE = 2_000
 WAITING_MANY = 8
 """Sends behind the commit under way from which on the shard lets arrivals gather."""
-DRAIN_RETRY_S = 1.0
-"""What newcomers of a draining node are told: by then a balancer or a successor has taken over."""
-DRAIN_PER_SECOND = 500
-"""Clients asked to leave a second: what another node admits without its others noticing."""
 
 
 class HttpTicket:
@@ -408,35 +405,8 @@ class Node:
     # -- ending ---------------------------------------------------------------------------------------------------------------
 
     async def drain(self, window_s: float | None = None) -> None:
-        """Ask every client to come back, each at its own time; commit what was taken; then end. Bounded by the window."""
-        if window_s is None:
-            window_s = self.limits.drain_window_s
-        self.draining = True
-        self.shard.refusing_retry_after_s = DRAIN_RETRY_S
-        connections = [c for c in self.shard.connections.values() if c.state is OPEN]
-        spread_s = min(window_s / 2, len(connections) / DRAIN_PER_SECOND)
-        for at, connection in enumerate(connections):
-            after_ms = int(1000 * spread_s * at / max(len(connections), 1))
-            self.hub.reply(
-                connection, wire.encode({"op": "drain", "after_ms": after_ms, "resume": self.resume_token(connection)})
-            )
-        self.settle()
-        with trio.move_on_after(window_s):
-            await self.lanes.drained()
-            # They leave at their slots; who stays is closed when all could have.
-            with trio.move_on_after(spread_s + 1.0):
-                while any(c.state is OPEN for c in self.shard.connections.values()):  # noqa: ASYNC110  # rare
-                    await trio.sleep(0.02)
-            try:
-                await self.save_marks()
-            except Unavailable as error:
-                log.warning("%d markers could not be stored: %s", len(self.hub.signals.unsaved), error)
-            await self.lanes.drained()  # last: what was taken until now is committed and answered before the bye
-        for connection in list(self.shard.connections.values()):
-            self.shard.bye(connection, Close.DRAINING, "this node is going away", 0.5)
-        with trio.move_on_after(0.5):
-            while self.shard.connections:  # noqa: ASYNC110  # likewise
-                await trio.sleep(0.02)
+        """Leave in good order (`gateway.drain`), within the window."""
+        await drain(self, self.limits.drain_window_s if window_s is None else window_s)
 
 
 @asynccontextmanager
