@@ -102,6 +102,11 @@ class Hub(Replay):
         self.loaded()
         return believed
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether facts are on their way, of which nobody knows yet how old they will be."""
+        return self._loading > 0
+
     def loaded(self) -> None:
         """The answer to one `loading` came or failed."""
         self._loading -= 1
@@ -124,6 +129,20 @@ class Hub(Replay):
             if self._loading:  # facts on their way may be older than what it had seen
                 self._unknown_head[stream.sid] = stream.head
                 self._unknown_members[stream.sid] = stream.members_seq
+
+    def forget(self, heads: Sequence[int]) -> None:
+        """Start over at these positions, with no stream in memory. Every port must have been dropped."""
+        for stream in list(self.by_sid.values()):
+            assert not stream.live, "a port still follows a stream"
+            assert not stream.behind, "a port still follows a stream"
+            self.on_let_go(stream)
+        self.by_sid.clear()
+        self.by_name.clear()
+        self.idle.clear()
+        self.touring.clear()
+        self.ring_bytes = 0
+        self.signals.forget()
+        self.pos[:] = heads
 
     # -- subscribing --------------------------------------------------------------------------------------------------
 

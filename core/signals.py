@@ -129,6 +129,13 @@ class Signals:
         else:
             self._changed(stream, ("presence", who))
 
+    def forget(self) -> None:
+        """The hub starts over: nobody follows anything. Markers not yet stored are kept, they are of the log."""
+        self._typing.clear()
+        self._leaving.clear()
+        self._turned.clear()
+        self._dirty.clear()
+
     # -- typing -------------------------------------------------------------------------------------------------------
 
     def typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:

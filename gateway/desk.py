@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import trio
-
 from core.model import Event, Member, MyStream, Outcome, StreamFacts
 from core.ports import Unavailable
 from core.stream import Stream
@@ -30,7 +28,7 @@ class Desk:
         known = await self._manage(who, stream)
         event = await self._node.log.put_member(who.tenant, stream, principal, role, who.principal)
         if event is not None:
-            self._show(event)
+            self._node.show(event)
         elif known is not None:
             known.roles.pop(principal, None)
         return event
@@ -39,7 +37,7 @@ class Desk:
         if principal != who.principal:  # everybody may leave
             await self._manage(who, stream)
         event = await self._node.log.remove_member(who.tenant, stream, principal, who.principal)
-        self._show(event)
+        self._node.show(event)
         return event
 
     async def members(self, who: Identity, stream: str) -> list[Member]:
@@ -95,13 +93,6 @@ class Desk:
 
     def metrics_text(self) -> bytes:
         return self._node.measures.registry.text()
-
-    def _show(self, event: Event) -> None:
-        """A membership event was committed beside the lanes: into the hub at its place, or by the log if some precede."""
-        node = self._node
-        if not node.hub.ingest_events(event.partition, [event], trio.current_time()):
-            node.tail_soon(event.partition)
-        node.settle()
 
     async def _load(self, who: Identity, name: str) -> Stream:
         node = self._node

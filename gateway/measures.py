@@ -9,6 +9,7 @@ from gateway.metrics import COUNTS, Registry, add_process_metrics
 from gateway.service import Health
 
 if TYPE_CHECKING:
+    from gateway.cluster import Cluster
     from gateway.node import Node
 
 
@@ -19,8 +20,6 @@ class Measures:
         self._node = node
         self.opened = 0
         self.resumed = 0
-        self.pages_read = 0
-        self.tailed = 0
         self.registry = registry = Registry()
         add_process_metrics(registry)
         shard, hub, lanes, ops = node.shard, node.hub, node.lanes.lanes, node.ops
@@ -31,7 +30,7 @@ class Measures:
         gauge("readback_streams", "Streams held in memory.", lambda: len(hub.by_sid))
         gauge("readback_ring_bytes", "Recent events kept framed for late joiners.", lambda: hub.ring_bytes)
         gauge("readback_lane_entries", "Sends waiting for a commit.", lambda: len(node.lanes))
-        gauge("readback_log_up", "1 while the log answers.", lambda: int(node.log_trouble is None))
+        gauge("readback_log_up", "1 while the log answers.", lambda: int(node.follower.trouble is None))
         gauge("readback_draining", "1 while the node is leaving.", lambda: int(node.draining))
         counter("readback_accepted_total", "Connections accepted.", lambda: counts.accepted)
         counter("readback_refused_total", "Connections refused for want of room.", lambda: counts.refused)
@@ -50,12 +49,15 @@ class Measures:
         counter("readback_lagged_total", "Times a subscriber fell behind.", lambda: hub.lagged)
         counter("readback_resets_total", "Cursors that could not be honoured.", lambda: hub.resets)
         counter("readback_gaps_total", "Holes met in a partition.", lambda: hub.gaps)
-        counter("readback_tailed_total", "Events learned from the log.", lambda: self.tailed)
-        counter("readback_pages_read_total", "Pages read for laggards.", lambda: self.pages_read)
+        counter("readback_tailed_total", "Events learned from the log.", lambda: node.follower.tailed)
+        counter("readback_pages_read_total", "Pages read for laggards.", lambda: node.follower.pages_read)
         counter("readback_facts_queries_total", "Queries for stream facts.", lambda: node.loader.queries)
         counter("readback_commits_total", "Commit batches.", lambda: sum(lane.commits for lane in lanes))
         counter("readback_committed_total", "Entries committed.", lambda: sum(lane.entries for lane in lanes))
         counter("readback_commit_failures_total", "Batches unanswered.", lambda: sum(lane.failures for lane in lanes))
+        counter("readback_log_restored_total", "Times the log was behind us.", lambda: node.follower.restored)
+        if node.cluster is not None:
+            self._cluster(node.cluster)
         commit_seconds = registry.histogram("readback_commit_seconds", "Round trip of a commit batch.")
         batch_entries = registry.histogram("readback_batch_entries", "Entries of a commit batch.", COUNTS)
 
@@ -66,22 +68,40 @@ class Measures:
         for lane in lanes:
             lane.observe = observe
 
+    def _cluster(self, cluster: Cluster) -> None:
+        node, registry, bus = self._node, self.registry, cluster.bus
+        gauge, counter = registry.gauge, registry.counter_read
+        gauge("readback_bus_up", "1 while what nodes tell each other arrives.", lambda: int(bus.trouble is None))
+        gauge("readback_cluster_nodes", "Nodes heard of, this one too.", lambda: 1 + len(cluster.gossip.nodes))
+        counter("readback_bus_batches_out_total", "Batches told to other nodes.", lambda: cluster.batches_out)
+        counter("readback_bus_batches_in_total", "Batches of other nodes.", lambda: cluster.batches_in)
+        rejected = "Messages on the bus that were not believed."
+        counter("readback_bus_rejected_total", rejected, lambda: cluster.foreign, reason="foreign")
+        counter("readback_bus_rejected_total", rejected, lambda: cluster.malformed, reason="malformed")
+        counter("readback_bus_parked_total", "Batches that came before their turn.", lambda: node.sequencer.parked)
+        counter("readback_bus_overdue_total", "Holes read from the log instead.", lambda: cluster.overdue)
+
     def health(self) -> Health:
         node = self._node
         reasons = []
         if node.draining:
             reasons.append("draining")
-        if node.log_trouble is not None:
-            reasons.append(f"the log cannot be reached: {node.log_trouble}")
+        if node.follower.trouble is not None:
+            reasons.append(f"the log cannot be reached: {node.follower.trouble}")
+        facts: dict[str, int | float | str] = {
+            "connections": len(node.shard.connections),
+            "open": sum(c.state is OPEN for c in node.shard.connections.values()),
+            "streams": len(node.hub.by_sid),
+            "waiting_sends": len(node.lanes),
+        }
+        if node.cluster is not None:
+            trouble = node.cluster.bus.trouble
+            facts["bus"] = "ok" if trouble is None else f"away, the log is tailed meanwhile: {trouble}"
+            facts["nodes"] = 1 + len(node.cluster.gossip.nodes)
         return Health(
             live=True,
             ready=not reasons,
             reasons=reasons,
             draining=node.draining,
-            facts={
-                "connections": len(node.shard.connections),
-                "open": sum(c.state is OPEN for c in node.shard.connections.values()),
-                "streams": len(node.hub.by_sid),
-                "waiting_sends": len(node.lanes),
-            },
+            facts=facts,
         )

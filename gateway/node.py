@@ -1,9 +1,8 @@
 """A node: the shard, the hub, the lanes and the log, and the tasks that keep them true to each other.
 
-What runs, all in one nursery: the shard (bytes), the lanes (commits), the loader (facts of streams), the heads watch
-(silence is noticed by position: every second the log's heads are compared with what the hub has seen), the flushes of
-signals and of markers, and housekeeping. Reads that the hub asks for run as tasks of the same nursery and are repeated
-until the log answers: a connection that waits for a page waits, it does not lose its place.
+What runs, all in one nursery: the shard (bytes), the lanes (commits), the loader (facts of streams), the follower (the
+node as a cursor on the log), the cluster where there is a bus (what other nodes tell), the flushes of signals and of
+markers, and housekeeping.
 
 Promises: an acknowledged send is committed; when the log is away connections stay, sends answer ``unavailable``, and
 all recovers by itself when it is back; `drain` ends everything inside its window with nothing accepted left behind.
@@ -21,17 +20,21 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from core import wire
+from core.bus import Bus
 from core.hub import Hub
 from core.limits import Limits
-from core.model import Entry, Epoch, Outcome, Verdict
+from core.model import Entry, Epoch, Event, Outcome, Verdict
 from core.ports import Log, Unavailable
+from core.sequencer import Sequencer
 from core.session import Sessions
 from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, ResumeKeys, TokenError, TokenVerifier
 from core.wire import Close
+from gateway.cluster import Cluster
 from gateway.config import Secrets
 from gateway.connection import Connection
 from gateway.drain import drain
+from gateway.follower import Follower
 from gateway.lanes import Lanes
 from gateway.loader import Loader
 from gateway.measures import Measures
@@ -45,13 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("readback.node")
 _OK: Final = Outcome.OK
 
-PAGE_EVENTS = 500
-TAIL_EVENTS = 2_000
-READS_AT_ONCE = 4
-RETRY_S = 0.25
 HOUSEKEEPING_S = 5.0
-COMMIT_TROUBLE_S = 5.0
-"""After a failed commit it takes a commit to prove the log well, or so long a time without another attempt."""
 MARKS_AT_ONCE = 2_000
 WAITING_MANY = 8
 """Sends behind the commit under way from which on the shard lets arrivals gather."""
@@ -66,6 +63,17 @@ class HttpTicket:
         self.done = trio.Event()
         self.verdict: Verdict | None = None
         self.error: Unavailable | None = None
+
+
+class _Part:
+    """What of a commit went into one partition: first and last position, how many, and the events of streams held."""
+
+    __slots__ = ("count", "events", "first", "last")
+
+    def __init__(self, pos: int) -> None:
+        self.first = self.last = pos
+        self.count = 0
+        self.events: list[tuple[Stream, int, bytes]] = []
 
 
 class Node:
@@ -83,13 +91,22 @@ class Node:
         lanes: int,
         wall: Callable[[], float],
         new_id: Callable[[], str],
+        bus: Bus | None,
+        node_id: str,
     ) -> None:
         self.log = store
         self.epoch = epoch
         self.limits = limits
         self.wall = wall
         self.new_session_id = new_id
-        self.hub = Hub(epoch.partitions, limits, fetch=self._fetch_soon, fill=self._fill_soon)
+        self.hub = Hub(
+            epoch.partitions,
+            limits,
+            fetch=lambda stream, after: self.follower.fetch_soon(stream, after),
+            fill=lambda stream: self.follower.fill_soon(stream),
+        )
+        self.follower = Follower(self)
+        self.sequencer = Sequencer(self.hub, limits.parked_batches_max)
         self.shard = Shard(self.hub, limits, origins=origins)
         self.shard.on_closed = self._connection_closed
         self.lanes = Lanes(store, limits, lanes, self._committed, self._failed)
@@ -99,15 +116,12 @@ class Node:
         self.ops = Ops(self)
         self.shard.ops = self.ops
         self.draining = False
-        self.log_trouble: str | None = None
-        """Why the log could not be reached when it was last asked; ``None`` while all is well."""
-        self._commit_failed_at_s = -math.inf
+        self.bus = bus
+        self.cluster = None if bus is None else Cluster(self, bus, node_id, secrets.resume_keys)
+        self.hub.on_held = self._held
+        self.hub.on_let_go = self._let_go
         self._verifier = TokenVerifier(secrets.token_secrets, audience=audience)
         self._resume_keys = ResumeKeys(secrets.resume_keys)
-        self._nursery: trio.Nursery
-        self._reads = trio.CapacityLimiter(READS_AT_ONCE)
-        self._tailing: set[int] = set()
-        self._filling: set[Stream] = set()
         self._more = trio.Event()
         self._marks_lock = trio.Lock()
         self.measures = Measures(self)
@@ -159,31 +173,28 @@ class Node:
     # -- the way of a send ----------------------------------------------------------------------------------------------
 
     def _committed(self, batch: Sequence[Entry], verdicts: Sequence[Verdict]) -> None:
-        """A batch is durable: show its events, then answer its senders; all of it leaves in one flush."""
-        if self.log_trouble is not None:
-            self._log_answered(commit=True)
+        """A batch is durable: tell the other nodes, show its events, answer its senders; all of it leaves in one flush."""
+        if self.follower.trouble is not None:
+            self.follower.answered(commit=True)
         hub = self.hub
         by_sid = hub.by_sid
-        parts: dict[int, tuple[int, list[int], list[tuple[Stream, int, bytes]]]] = {}
+        parts: dict[int, _Part] = {}
         for entry, (outcome, partition, pos, seq, at_ms) in zip(batch, verdicts, strict=True):
             if outcome is not _OK:
                 continue
             part = parts.get(partition)
             if part is None:
-                part = parts[partition] = (pos, [pos, 0], [])
-            part[1][0] = pos
-            part[1][1] += 1
+                part = parts[partition] = _Part(pos)
+            part.last = pos
+            part.count += 1
             stream = by_sid.get(entry.sid)
             if stream is None:
                 hub.note_unknown(entry.sid, seq)
             else:
                 frame = wire.encode_event(stream.name_b, seq, entry.type, entry.key, entry.by, at_ms, entry.body)
-                part[2].append((stream, seq, frame))
-        for partition, (first_pos, (last_pos, count), events) in parts.items():
-            # A batch that the store had to halve is two commits, and another node's may lie between them.
-            dense = last_pos - first_pos + 1 == count
-            if not dense or not hub.ingest(partition, first_pos, last_pos, events):
-                self.tail_soon(partition)
+                part.events.append((stream, seq, frame))
+        for partition, part in parts.items():
+            self._told(partition, part)
         answer = self.ops.answer
         for entry, verdict in zip(batch, verdicts, strict=True):
             ticket = entry.ticket
@@ -194,8 +205,31 @@ class Node:
                 ticket.done.set()
         self.settle()
 
+    def _told(self, partition: int, part: _Part) -> None:
+        """One partition's share of a commit: to the others and to the hub."""
+        # A batch that the store had to halve is two commits, and another node's may lie between them.
+        dense = part.last - part.first + 1 == part.count
+        if self.cluster is not None:
+            events = [(stream.sid, seq, frame) for stream, seq, frame in part.events] if dense else []
+            self.cluster.publish_batch(partition, part.first, part.last, events)
+        if not dense:
+            self.follower.tail_soon(partition)
+        elif self.cluster is not None:
+            self.cluster.take(partition, part.first, part.last, part.events, trio.current_time())
+        elif not self.hub.ingest(partition, part.first, part.last, part.events):
+            self.follower.tail_soon(partition)
+
+    def show(self, event: Event) -> None:
+        """A membership event was committed beside the lanes: into the hub at its place, or by the log if some precede.
+        The others are sent to the log for it."""
+        if self.cluster is not None:
+            self.cluster.publish_batch(event.partition, event.pos, event.pos, [])
+        if not self.hub.ingest_events(event.partition, [event], trio.current_time()):
+            self.follower.tail_soon(event.partition)
+        self.settle()
+
     def _failed(self, batch: Sequence[Entry], error: Unavailable) -> None:
-        self._log_failed(error, commit=True)
+        self.follower.failed(error, commit=True)
         sockets = []
         for entry in batch:
             if isinstance(entry.ticket, HttpTicket):
@@ -233,111 +267,28 @@ class Node:
                 self.shard.reap()
                 await trio.lowlevel.checkpoint()
 
-    # -- reading the log --------------------------------------------------------------------------------------------------
+    # -- among others ---------------------------------------------------------------------------------------------------
 
-    def _log_failed(self, error: Unavailable, *, commit: bool = False) -> None:
-        if commit:
-            self._commit_failed_at_s = trio.current_time()
-        if self.log_trouble is None:
-            log.warning("the log cannot be reached: %s", error)
-        self.log_trouble = str(error)
+    def _held(self, stream: Stream) -> None:
+        self.follower.hold(stream)
+        if self.cluster is not None:
+            self.cluster.hold(stream)
 
-    def _log_answered(self, *, commit: bool = False) -> None:
-        """A read that succeeds says nothing of commits (the disk may be full), unless none was tried for a while."""
-        proven = commit or trio.current_time() >= self._commit_failed_at_s + COMMIT_TROUBLE_S
-        if self.log_trouble is not None and proven:
-            log.warning("the log answers again")
-            self.log_trouble = None
+    def _let_go(self, stream: Stream) -> None:
+        self.follower.let_go(stream)
+        if self.cluster is not None:
+            self.cluster.let_go(stream)
 
-    def _fetch_soon(self, stream: Stream, after: int) -> None:
-        self._nursery.start_soon(self._fetch, stream, after)
+    def superseded(self, session: str, generation: int, node_id: str) -> None:
+        """Another node speaks for the session from now on."""
 
-    async def _fetch(self, stream: Stream, after: int) -> None:
-        """One page past ``after`` for all who wait for it."""
-        try:
-            async with self._reads:
-                events = await self.log.read(stream.tenant, stream.sid, after, PAGE_EVENTS)
-                first = stream.first
-                if events and events[0].seq > after + 1:
-                    first = events[0].seq
-                elif not events and after < stream.head:
-                    facts = (await self.log.open_streams([(stream.tenant, stream.name, "user:nobody")]))[0]
-                    first = stream.head + 1 if facts is None else facts.first
-        except Unavailable as error:
-            self._log_failed(error)
-            await trio.sleep(max(RETRY_S, min(error.retry_after_s, 1.0)))
-            self.hub.page_failed(stream, after)
-        else:
-            self._log_answered()
-            self.measures.pages_read += 1
-            self.hub.page(stream, after, events, first)
-        self.settle()
+    def bus_changed(self) -> None:
+        """The bus came back or went away."""
 
-    def _fill_soon(self, stream: Stream) -> None:
-        if stream not in self._filling:
-            self._filling.add(stream)
-            self._nursery.start_soon(self._fill, stream)
-
-    async def _fill(self, stream: Stream) -> None:
-        """Close the hole between head and what is known to be committed."""
-        while stream.want > stream.head and self.hub.by_sid.get(stream.sid) is stream:
-            async with self._reads:
-                want = stream.want
-                try:
-                    events = await self.log.read(stream.tenant, stream.sid, stream.head, PAGE_EVENTS)
-                except Unavailable as error:
-                    self._log_failed(error)
-                    await trio.sleep(RETRY_S)
-                    continue
-            self._log_answered()
-            self.hub.filled(stream, events, trio.current_time(), want)
-            self.settle()
-        self._filling.discard(stream)
-
-    def tail_soon(self, partition: int) -> None:
-        if partition not in self._tailing:
-            self._tailing.add(partition)
-            self._nursery.start_soon(self._tail, partition)
-
-    async def _tail(self, partition: int) -> None:
-        """Read a partition from where the hub stands up to its end."""
-        while True:
-            try:
-                events = await self.log.tail(partition, self.hub.pos[partition], TAIL_EVENTS)
-            except Unavailable as error:
-                self._log_failed(error)
-                await trio.sleep(RETRY_S)
-                continue
-            self._log_answered()
-            fresh = [event for event in events if event.pos > self.hub.pos[partition]]
-            if fresh:
-                self.measures.tailed += len(fresh)
-                self.hub.ingest_events(partition, fresh, trio.current_time())
-                self.settle()
-            if len(events) < TAIL_EVENTS:
-                break
-        self._tailing.discard(partition)
-
-    async def _watch_heads(self) -> None:
-        """Silence proves nothing: look at the heads. A partition behind twice, or with no commit under way, is read."""
-        behind: dict[int, int] = {}
-        while True:
-            await trio.sleep(self.limits.heads_interval_s)
-            try:
-                heads = await self.log.heads()
-            except Unavailable as error:
-                self._log_failed(error)
-                continue
-            self._log_answered()
-            late: dict[int, int] = {}
-            for partition, head in enumerate(heads):
-                pos = self.hub.pos[partition]
-                if head > pos:
-                    late[partition] = pos
-                    lane = self.lanes.lanes[partition % len(self.lanes.lanes)]
-                    if behind.get(partition) == pos or not lane.busy:
-                        self.tail_soon(partition)
-            behind = late
+    def end_all(self, reason: str) -> None:
+        """Send every client away; it may come back at once."""
+        for connection in list(self.shard.connections.values()):
+            self.shard.bye(connection, Close.INTERNAL, reason, 0.5)
 
     # -- keeping house ------------------------------------------------------------------------------------------------------
 
@@ -351,6 +302,9 @@ class Node:
                 slow_at_s = now_s
             signals = self.hub.signals
             signals.tick(now_s)
+            if self.cluster is not None:
+                self.cluster.gossip.tick(now_s)
+                self.cluster.signals(now_s)
             signals.flush(now_s, large_rooms=large_rooms)
             self.settle()
 
@@ -375,7 +329,7 @@ class Node:
             try:
                 await self.save_marks()
             except Unavailable as error:
-                self._log_failed(error)
+                self.follower.failed(error)
 
     async def _keep_house(self) -> None:
         while True:
@@ -387,13 +341,14 @@ class Node:
         """Serve until cancelled. Sockets are given to `shard` by the caller."""
         self.hub.pos[:] = await self.log.heads()
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            await nursery.start(self.follower.run)
             await nursery.start(self.shard.run)
+            if self.cluster is not None:
+                nursery.start_soon(self.cluster.run)
             for task in (
                 self.lanes.run,
                 self.loader.run,
                 self._turn_forever,
-                self._watch_heads,
                 self._flush_signals,
                 self._save_marks_forever,
                 self._keep_house,
@@ -420,8 +375,13 @@ async def running(
     lanes: int = 1,
     wall: Callable[[], float] = time.time,
     new_id: Callable[[], str],
+    bus: Bus | None = None,
+    node_id: str | None = None,
 ) -> AsyncIterator[Node]:
-    """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way)."""
+    """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
+
+    With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node.
+    """
     node = Node(
         store,
         await store.epoch(),
@@ -432,6 +392,8 @@ async def running(
         lanes=lanes,
         wall=wall,
         new_id=new_id,
+        bus=bus,
+        node_id=node_id if node_id is not None else new_id(),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -10,11 +10,12 @@ import itertools
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import trio
 
+from core.bus import Bus
 from core.limits import Limits
 from core.model import Member
 from core.ports import Log
@@ -23,6 +24,7 @@ from gateway.config import Secrets
 from gateway.desk import Desk
 from gateway.node import Node, running
 from store.memory import MemoryLog
+from store.memory_bus import MemoryBroker, MemoryBus
 
 SECRETS = Secrets(token_secrets={"k1": b"t" * 32}, resume_keys={"r1": b"r" * 32})
 
@@ -50,16 +52,28 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(self, log: Log, limits: Limits | None, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        log: Log,
+        limits: Limits | None,
+        nursery: trio.Nursery,
+        *,
+        name: str = "",
+        make_bus: Callable[[str], Bus] | None = None,
+    ) -> None:
         self.log = log
         self.limits = limits
+        self.bus: Bus | None = None
+        self._name = name
+        self._make_bus = make_bus
         self.node: Node
         self.desk: Desk
         self.port = 0
         self._nursery = nursery
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        self._ids = (f"s{n}" for n in itertools.count(1))
+        self._ids = (f"s{name}{n}" for n in itertools.count(1))
+        self._starts = itertools.count(1)
 
     @property
     def url(self) -> str:
@@ -73,8 +87,16 @@ class TestNode:
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         try:
             with self._scope:
+                node_id = f"{self._name}.{next(self._starts)}"
+                self.bus = None if self._make_bus is None else self._make_bus(node_id)
                 async with running(
-                    self.log, SECRETS, limits=self.limits, origins=None, new_id=lambda: next(self._ids)
+                    self.log,
+                    SECRETS,
+                    limits=self.limits,
+                    origins=None,
+                    new_id=lambda: next(self._ids),
+                    bus=self.bus,
+                    node_id=node_id,
                 ) as self.node:
                     sock = socket.socket()
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -111,5 +133,47 @@ async def serving_node(log: Log | None = None, limits: Limits | None = None) -> 
         await node.start()
         try:
             yield node
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for what other tasks bring about; a failure names nothing, so ask for one thing at a time."""
+    with trio.fail_after(timeout_s):
+        while not true():  # noqa: ASYNC110  # there is no event for "anything"
+            await trio.sleep(0.002)
+
+
+@asynccontextmanager
+async def serving_cluster(
+    count: int,
+    *,
+    log: Log | None = None,
+    limits: Limits | None = None,
+    broker: MemoryBroker | None = None,
+    make_bus: Callable[[str], Bus] | None = None,
+) -> AsyncIterator[list[TestNode]]:
+    """Nodes on one log and one bus (in memory unless ``make_bus`` gives another's), once each hears the others."""
+    shared = log or memory_log()
+    shared_broker = broker or MemoryBroker()
+    async with trio.open_nursery() as nursery:
+        nodes = [
+            TestNode(
+                shared,
+                limits,
+                nursery,
+                name="abcdefgh"[number],
+                make_bus=make_bus or (lambda node_id: MemoryBus(shared_broker)),
+            )
+            for number in range(count)
+        ]
+        for node in nodes:
+            await node.start()
+        for node in nodes:
+            cluster = node.node.cluster
+            assert cluster is not None
+            await until(lambda cluster=cluster: cluster.bus.trouble is None and len(cluster.gossip.nodes) == count - 1)  # type: ignore[misc]
+        try:
+            yield nodes
         finally:
             nursery.cancel_scope.cancel()

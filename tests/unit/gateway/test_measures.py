@@ -55,7 +55,7 @@ async def test_health_says_why_a_node_is_not_ready() -> None:
     async with serving_node(log) as node:
         assert node.desk.health().ready
         node.node.draining = True
-        node.node.log_trouble = "stopped"
+        node.node.follower.trouble = "stopped"
         health = node.desk.health()
         assert (health.live, health.ready, health.draining) == (True, False, True)
         assert health.reasons == ["draining", "the log cannot be reached: stopped"]

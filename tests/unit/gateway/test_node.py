@@ -33,7 +33,7 @@ async def test_a_commit_after_another_nodes_is_shown_in_order() -> None:
             assert (await amy.send("chat:ops", "ours"))["seq"] == 2
             assert [e["body"]["text"] for e in await amy.events("chat:ops", 2)] == ["theirs", "ours"]
             assert here.node.hub.gaps == 1
-            assert here.node.measures.tailed == 2
+            assert here.node.follower.tailed == 2
 
 
 async def test_a_tail_that_fails_is_tried_again(autojump_clock: trio.testing.MockClock) -> None:
@@ -48,8 +48,8 @@ async def test_a_tail_that_fails_is_tried_again(autojump_clock: trio.testing.Moc
         for n in range(3):
             await log.put_member("demo", "chat:ops", f"user:{n}", "member", "service:x")
         log.fail_next("unavailable", "tail")
-        node.node.tail_soon(stream.partition)
-        node.node.tail_soon(stream.partition)
+        node.node.follower.tail_soon(stream.partition)
+        node.node.follower.tail_soon(stream.partition)
         await trio.sleep(1)
         assert (stream.head, hub.pos[stream.partition], log.calls["tail"]) == (3, 3, 2)
         await client.stream.aclose()
@@ -88,7 +88,7 @@ async def test_rows_already_shown_are_not_shown_again() -> None:
 
             log.tail = slow_tail  # type: ignore[method-assign]
             await amy.send("chat:ops", "one")
-            node.node.tail_soon(stream.partition)
+            node.node.follower.tail_soon(stream.partition)
             await amy.send("chat:ops", "two")
             await amy.events("chat:ops", 2)
             await amy.ask("ping")

@@ -78,7 +78,7 @@ async def test_a_role_that_changed_while_the_log_was_asked_is_asked_again() -> N
         async def promote() -> None:
             event = await log.put_member("demo", "chat:warm", "user:amy", "owner", "service:x")
             assert event is not None
-            node.desk._show(event)
+            node.node.show(event)
 
         meanwhile(log, promote)
         async with hello(node.url, "user:amy", BOTH) as amy:
@@ -93,7 +93,7 @@ async def test_removed_while_the_log_was_asked() -> None:
         await warm(node)
 
         async def remove() -> None:
-            node.desk._show(await log.remove_member("demo", "chat:warm", "user:amy", "service:x"))
+            node.node.show(await log.remove_member("demo", "chat:warm", "user:amy", "service:x"))
 
         meanwhile(log, remove)
         async with hello(node.url, "user:amy", BOTH) as amy:
@@ -129,7 +129,7 @@ async def test_a_membership_that_never_rests_ends_as_unavailable() -> None:
         async def change() -> None:
             event = await log.put_member("demo", "chat:warm", "user:amy", next(role), "service:x")
             assert event is not None
-            node.desk._show(event)
+            node.node.show(event)
             meanwhile(log, change)
 
         meanwhile(log, change)
