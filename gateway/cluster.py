@@ -31,6 +31,7 @@ log = logging.getLogger("readback.cluster")
 
 NODES = "nodes"
 SESSIONS = "sessions"
+TRIMS = "trims"
 
 
 class Cluster:
@@ -60,6 +61,7 @@ class Cluster:
         bus.on_listening = self._listening
         bus.listen(NODES)
         bus.listen(SESSIONS)
+        bus.listen(TRIMS)
 
     # -- telling ------------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,10 @@ class Cluster:
     def publish_session(self, session: str, generation: int) -> None:
         """The session is spoken for here from now on, by this generation of its resume tokens."""
         self._publish(SESSIONS, orjson.dumps((session, generation, self.node_id)))
+
+    def publish_trim(self, tenant: str, stream: str, first: int) -> None:
+        """What lies before ``first`` is to be forgotten by every node's ring as it is by the log."""
+        self._publish(TRIMS, orjson.dumps((tenant, stream, first)))
 
     def signals(self, now_s: float) -> None:
         """Tell presence, typing and markers that changed here; called each `signal_flush_s`."""
@@ -146,6 +152,8 @@ class Cluster:
                 self.foreign += 1
             elif channel == SESSIONS:
                 self._session(payload)
+            elif channel == TRIMS:
+                self._trim(payload)
             elif not self.gossip.receive(channel, payload, now_s):
                 self.malformed += 1
         self._node.settle()
@@ -190,15 +198,21 @@ class Cluster:
                 self._node.follower.tail_soon(partition)
 
     def _session(self, payload: bytes) -> None:
-        try:
-            session, generation, node_id = orjson.loads(payload)
-        except (orjson.JSONDecodeError, ValueError, TypeError):
-            self.malformed += 1
-            return
-        if not isinstance(session, str) or not isinstance(generation, int) or not isinstance(node_id, str):
-            self.malformed += 1
-        elif node_id != self.node_id:
-            self._node.superseded(session, generation, node_id)
+        match _parsed(payload):
+            case [str(session), int(generation), str(node_id)]:
+                if node_id != self.node_id:
+                    self._node.superseded(session, generation, node_id)
+            case _:
+                self.malformed += 1
+
+    def _trim(self, payload: bytes) -> None:
+        match _parsed(payload):
+            case [str(tenant), str(name), int(first)]:
+                stream = self._hub.by_name.get((tenant, name))
+                if stream is not None:
+                    self._hub.trimmed(stream, min(first, stream.head + 1))
+            case _:
+                self.malformed += 1
 
     async def _watch_gaps(self) -> None:
         """What the bus does not bring in time is read from the log."""
@@ -216,3 +230,10 @@ class Cluster:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gaps)
             nursery.start_soon(self.bus.run)
+
+
+def _parsed(payload: bytes) -> object:
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None

@@ -86,6 +86,8 @@ class Desk:
         found = self._node.hub.by_name.get((who.tenant, stream))
         if found is not None:
             self._node.hub.trimmed(found, first)
+        if self._node.cluster is not None:
+            self._node.cluster.publish_trim(who.tenant, stream, first)
         return first
 
     def health(self) -> Health:

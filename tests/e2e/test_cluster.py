@@ -11,6 +11,7 @@ import trio
 from core import batches
 from core.limits import Limits
 from core.seal import Seals
+from core.tokens import Identity
 from store.memory_bus import MemoryBroker
 from tests.nodes import SECRETS, TestNode, memory_log, serving_cluster, token, until
 from tests.wire_client import WireClient, hello
@@ -159,17 +160,17 @@ async def test_a_stranger_on_the_bus_is_counted_and_not_believed() -> None:
             cluster = nodes[1].node.cluster
             assert cluster is not None
             stranger, ours = Seals({"k": b"k" * 32}), Seals(SECRETS.resume_keys)
-            for where in (channel, "nodes", "sessions", f"signals:{stream.partition}"):
+            for where in (channel, "nodes", "sessions", "trims", f"signals:{stream.partition}"):
                 for noise in (b"", b"\x00" * 64, b"{}", stranger.seal(where, forged), forged):
                     broker.publish(where, noise)
-            foreign = 4 * 5
+            foreign = 5 * 5
             await until(lambda: cluster.foreign == foreign)
-            for where in (channel, "nodes", "sessions", f"signals:{stream.partition}"):
+            for where in (channel, "nodes", "sessions", "trims", f"signals:{stream.partition}"):
                 for nonsense in (b"", b"[]", b"\xff" * 40, b'{"a":1}', b"[1,2,3]", b'["s",true,{}]'):
                     broker.publish(where, ours.seal(where, nonsense))
             wrong_partition = batches.encode((stream.partition + 1) % 16, 1, 1, [(stream.sid, 1, b"\x81\x02{}")])
             broker.publish(channel, ours.seal(channel, wrong_partition))
-            await until(lambda: cluster.malformed == 4 * 6 + 1)
+            await until(lambda: cluster.malformed == 5 * 6 + 1)
             assert (await amy.send("chat:ops", "the truth"))["seq"] == 1
             assert (await bob.next("event"))["body"] == {"text": "the truth"}
             assert cluster.foreign == foreign
@@ -200,14 +201,31 @@ async def test_a_removal_takes_effect_on_every_node() -> None:
         async with everywhere(nodes, "chat:crew") as (amy, bob):
             await amy.send("chat:crew", "before")
             owner = nodes[0].node.authenticate(token("user:u0"))
-            assert not hasattr(owner, "reason")
-            await nodes[0].desk.remove_member(owner, "chat:crew", "user:u1")  # type: ignore[arg-type]  # checked above
+            assert isinstance(owner, Identity)
+            await nodes[0].desk.remove_member(owner, "chat:crew", "user:u1")
             await amy.send("chat:crew", "after")
             assert (await bob.next("unsub"))["seq"] == 2
             assert [f["seq"] for f in bob.seen if f["op"] == "event"] == [1, 2]
             assert (await bob.ask("send", stream="chat:crew", key="0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11", body=1))[
                 "code"
             ] == "forbidden"
+
+
+async def test_what_was_trimmed_is_forgotten_by_every_node() -> None:
+    """Rings of other nodes give out no more of it than the log does."""
+    async with serving_cluster(2, limits=QUIET) as nodes:
+        await nodes[0].stream("chat:ops")
+        async with everywhere(nodes) as (amy, bob):
+            for n in range(1, 5):
+                await amy.send("chat:ops", f"{n}")
+            await bob.events("chat:ops", 4)
+            admin = nodes[0].node.authenticate(token("user:admin", roles=["admin"]))
+            assert isinstance(admin, Identity)
+            assert await nodes[0].desk.trim(admin, "chat:ops", 4) == 4
+            await until(lambda: nodes[1].node.hub.by_name["demo", "chat:ops"].first == 4)
+            async with hello(nodes[1].url, "user:carl", {"chat:ops": {"after": 0}}) as carl:
+                assert (await carl.next("reset"))["first"] == 4
+                assert [e["seq"] for e in await carl.events("chat:ops", 4)] == [4]
 
 
 async def test_a_node_that_holds_nothing_reads_nothing() -> None:
