@@ -132,7 +132,7 @@ class Cluster:
     def _changed(self) -> None:
         trouble = self.bus.trouble
         if trouble is None:
-            log.warning("the bus is back: every partition is looked at")
+            log.warning("the bus is there: every partition is looked at")
         else:
             self._confirmed.clear()
             log.warning("the bus is away: %s; the log is tailed meanwhile", trouble)

@@ -12,7 +12,7 @@ from core import batches
 from core.limits import Limits
 from core.seal import Seals
 from core.tokens import Identity
-from store.memory_bus import MemoryBroker
+from store.memory_bus import MemoryBroker, MemoryBus
 from tests.nodes import SECRETS, TestNode, memory_log, serving_cluster, token, until
 from tests.wire_client import WireClient, hello
 
@@ -40,6 +40,17 @@ async def everywhere(nodes: list[TestNode], stream: str = "chat:ops") -> AsyncIt
             held = [f"events:{partition}" for partition in node.node.follower.held]
             await until(lambda cluster=cluster, held=held: cluster.listens_to(held))  # type: ignore[misc]
         yield clients
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def stranger_on(broker: MemoryBroker) -> AsyncIterator[MemoryBus]:
+    """Somebody on the bus that is no node."""
+    async with trio.open_nursery() as nursery:
+        bus = MemoryBus(broker)
+        nursery.start_soon(bus.run)
+        await until(lambda: bus.trouble is None)
+        yield bus
         nursery.cancel_scope.cancel()
 
 
@@ -153,23 +164,23 @@ async def test_a_stranger_on_the_bus_is_counted_and_not_believed() -> None:
     broker = MemoryBroker()
     async with serving_cluster(2, limits=QUIET, broker=broker) as nodes:
         await nodes[0].stream("chat:ops")
-        async with everywhere(nodes) as (amy, bob):
+        async with everywhere(nodes) as (amy, bob), stranger_on(broker) as stranger:
             stream = nodes[1].node.hub.by_name["demo", "chat:ops"]
             channel = f"events:{stream.partition}"
             forged = batches.encode(stream.partition, 1, 1, [(stream.sid, 1, b"\x81\x02{}")])
             cluster = nodes[1].node.cluster
             assert cluster is not None
-            stranger, ours = Seals({"k": b"k" * 32}), Seals(SECRETS.resume_keys)
+            other_key, ours = Seals({"k": b"k" * 32}), Seals(SECRETS.resume_keys)
             for where in (channel, "nodes", "sessions", "trims", f"signals:{stream.partition}"):
-                for noise in (b"", b"\x00" * 64, b"{}", stranger.seal(where, forged), forged):
-                    broker.publish(where, noise)
+                for noise in (b"", b"\x00" * 64, b"{}", other_key.seal(where, forged), forged):
+                    stranger.publish(where, noise)
             foreign = 5 * 5
             await until(lambda: cluster.foreign == foreign)
             for where in (channel, "nodes", "sessions", "trims", f"signals:{stream.partition}"):
                 for nonsense in (b"", b"[]", b"\xff" * 40, b'{"a":1}', b"[1,2,3]", b'["s",true,{}]'):
-                    broker.publish(where, ours.seal(where, nonsense))
+                    stranger.publish(where, ours.seal(where, nonsense))
             wrong_partition = batches.encode((stream.partition + 1) % 16, 1, 1, [(stream.sid, 1, b"\x81\x02{}")])
-            broker.publish(channel, ours.seal(channel, wrong_partition))
+            stranger.publish(channel, ours.seal(channel, wrong_partition))
             await until(lambda: cluster.malformed == 5 * 6 + 1)
             assert (await amy.send("chat:ops", "the truth"))["seq"] == 1
             assert (await bob.next("event"))["body"] == {"text": "the truth"}
@@ -181,11 +192,11 @@ async def test_a_batch_that_the_log_does_not_know_is_undone() -> None:
     broker = MemoryBroker()
     async with serving_cluster(2, limits=replace(Limits(), heads_interval_s=0.05), broker=broker) as nodes:
         await nodes[0].stream("chat:ops")
-        async with everywhere(nodes) as (amy, bob):
+        async with everywhere(nodes) as (amy, bob), stranger_on(broker) as stranger:
             stream = nodes[1].node.hub.by_name["demo", "chat:ops"]
             channel = f"events:{stream.partition}"
             lie = batches.encode(stream.partition, 1, 3, [(stream.sid, seq, b"\x81\x02{}") for seq in (1, 2, 3)])
-            broker.publish(channel, Seals(SECRETS.resume_keys).seal(channel, lie))
+            stranger.publish(channel, Seals(SECRETS.resume_keys).seal(channel, lie))
             assert (await bob.closed())[0] == 4000
             await until(lambda: nodes[1].node.follower.restored > 0)
             assert (await amy.closed())[0] == 4000
