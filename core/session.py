@@ -2,7 +2,8 @@
 
 A session survives its transports. Its resume tokens are numbered by generation; using one makes the next and kills the
 used one. This node remembers the generation of the sessions that it has seen; of a session it has not (another node's,
-or before a restart) it trusts the token's signature and its expiry alone, which is why those are short.
+or before a restart), and of a token newer than what it remembers, it trusts the signature and the expiry alone, which
+is why those are short. Among nodes a token is used once because using it is claimed on the bus (`gateway.sessions`).
 
 Expiry counts from the end of the connection where this node saw that end, so that a connection of hours leaves a
 resume good for `resume_ttl_s`, and from the token's issue where it did not.
@@ -10,6 +11,7 @@ resume good for `resume_ttl_s`, and from the token's issue where it did not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 from core.tokens import ResumeClaims
@@ -49,9 +51,9 @@ class Sessions(Generic[C]):
         if now_s >= claims.auth_expires_at_s:
             return "the access token behind it has expired"
         session = self._sessions.get(claims.session)
-        if session is None:
+        if session is None or session.generation < claims.generation:  # another node made this token
             return None if now_s < claims.expires_at_s else "expired"
-        if session.generation != claims.generation:
+        if session.generation > claims.generation:
             return "used before"
         if session.connection is None and now_s >= max(claims.expires_at_s, session.ended_at_s + self._ttl_s):
             return "expired"
@@ -71,6 +73,29 @@ class Sessions(Generic[C]):
         if session is not None and session.connection is connection:
             session.connection = None
             session.ended_at_s = now_s
+
+    def taken(self, session_id: str, generation: int, now_s: float) -> C | None:
+        """Another node speaks for the session by ``generation``: older tokens are dead here too. Returns the connection
+        here that no longer speaks for it. Nothing happens where this node knows of a newer generation."""
+        session = self._sessions.get(session_id)
+        if session is None or session.generation > generation:
+            return None
+        session.generation = generation
+        superseded, session.connection = session.connection, None
+        if superseded is not None:
+            session.ended_at_s = now_s
+        return superseded
+
+    def spoken_for(self, session_id: str) -> int | None:
+        """The generation of a session that a connection of this node speaks for."""
+        session = self._sessions.get(session_id)
+        return None if session is None or session.connection is None else session.generation
+
+    def speaking(self) -> Iterator[tuple[str, int]]:
+        """Each session that a connection of this node speaks for, with its generation."""
+        for session_id, session in self._sessions.items():
+            if session.connection is not None:
+                yield session_id, session.generation
 
     def generation(self, session_id: str) -> int | None:
         session = self._sessions.get(session_id)

@@ -69,6 +69,51 @@ def test_a_session_of_another_node_is_taken_at_its_tokens_word() -> None:
     assert ours.resume(replace(CLAIMS, generation=7), "here") == (8, None)
 
 
+def test_a_newer_token_is_another_nodes_and_taken_at_its_word() -> None:
+    """The session went on elsewhere and comes back: what this node remembers of it is older than the token."""
+    ours = sessions()
+    ours.open("s1", "first")
+    assert ours.may_resume(replace(CLAIMS, generation=5), 999.0) is None
+    assert ours.may_resume(replace(CLAIMS, generation=5), 1_000.0) == "expired"
+    assert ours.resume(replace(CLAIMS, generation=5), "back") == (6, "first")
+    assert ours.may_resume(replace(CLAIMS, generation=5), 0.0) == "used before"
+
+
+def test_another_node_takes_a_session_over() -> None:
+    """Its connection here is let go of, once, and older tokens are dead here too; the newest still resumes."""
+    ours = sessions()
+    ours.open("s1", "first")
+    assert ours.taken("s1", 2, 5.0) == "first"
+    assert ours.taken("s1", 2, 6.0) is None
+    assert ours.may_resume(CLAIMS, 6.0) == "used before"
+    assert ours.may_resume(replace(CLAIMS, generation=2), 6.0) is None
+    assert ours.may_resume(replace(CLAIMS, generation=2), 1_000.0) == "expired"
+    ours.close("s1", "first", 7.0)  # it ends now; nothing here is about it any more
+    assert ours.resume(replace(CLAIMS, generation=2), "back") == (3, None)
+
+
+def test_what_another_node_says_of_the_past_changes_nothing() -> None:
+    """A message that comes late, or is about a session not known here."""
+    ours = sessions()
+    ours.open("s1", "first")
+    ours.resume(CLAIMS, "second")
+    assert ours.taken("s1", 1, 0.0) is None
+    assert ours.taken("elsewhere", 9, 0.0) is None
+    assert (len(ours), ours.spoken_for("s1"), ours.spoken_for("elsewhere")) == (1, 2, None)
+
+
+def test_who_speaks_here_is_listed() -> None:
+    """Sessions without a connection here are remembered and not spoken for."""
+    ours = sessions()
+    ours.open("s1", "first")
+    ours.open("s2", "other")
+    ours.close("s2", "other", 0.0)
+    ours.resume(CLAIMS, "second")
+    assert list(ours.speaking()) == [("s1", 2)]
+    assert ours.spoken_for("s2") is None
+    assert ours.generation("s2") == 1
+
+
 def test_resuming_never_outlives_the_access_token() -> None:
     """The identity behind it has ended: no resume, however young its token."""
     ours = sessions()
@@ -83,7 +128,7 @@ def test_ended_sessions_are_forgotten_after_twice_their_time() -> None:
     ours.open("s2", "other")
     ours.close("s1", "first", 0.0)
     ours.forget_ended(2 * TTL_S - 1)
-    assert ours.may_resume(replace(CLAIMS, generation=9), TTL_S) == "used before"
+    assert ours.may_resume(replace(CLAIMS, generation=0), TTL_S) == "used before"
     ours.forget_ended(2 * TTL_S)
     assert (len(ours), ours.generation("s1"), ours.generation("s2")) == (1, None, 1)
 
