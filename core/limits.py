@@ -46,3 +46,10 @@ class Limits:
     drain_window_s: float = 10.0
     history_limit_max: int = 500  # events of one history answer, within frame bounds of any client
     sessions_max: int = 100_000  # resume generations remembered; beyond it the oldest is forgotten (and must hello)
+    claims_kept_max: int = 20_000  # resumes decided without the bus, told to it later: one for each connection and more
+    opening_work_max: int = 128  # openings and pages of replay in hand; a turn of them all takes some 20 ms
+    openings_waiting_max: int = 8_192  # openings waiting for their turn, all tenants; more answer overloaded
+    openings_waiting_tenant_max: int = 4_096  # the same for one tenant: about a second's worth of resumes
+    opening_wait_s: float = 5.0  # who was not let in by then is told to come back
+    drain_per_second_min: float = 20.0  # clients leave a draining node no slower: few need not take the whole window
+    drain_grace_s: float = 1.0  # who is still here so long after its slot is sent away
