@@ -13,6 +13,7 @@ the fields of `core.limits.Limits`: ``[limits]`` in the file, ``READBACK_LIMIT_<
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -25,6 +26,8 @@ from core.limits import Limits
 PORT = 8400
 HTTP_PORT = 8401
 LIMIT_PREFIX = "READBACK_LIMIT_"
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+WORKERS_MAX = 64  # a worker is a core's worth; more on one machine is a typing error
 FILES_SPARE = 512  # open files beside WebSockets: HTTP connections, the store's links, the loop's own
 
 
@@ -37,7 +40,8 @@ class Config:
     """Everything a node is told. Build it with `load_config`; tests may build it directly.
 
     ``origins`` are the web origins whose pages may connect: ``None`` means any, an empty set none (requests without an
-    Origin header, which is everything but browsers, always pass). Port 0 asks the kernel for a free one.
+    Origin header, which is everything but browsers, always pass). Port 0 asks the kernel for a free one. ``node`` is
+    this process' name in what it tells others and people; empty: the machine's name.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +50,9 @@ class Config:
     http_port: int = HTTP_PORT
     data: Path = field(default_factory=lambda: default_data_dir(os.environ))
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
+    redis_url: str | None = field(default=None, repr=False)  # likewise
+    workers: int = 1
+    node: str = ""
     origins: frozenset[str] | None = frozenset()
     audience: str = "readback"
     log_level: str = "info"
@@ -160,6 +167,28 @@ def _database_url(value: object) -> str:
     return url
 
 
+def _redis_url(value: object) -> str:
+    url = _word(value)
+    parts = urlsplit(url)
+    if parts.scheme not in REDIS_SCHEMES or not (parts.path if parts.scheme == "unix" else parts.netloc):
+        raise ValueError
+    return url
+
+
+def _workers(value: object) -> int:
+    number = _int(value)
+    if not 1 <= number <= WORKERS_MAX:
+        raise ValueError
+    return number
+
+
+def _node(value: object) -> str:
+    name = _word(value)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,48}", name):
+        raise ValueError
+    return name
+
+
 def _origins(value: object) -> frozenset[str] | None:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -197,6 +226,18 @@ SETTINGS: tuple[Setting, ...] = (
         _database_url,
         "a URL such as postgresql://readback_gateway@db.internal/readback",
         "the Postgres that holds the log",
+    ),
+    Setting(
+        "redis_url",
+        "READBACK_REDIS_URL",
+        _redis_url,
+        "a URL such as redis://redis.internal:6379/0, rediss://…, unix:///run/redis.sock, "
+        "redis+sentinel://HOST:26379,HOST:26379/SERVICE or redis+cluster://HOST:6379,HOST:6379",
+        "the Redis through which nodes hear each other at once",
+    ),
+    Setting("workers", "READBACK_WORKERS", _workers, f"a number from 1 to {WORKERS_MAX}", "node processes on one port"),
+    Setting(
+        "node", "READBACK_NODE", _node, "up to 48 letters, digits, dots, dashes or underscores", "this node's name"
     ),
     Setting(
         "origins",
@@ -302,8 +343,8 @@ def _parsed(setting: Setting, value: object, source: str) -> object:
     try:
         return setting.parse(value)
     except (ValueError, OverflowError, RuntimeError):  # RuntimeError: ~user of nobody in a path
-        # A database URL may hold a password, and error messages end up in logs.
-        shown = "(not shown)" if setting.name == "database_url" else repr(value)
+        # A store's URL may hold a password, and error messages end up in logs.
+        shown = "(not shown)" if setting.name in ("database_url", "redis_url") else repr(value)
         raise ConfigError(f"{source[0].upper()}{source[1:]} is {shown}; allowed: {setting.allowed}.") from None
 
 

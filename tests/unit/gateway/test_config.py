@@ -122,6 +122,12 @@ def test_origins_in_a_file(tmp_path: Path) -> None:
         ("READBACK_HOST", "a b"),
         ("READBACK_LOG_LEVEL", "loud"),
         ("READBACK_DATABASE_URL", "mysql://db/readback"),
+        ("READBACK_REDIS_URL", "http://redis/0"),
+        ("READBACK_REDIS_URL", "redis:///0"),
+        ("READBACK_REDIS_URL", "unix://"),
+        ("READBACK_WORKERS", "0"),
+        ("READBACK_WORKERS", "65"),
+        ("READBACK_NODE", "a/b"),
         ("READBACK_ORIGINS", "ops.example"),
         ("READBACK_ORIGINS", "https://ops.example/path"),
         ("READBACK_ORIGINS", "https://ops.example,*"),
@@ -184,6 +190,32 @@ def test_a_password_is_never_shown() -> None:
     assert "hunter2" not in str(caught.value)
     config = load_config(environ={"READBACK_DATABASE_URL": "postgresql://u:hunter2@db/x"})
     assert "hunter2" not in repr(config)
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={"READBACK_REDIS_URL": "reddis://:hunter2@bus/0"})
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(load_config(environ={"READBACK_REDIS_URL": "redis://:hunter2@bus/0"}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@bus.internal:6379/0",
+        "rediss://bus.internal",
+        "unix:///run/redis/redis.sock",
+        "redis+sentinel://a:26379,b:26379/readback",
+        "redis+cluster://a:6379,b:6379",
+    ],
+)
+def test_ways_to_a_redis(url: str) -> None:
+    """One server, TLS, a socket of this machine, Sentinel and Cluster all have a URL."""
+    assert load_config(environ={"READBACK_REDIS_URL": url}).redis_url == url
+
+
+def test_nodes_and_workers() -> None:
+    """One worker without Redis is the default; both come from any source."""
+    assert (load_config(environ={}).workers, load_config(environ={}).redis_url) == (1, None)
+    config = load_config(environ={"READBACK_NODE": "gw-1"}, arguments={"workers": "4"})
+    assert (config.workers, config.node) == (4, "gw-1")
 
 
 def test_values_that_contradict_each_other() -> None:
