@@ -41,6 +41,8 @@ class Limits:
     typing_ttl_s: float = 6.0  # wire contract
     presence_grace_s: float = 5.0  # a reconnect inside this is not seen by others
     presence_list_max: int = 200  # rooms with more online get counts instead of names
+    lease_s: float = 10.0  # a node not heard for so long is dead, and its people are offline
+    node_beat_s: float = 2.0  # how often a node says that it lives: four may be lost before its lease runs out
     marker_flush_s: float = 0.5  # markers reach Postgres within this
     signal_flush_s: float = 0.05  # signals and markers are gathered this long before one joined send a connection
     drain_window_s: float = 10.0
@@ -53,3 +55,7 @@ class Limits:
     opening_wait_s: float = 5.0  # who was not let in by then is told to come back
     drain_per_second_min: float = 20.0  # clients leave a draining node no slower: few need not take the whole window
     drain_grace_s: float = 1.0  # who is still here so long after its slot is sent away
+    pulse_interval_s: float = 0.1  # how often the loop's delay is measured and overload judged: 30 us each
+    shed_delay_s: float = 0.05  # loop delay that sheds typing, further steps at double; healthy p99: 10 to 20 ms
+    shed_samples: int = 5  # pulses in a row over a threshold before a step: less is a slow turn, or a collection
+    shed_calm_s: float = 2.0  # all must be well for so long before a step is taken back
