@@ -121,10 +121,13 @@ class Hub(Replay):
             young = now_s - stream.idle_since_s < limits.stream_idle_s
             if young and self.ring_bytes <= limits.rings_bytes_max:
                 break
-            if stream.present or stream.want > stream.head or (young and not stream.ring_bytes):
+            # Whom other nodes have does not matter here; who left just now may come back.
+            left = stream.present and (stream.far is None or now_s - stream.idle_since_s < limits.presence_grace_s)
+            if left or stream.want > stream.head or (young and not stream.ring_bytes):
                 continue  # an empty ring frees nothing, and may be of a stream loaded for somebody just now
             del self.idle[stream], self.by_sid[stream.sid], self.by_name[stream.tenant, stream.name]
             self.ring_bytes -= stream.ring_bytes
+            self.signals.let_go(stream)
             self.on_let_go(stream)
             if self._loading:  # facts on their way may be older than what it had seen
                 self._unknown_head[stream.sid] = stream.head

@@ -1,13 +1,13 @@
 """Markers and signals: what may be conflated. Presence, typing, delivered and read.
 
-Neither is queued. A change makes a key dirty on its stream; `flush` (every `signal_flush_s`, rooms with more than
-`presence_list_max` people online once a second) sends the latest values to live ports in one piece. A port that is
-blocked or still behind in the events gets the *key* noted instead, and the value of that later moment when it has caught
-up: events before markers before signals, and never more memory than there are keys.
+Neither is queued. A change makes a key dirty on its stream; `flush` (every `signal_flush_s`, large rooms once a second)
+sends the latest values to live ports in one piece. A port that is blocked or still behind in the events gets the *key*
+noted instead, and the value of that later moment when it has caught up: events before markers before signals, and never
+more memory than there are keys.
 
-Presence is counted per principal over its ports (first in, last out), and told when what it adds up to changes. Going
-offline waits `presence_grace_s`, so that a reconnect is not seen. In large rooms a count (kind ``online``) and an
-aggregate of markers (op ``marks``) replace names.
+Who is present is counted in `core.presence`. In large rooms a count (kind ``online``) and an aggregate of markers (op
+``marks``) replace what each does. What is said on this node is handed to `core.gossip`, which tells the others; what they
+tell comes in through the ``far_`` methods and is not told on.
 """
 
 from __future__ import annotations
@@ -16,118 +16,47 @@ from typing import TYPE_CHECKING, Final
 
 from core import wire
 from core.model import Mark
+from core.presence import AWAY, Presence
 from core.stream import Port, SignalKey, Stream
 
 if TYPE_CHECKING:
     from core.hub import Hub
 
-AWAY: Final = 1 << 20
-"""A port that said it is away counts this much in `Stream.present`, any other 1: one small integer a principal."""
-
 ALL: Final = ""
 """Stands for everybody among the keys of markers: the aggregate of a large room."""
 
-
-def presence_value(count: int) -> str:
-    return "offline" if count == 0 else "online" if count % AWAY else "away"
+ONLINE: Final[SignalKey] = ("online", None)
 
 
-class Signals:
+class Signals(Presence):
     """The conflating half of a `Hub`."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        super().__init__(hub)
         self._typing: dict[tuple[Stream, str], float] = {}
-        self._leaving: dict[tuple[Stream, str], tuple[float, str]] = {}
-        """Who has no port left: until when it is not told, and what others believe until then."""
-        self._turned: dict[Port, bool] = {}
-        """Ports that went away or came back since the last flush, with what they said last."""
         self._now_s = 0.0
         """The latest time told, for the ages of what goes out between two flushes."""
-        self._dirty: dict[Stream, None] = {}
         self.unsaved: dict[tuple[str, int, str], Mark] = {}
         """Markers raised since the last write-behind, by (tenant, sid, principal)."""
         self.shed_typing = False
         """Overload: typing is the first thing to go."""
-
-    # -- presence -----------------------------------------------------------------------------------------------------
+        self.shed_presence = False
+        """Overload: then who comes and goes. It is noted still, and told when this ends."""
+        self._withheld: dict[Stream, None] = {}
+        """Where somebody came or went while that was shed."""
 
     def join(self, port: Port, stream: Stream, now_s: float) -> None:
         """A port follows the stream. It also gets what is latest: everybody's markers and who types now."""
         self._now_s = now_s
-        who = port.principal
-        before = stream.present.get(who)
-        # Within the grace is the common case of a storm of returns: it asks each table once.
-        believed = self._leaving.pop((stream, who))[1] if before == 0 else presence_value(before or 0)
-        count = (before or 0) + (AWAY if port.away else 1)
-        stream.present[who] = count
-        if presence_value(count) != believed:
-            self._presence_changed(stream, who)
+        self._shift(stream, port.principal, AWAY if port.away else 1, now_s)
+        if self.gossip is not None:
+            self.gossip.presence(stream, port.principal)
         if stream.marks:
-            few = len(stream.marks) <= self._hub.limits.presence_list_max
-            for by in stream.marks if few else (ALL,):
+            for by in stream.marks if self._few_marks(stream) else (ALL,):
                 self._note_mark(port, stream, by)
         if stream.signals:
             for key in stream.signals:
                 self._note(port, stream, key)
-
-    def leave(self, port: Port, stream: Stream, now_s: float) -> None:
-        who = port.principal
-        before = stream.present[who]
-        left = before - (AWAY if port.away else 1)
-        assert left >= 0, "left more often than joined"
-        stream.present[who] = left
-        believed = presence_value(before)
-        if left == 0:
-            self._leaving[stream, who] = (now_s + self._hub.limits.presence_grace_s, believed)
-        elif presence_value(left) != believed:
-            self._presence_changed(stream, who)
-
-    def set_away(self, port: Port, away: bool) -> None:
-        """At once where it was not said since the last flush, else with the next, the last word counting: a turn of a
-        port in a thousand streams takes a millisecond, and one chunk from its socket may ask for a thousand."""
-        if port in self._turned:
-            self._turned[port] = away
-        elif port.away != away:
-            self._turned[port] = away
-            self._turn(port, away)
-
-    def _turn(self, port: Port, away: bool) -> None:
-        port.away = away
-        step = AWAY - 1 if away else 1 - AWAY
-        who = port.principal
-        for stream in port.subs:
-            believed = self._presence(stream, who)
-            stream.present[who] += step
-            if self._presence(stream, who) != believed:
-                self._presence_changed(stream, who)
-
-    def online(self, stream: Stream) -> tuple[list[tuple[str, str, int]], int]:
-        """(principal, value, devices) of up to `presence_list_max` people, and how many there are."""
-        people: list[tuple[str, str, int]] = []
-        for who in stream.present:
-            if len(people) == self._hub.limits.presence_list_max:
-                break
-            people.append((who, self._presence(stream, who), max(self._devices(stream, who), 1)))
-        return people, len(stream.present)
-
-    def _devices(self, stream: Stream, who: str) -> int:
-        """How many ports of a principal follow the stream."""
-        count = stream.present.get(who, 0)
-        return count % AWAY + count // AWAY
-
-    def _presence(self, stream: Stream, who: str) -> str:
-        """What others are to believe of someone now; within the grace, what they believed before."""
-        count = stream.present.get(who)
-        if count == 0:
-            return self._leaving[stream, who][1]
-        return presence_value(count or 0)
-
-    def _presence_changed(self, stream: Stream, who: str) -> None:
-        if len(stream.present) > self._hub.limits.presence_list_max:
-            self._changed(stream, ("online", None))
-        else:
-            self._changed(stream, ("presence", who))
 
     def forget(self) -> None:
         """The hub starts over: nobody follows anything. Markers not yet stored are kept, they are of the log."""
@@ -135,10 +64,28 @@ class Signals:
         self._leaving.clear()
         self._turned.clear()
         self._dirty.clear()
+        self._withheld.clear()
+
+    def let_go(self, stream: Stream) -> None:
+        """The hub lets go of a stream that nobody follows here."""
+        for who in stream.present:
+            self._leaving.pop((stream, who), None)
+        for _, who in stream.signals:  # type: ignore[assignment]  # typing always is somebody's
+            self._typing.pop((stream, who), None)
+        self._dirty.pop(stream, None)
+        self._withheld.pop(stream, None)
 
     # -- typing -------------------------------------------------------------------------------------------------------
 
     def typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
+        if self.shed_typing and on:
+            return
+        self.far_typing(stream, who, on, now_s)
+        if self.gossip is not None:
+            self.gossip.typing(stream, who, on)
+
+    def far_typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
+        """Somebody types, on whichever node; it ends by itself here too, if its end is not heard."""
         if self.shed_typing and on:
             return
         self._now_s = now_s
@@ -162,17 +109,42 @@ class Signals:
         delivered = max(old_delivered, min(delivered, stream.head), read)
         if (delivered, read) == (old_delivered, old_read):
             return False
-        stream.marks[who] = (delivered, read)
+        self._raise(stream, who, delivered, read)
         self.unsaved[stream.tenant, stream.sid, who] = Mark(stream.sid, who, delivered, read)
+        if self.gossip is not None:
+            self.gossip.mark(stream, who)
+        return True
+
+    def far_mark(self, stream: Stream, who: str, delivered: int, read: int) -> None:
+        """Raised on another node, which stores it. May speak of an event that has not come here yet: kept, told then."""
+        old_delivered, old_read = stream.marks.get(who, (0, 0))
+        read = max(old_read, read)
+        delivered = max(old_delivered, delivered, read)
+        if (delivered, read) != (old_delivered, old_read):
+            self._raise(stream, who, delivered, read)
+
+    def _raise(self, stream: Stream, who: str, delivered: int, read: int) -> None:
+        if stream.reached is not None:
+            seq, all_delivered, all_read = stream.reached
+            before = stream.marks.get(who, (-1, -1))
+            stream.reached = (
+                seq,
+                all_delivered + (before[0] < seq <= delivered),
+                all_read + (before[1] < seq <= read),
+            )
+        stream.marks[who] = (delivered, read)
         stream.dirty_marks.add(who)
         self._dirty[stream] = None
-        return True
 
     def load_marks(self, stream: Stream, marks: list[Mark]) -> None:
         """Markers as stored; what was raised here meanwhile stays."""
+        stream.reached = None
         for mark in marks:
             delivered, read = stream.marks.get(mark.principal, (0, 0))
             stream.marks[mark.principal] = (max(delivered, mark.delivered), max(read, mark.read))
+
+    def _few_marks(self, stream: Stream) -> bool:
+        return len(stream.marks) <= self._hub.limits.presence_list_max
 
     def take_unsaved(self, count_max: int) -> dict[str, list[Mark]]:
         """Up to ``count_max`` raised markers by tenant, for the write-behind; `put_back` what could not be written."""
@@ -191,49 +163,80 @@ class Signals:
         """Typing that was not repeated ends; people who did not come back within the grace are offline."""
         for (stream, who), deadline_s in list(self._typing.items()):
             if deadline_s <= now_s:
-                self.typing(stream, who, False, now_s)
-        while self._leaving:
-            stream, who = next(iter(self._leaving))
-            if self._leaving[stream, who][0] > now_s:
-                break  # one grace for all: deadlines are in order
-            del self._leaving[stream, who], stream.present[who]
-            self._presence_changed(stream, who)
+                self.far_typing(stream, who, False, now_s)  # every node ends it by itself
+        self._end_graces(now_s)
 
     def flush(self, now_s: float, *, large_rooms: bool) -> None:
         """Send what is dirty. ``large_rooms``: also where many are online."""
         self._now_s = now_s
-        turned, self._turned = self._turned, {}
-        for port, away in turned.items():
-            if port.away != away and not port.closed:
-                self._turn(port, away)
+        self._settle_turns()
+        if self._withheld and not self.shed_presence:
+            self._dirty.update(self._withheld)
+            self._withheld.clear()
         for stream in list(self._dirty):
-            large = len(stream.present) > self._hub.limits.presence_list_max
-            if large and not large_rooms:
+            was_large = stream.large
+            large = self.is_large(stream) or (was_large and self.shed_presence)
+            if (large or was_large) and not large_rooms:
                 continue
             del self._dirty[stream]
-            marks, keys = stream.dirty_marks, stream.dirty_signals
-            stream.dirty_marks, stream.dirty_signals = set(), set()
-            frames: list[tuple[str | None, bytes]] = []
-            if large and marks:
-                frames.append((None, self._aggregate(stream)))
-            else:
-                early = {by for by in marks if stream.marks[by][0] > stream.floor}
-                if early:  # the event they speak of is still on tour: next time
-                    marks -= early
-                    stream.dirty_marks = early
-                    self._dirty[stream] = None
-                for by in sorted(marks):
-                    # A person's other devices want to know what was read on this one; one device alone knows.
-                    owner = None if self._devices(stream, by) > 1 else by
-                    frames.append((owner, wire.encode_mark(stream.name, by, *stream.marks[by])))
-            frames += [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
-            self._send_live(stream, frames)
-            for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-                for by in (ALL,) if large and marks else marks:
-                    self._note_mark(port, stream, by)
-                for key in keys:
-                    self._note(port, stream, key)
+            if stream.live or stream.behind:
+                marks, mark_frames = self._take_marks(stream, large=large, was_large=was_large)
+                keys, signal_frames = self._take_signals(stream, now_s, large=large, was_large=was_large)
+                self._send_live(stream, mark_frames + signal_frames)
+                for port in [port for port in stream.live if port.blocked] + list(stream.behind):
+                    for by in marks:
+                        self._note_mark(port, stream, by)
+                    for key in keys:
+                        self._note(port, stream, key)
+            else:  # who begins to follow gets what there is by then
+                stream.dirty_marks, stream.dirty_signals, stream.moved = set(), set(), None
+                stream.large = large
         self._hub.flush()
+
+    def _take_marks(
+        self, stream: Stream, *, large: bool, was_large: bool
+    ) -> tuple[set[str], list[tuple[str | None, bytes]]]:
+        """Keys and frames of the markers to tell: each, or of a large room the aggregate, or after it everybody's."""
+        marks, stream.dirty_marks = stream.dirty_marks, set()
+        if was_large and not large and stream.marks:
+            marks = set(stream.marks) if self._few_marks(stream) else {ALL}
+        elif large and marks:
+            marks = {ALL}
+        if ALL in marks:
+            return marks, [(None, self._aggregate(stream))]
+        early = {by for by in marks if stream.marks[by][0] > stream.floor}
+        if early:  # the event they speak of is still on tour, or on its way to this node: next time
+            marks -= early
+            stream.dirty_marks = early
+            self._dirty[stream] = None
+        frames: list[tuple[str | None, bytes]] = []
+        for by in sorted(marks):
+            # A person's other devices want to know what was read on this one; one device alone knows.
+            owner = None if self._devices(stream, by) > 1 else by
+            frames.append((owner, wire.encode_mark(stream.name, by, *stream.marks[by])))
+        return marks, frames
+
+    def _take_signals(
+        self, stream: Stream, now_s: float, *, large: bool, was_large: bool
+    ) -> tuple[set[SignalKey], list[tuple[str | None, bytes]]]:
+        keys, stream.dirty_signals = stream.dirty_signals, set()
+        online: list[tuple[str | None, bytes]] = []
+        if self.shed_presence:
+            self._prune_moved(stream)
+            if stream.moved:
+                self._withheld[stream] = None
+        else:
+            stream.large = large
+            moved = self._take_moved(stream)
+            if large or was_large:
+                if was_large != large or any(
+                    (was == "offline") != (who not in stream.present) for who, was in moved.items()
+                ):
+                    online.append((None, self.online_signal(stream, moved)))
+            else:
+                keys |= {("presence", who) for who in moved}
+        frames = [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
+        return keys | {ONLINE} if online else keys, frames + online
 
     def _send_live(self, stream: Stream, frames: list[tuple[str | None, bytes]]) -> None:
         everything = b"".join([frame for _, frame in frames])
@@ -294,8 +297,8 @@ class Signals:
         value: object
         age_s = 0.0
         if kind == "online":
-            value = len(stream.present)
-        elif kind == "presence":
+            return self.online_signal(stream, None)
+        if kind == "presence":
             assert by is not None
             value = self._presence(stream, by)
         else:
@@ -306,6 +309,9 @@ class Signals:
     def _aggregate(self, stream: Stream) -> bytes:
         """How many have the head delivered and read; instead of a marker of each in rooms where that would be a flood."""
         seq = stream.floor
-        delivered = sum(mark[0] >= seq for mark in stream.marks.values())
-        read = sum(mark[1] >= seq for mark in stream.marks.values())
+        if stream.reached is None or stream.reached[0] != seq:
+            delivered = sum(mark[0] >= seq for mark in stream.marks.values())
+            read = sum(mark[1] >= seq for mark in stream.marks.values())
+            stream.reached = (seq, delivered, read)
+        _, delivered, read = stream.reached
         return wire.encode({"op": "marks", "stream": stream.name, "seq": seq, "delivered": delivered, "read": read})

@@ -58,19 +58,23 @@ class Stream:
         "behind",
         "dirty_marks",
         "dirty_signals",
+        "far",
         "fetching",
         "first",
         "frames",
         "head",
         "idle_since_s",
+        "large",
         "live",
         "marks",
         "members_seq",
+        "moved",
         "name",
         "name_b",
         "open",
         "partition",
         "present",
+        "reached",
         "ring_bytes",
         "roles",
         "sid",
@@ -106,7 +110,16 @@ class Stream:
         self.ahead: dict[str, int] = {}
         """Principals that had a part in the stream at a head beyond ours, with that head."""
         self.present: dict[str, int] = {}
+        """Packed counts (core.presence) of everybody's connections on all nodes; 0 within the grace."""
+        self.far: dict[str, dict[str, int]] | None = None
+        """What of `present` is other nodes', by node."""
+        self.moved: dict[str, str] | None = None
+        """Whose presence changed since it was told, with what was believed before."""
+        self.large = False
+        """Told as a count when it was told last."""
         self.marks: dict[str, tuple[int, int]] = {}
+        self.reached: tuple[int, int, int] | None = None
+        """(seq, how many markers have it delivered, how many read): the aggregate, kept up while markers are raised."""
         self.signals: dict[SignalKey, tuple[object, float]] = {}
         self.dirty_marks: set[str] = set()
         self.dirty_signals: set[SignalKey] = set()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from core.limits import Limits
 from core.model import Mark
-from core.signals import AWAY, presence_value
+from core.presence import AWAY, presence_value
 from tests.fake_port import FakePort, Frame
 from tests.hubs import Bench
 
@@ -142,7 +142,8 @@ def test_large_rooms_get_a_count() -> None:
     bench.signals(large_rooms=False)
     assert told(ports[0]) == []
     bench.signals()
-    assert {"kind": "online", "value": 3, "age": 0.0} in told(ports[0])
+    everybody = ["user:amy", "user:bob", "user:cy"]
+    assert told(ports[0]) == [{"kind": "online", "value": 3, "joined": everybody, "age": 0.0}]
     people, count = bench.hub.signals.online(room)
     assert (len(people), count) == (2, 3)
 
