@@ -73,7 +73,9 @@ class Shard:
         self.counts = Counts()
         self.tick = 0
         self.refusing_retry_after_s: float | None = None
-        """Set while new connections are not wanted (drain, overload): what their refusal says."""
+        """Set while new connections are not wanted (drain, overload): what their refusal says, and up to twice that as
+        `jitter` has it, so that those who are refused together do not come back together."""
+        self.jitter: Callable[[], float] = lambda: 0.0
         self.ops: Ops
         self.behind_commit: Callable[[], bool] = lambda: False
         """Whether sends that come in now would only wait behind others for the commit under way."""
@@ -293,17 +295,21 @@ class Shard:
         """Take a connected socket. Too many, or draining: it is told when to come back and closed."""
         self.counts.accepted += 1
         sock.setblocking(False)
+        full = len(self.connections) >= self.limits.connections_max
         retry_after_s = self.refusing_retry_after_s
-        if retry_after_s is None and len(self.connections) >= self.limits.connections_max:
+        if retry_after_s is not None:
+            retry_after_s *= 1.0 + self.jitter()
+        elif full:
             retry_after_s = 5.0
         if retry_after_s is not None:
             self.counts.refused += 1
-            try:
-                sock.send(unavailable(retry_after_s))
-            except OSError:
-                pass
-            sock.close()
+            self._turn_away(sock, unavailable(retry_after_s), full)
             return None
+        connection = self._take(sock)
+        self._due(connection, self.limits.handshake_timeout_s)
+        return connection
+
+    def _take(self, sock: socket.socket) -> Connection:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handshake = Handshake(self.limits.handshake_bytes_max, allowed_origins=self.origins)
@@ -312,8 +318,18 @@ class Shard:
         connection.mask = _IN
         self.connections[connection.fd] = connection
         self.epoll.register(connection.fd, _IN)
-        self._due(connection, self.limits.handshake_timeout_s)
         return connection
+
+    def _turn_away(self, sock: socket.socket, refusal: bytes, full: bool) -> None:
+        """Refuse, and let the peer close where there is room to wait for that (`_say_last` says why)."""
+        if full:
+            try:
+                sock.send(refusal)
+            except OSError:
+                pass
+            sock.close()
+        else:
+            self._say_last(self._take(sock), refusal)
 
     def _handshake(self, connection: Connection, handshake: Handshake, data: bytes) -> None:
         answer = handshake.feed(data)
@@ -331,6 +347,10 @@ class Shard:
         self._due(connection, self.limits.hello_timeout_s)
         if answer.rest:
             self._messages(connection, answer.rest)
+
+    def put_off(self, connection: Connection, after_s: float) -> None:
+        """Look after a connection that waits for us only then."""
+        self._due(connection, after_s)
 
     def opened(self, connection: Connection) -> None:
         connection.state = OPEN
