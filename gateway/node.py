@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from core.wire import Close
 from gateway.cluster import Cluster
 from gateway.config import Secrets
 from gateway.connection import Connection
+from gateway.door import Door
 from gateway.drain import drain
 from gateway.follower import Follower
 from gateway.lanes import Lanes
@@ -40,6 +42,7 @@ from gateway.loader import Loader
 from gateway.measures import Measures
 from gateway.ops import Ops, unavailable
 from gateway.service import WireError
+from gateway.sessions import SUPERSEDED, Claims
 from gateway.shard import Shard
 
 if TYPE_CHECKING:
@@ -125,6 +128,9 @@ class Node:
         self._more = trio.Event()
         self._marks_lock = trio.Lock()
         self.measures = Measures(self)
+        self.uniform = random.Random().random
+        self.door = Door(self)
+        self.claims = None if bus is None else Claims(self, bus, node_id)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class Node:
             _generation, superseded = self.sessions.resume(resumed, connection)
             self.measures.resumed += 1
             if superseded is not None:
-                self.shard.bye(superseded, Close.SUPERSEDED, "a newer connection speaks for this session")
+                self.shard.bye(superseded, Close.SUPERSEDED, SUPERSEDED)
         self.shard.opened(connection)
 
     def resume_token(self, connection: Connection) -> str:
@@ -281,9 +287,13 @@ class Node:
 
     def superseded(self, session: str, generation: int, node_id: str) -> None:
         """Another node speaks for the session from now on."""
+        if self.claims is not None:
+            self.claims.superseded(session, generation, node_id)
 
     def bus_changed(self) -> None:
         """The bus came back or went away."""
+        if self.claims is not None:
+            self.claims.bus_changed()
 
     def end_all(self, reason: str) -> None:
         """Send every client away; it may come back at once."""
@@ -345,6 +355,8 @@ class Node:
             await nursery.start(self.shard.run)
             if self.cluster is not None:
                 nursery.start_soon(self.cluster.run)
+            if self.claims is not None:
+                nursery.start_soon(self.claims.run)
             for task in (
                 self.lanes.run,
                 self.loader.run,
@@ -352,6 +364,7 @@ class Node:
                 self._flush_signals,
                 self._save_marks_forever,
                 self._keep_house,
+                self.door.run,
             ):
                 nursery.start_soon(task)
             task_status.started()

@@ -1,8 +1,9 @@
 """How a connection opens: ``hello`` with an access token, or ``resume`` with a resume token and the cursors held.
 
-Both end alike. What the hub does not know of the streams is asked of the log in one go; then the welcome says where
-each stream stands or why it is refused, and everything past the cursors follows as ordinary events. A cursor is never
-guessed at: of another log epoch, past head, or before what is kept, it is answered with ``reset``.
+Both end alike. They go through the door (`gateway.door`), perhaps after a wait. What the hub does not know of the streams
+is asked of the log in one go; a resume is claimed on the bus, where there is one (`gateway.sessions`); then the welcome
+says where each stream stands or why it is refused, and everything past the cursors follows as ordinary events. A cursor
+is never guessed at: of another log epoch, past head, or before what is kept, it is answered with ``reset``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from core import wire
+from core.admission import Ticket, weight
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, TokenError
@@ -25,6 +27,9 @@ from gateway.service import WireError
 
 if TYPE_CHECKING:
     from gateway.ops import Ops
+
+COME_BACK_S = 1.0
+"""At least so long after a node said that it is leaving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +148,72 @@ def _identify(connection: Connection, identity: Identity) -> None:
 
 
 def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
+    node = ops.node
+    if node.draining:
+        _turn_away(ops, connection, COME_BACK_S * (1.0 + node.uniform()))
+        return
     missing = _unknown(ops, connection, entrance, frozenset())
-    if missing:
-        ops.shard.wait_for(connection, functools.partial(_load_and_welcome, ops, connection, entrance, missing))
+    ticket = node.door.ask(connection.tenant, _weigh(ops, connection, entrance))
+    if isinstance(ticket, float):
+        _turn_away(ops, connection, ticket)
+    elif missing or not ticket.let_in or (entrance.resumed is not None and node.claims is not None):
+        if not ticket.let_in:  # the time for a hello has been kept; the wait has a bound of its own
+            ops.shard.put_off(connection, node.limits.opening_wait_s + 1.0)
+        ops.shard.wait_for(connection, functools.partial(_open, ops, connection, entrance, ticket))
     else:
-        _welcome(ops, connection, entrance)
+        try:
+            _welcome(ops, connection, entrance)
+        finally:
+            node.door.through(ticket, connection)
+
+
+def _turn_away(ops: Ops, connection: Connection, retry_after_s: float) -> None:
+    if ops.node.draining:
+        ops.shard.bye(connection, Close.DRAINING, "this node is going away", retry_after_s)
+    else:
+        ops.shard.bye(connection, Close.OVERLOADED, "too many are coming at once", retry_after_s)
+
+
+def _weigh(ops: Ops, connection: Connection, entrance: Entrance) -> int:
+    """The work of this opening, as far as its streams are known here."""
+    by_name, tenant, behind = ops.hub.by_name, connection.tenant, 0
+    for name, position in entrance.wanted.items():
+        if position is AT_HEAD or isinstance(position, str):
+            continue
+        stream = by_name.get((tenant, name))
+        if stream is not None:
+            behind += max(stream.head - start(stream, position), 0)
+    return weight(len(entrance.wanted), behind, ops.node.limits.replay_page_events)
+
+
+async def _open(ops: Ops, connection: Connection, entrance: Entrance, ticket: Ticket) -> None:
+    """An opening that has to wait: for its turn, for the log, for the bus."""
+    node = ops.node
+    if not ticket.let_in:
+        retry_after_s = await node.door.wait(ticket)
+        if retry_after_s is not None:
+            if connection.state is HELLO:
+                _turn_away(ops, connection, retry_after_s)
+            return
+        if connection.state is HELLO:
+            ops.shard.put_off(connection, node.limits.hello_timeout_s)
+    try:
+        if connection.state is HELLO:
+            await _prepare(ops, connection, entrance)
+        if connection.state is HELLO:
+            if node.draining:  # it began after everybody was told
+                _turn_away(ops, connection, COME_BACK_S * (1.0 + node.uniform()))
+                return
+            node.door.reweigh(ticket, _weigh(ops, connection, entrance))
+            _welcome(ops, connection, entrance)
+    except Unavailable as error:
+        if connection.state is HELLO:
+            ops.shard.bye(connection, Close.UNAVAILABLE, "the log cannot be reached now", error.retry_after_s)
+    except WireError as error:
+        if connection.state is HELLO:
+            ops.refuse(connection, entrance.id, error)
+    finally:
+        node.door.through(ticket, connection)
 
 
 def _unknown(ops: Ops, connection: Connection, entrance: Entrance, asked: Collection[Asked]) -> list[Asked]:
@@ -167,37 +233,44 @@ def _unknown(ops: Ops, connection: Connection, entrance: Entrance, asked: Collec
     return missing
 
 
-async def _load_and_welcome(ops: Ops, connection: Connection, entrance: Entrance, missing: list[Asked]) -> None:
+async def _prepare(ops: Ops, connection: Connection, entrance: Entrance) -> None:
+    """Until all that the welcome says is known here, and a resume is this connection's alone. Raises `Unavailable`, and
+    `WireError` for a token that was used before."""
+    node, resumed = ops.node, entrance.resumed
     asked: set[Asked] = set()
-    try:
-        for _ in range(TRIES_MAX):
-            await ops.node.loader.load(missing)
+    claimed = resumed is None or node.claims is None
+    for _ in range(TRIES_MAX):
+        # Again after each wait: streams that were known may have been let go, and roles changed, meanwhile.
+        missing = _unknown(ops, connection, entrance, asked)
+        if missing:
+            await node.loader.load(missing)
             asked.update(missing)
-            # Streams that were known may have been let go, and roles changed, while the log was asked for the others.
-            missing = _unknown(ops, connection, entrance, asked)
-            if not missing:
-                break
+        elif claimed:
+            return
         else:
-            raise Unavailable("membership keeps changing while it is read")
-    except Unavailable as error:
-        if connection.state is HELLO:
-            ops.shard.bye(connection, Close.UNAVAILABLE, "the log cannot be reached now", error.retry_after_s)
-        return
-    if connection.state is HELLO:
-        try:
-            _welcome(ops, connection, entrance)
-        except WireError as error:
-            ops.refuse(connection, entrance.id, error)
+            assert resumed is not None
+            assert node.claims is not None
+            # After the log, so that a token is not used up where the log is away; seldom does anything change meanwhile.
+            _check(ops, resumed)
+            if not await node.claims.claim(resumed.session, resumed.generation + 1):
+                raise WireError("resume_rejected", "used before")
+            claimed = True
+    raise Unavailable("membership keeps changing while it is read")
+
+
+def _check(ops: Ops, resumed: ResumeClaims) -> None:
+    refused = ops.node.sessions.may_resume(resumed, ops.node.wall())
+    if refused is not None:
+        raise WireError("resume_rejected", refused)
 
 
 def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     node, hub = ops.node, ops.hub
     if entrance.resumed is not None:
-        # Looked at again: a race of two connections with one token has one winner.
-        refused = node.sessions.may_resume(entrance.resumed, node.wall())
-        if refused is not None:
-            raise WireError("resume_rejected", refused)
+        _check(ops, entrance.resumed)  # again: a race of two connections with one token has one winner
     node.enter(connection, entrance.session, entrance.resumed)
+    if entrance.resumed is not None and node.claims is not None:
+        node.claims.tell(entrance.session, entrance.resumed.generation + 1)
     other_epoch = entrance.epoch is not None and entrance.epoch != node.epoch.log
     streams: dict[str, dict[str, int | str]] = {}
     follow: list[tuple[Stream, int, str | None]] = []
