@@ -106,6 +106,11 @@ class Gossip:
             return False
         return all(stream.sid not in peer.owes for peer in self._leases.peers.values())
 
+    @property
+    def pressing(self) -> bool:
+        """Somebody waits for what the next `take` would bring: a question or an answer."""
+        return bool(self._asking or self._answers)
+
     # -- what happens here ----------------------------------------------------------------------------------------------
 
     def presence(self, stream: Stream, who: str) -> None:

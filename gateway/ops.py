@@ -36,6 +36,12 @@ Handler = Callable[["Ops", Connection, int | None, Message], None]
 TOKEN_RENEW_S: Final = 60.0
 """A pong carries a fresh resume token when the last one given is older than this."""
 
+PRESENCE_WAIT_S: Final = 0.1
+"""How long other nodes are waited for where they have not yet said whom they have in a stream; two rounds take 0.1 s."""
+
+SHED_RETRY_S: Final = 0.5
+"""What the sender of a shed send is told at least, spread up to twice that; a full lane is a third of a second of commits."""
+
 PLUS: Final = ord("+")
 """What a large double has in JSON (1.8e+19) and most bodies have not: looking for it as an integer takes 20 ns."""
 
@@ -119,6 +125,9 @@ class Ops:
         self.shard = node.shard
         self.errors_sent = 0
         self.sends_taken = 0
+        self.shedding_sends = False
+        """Overload: the last thing to go (gateway.pulse). What was taken before is committed and answered."""
+        self.sends_shed = 0
 
     def message(self, connection: Connection, payload: bytes) -> None:
         """One client message. Every refusal that has an ``id`` to answer to is answered."""
@@ -224,7 +233,15 @@ class Ops:
             token = self.node.resume_token(connection)
         self.hub.reply(connection, wire.encode_pong(id, int(wall_s * 1000), token))
 
+    def shed_send(self) -> WireError:
+        """What a send is told while sends are shed; counted."""
+        self.sends_shed += 1
+        retry_after_s = SHED_RETRY_S * (1.0 + self.node.uniform())
+        return WireError("overloaded", "too much to do here now; repeat with the same key", round(retry_after_s, 3))
+
     def send(self, connection: Connection, id: int | None, message: Message) -> None:
+        if self.shedding_sends:
+            raise self.shed_send()
         name = message.get("stream")
         stream = self.hub.by_name.get((connection.tenant, name)) if name.__class__ is str else None
         if stream is None or not (connection.privileged or connection.principal in stream.roles):
@@ -364,7 +381,37 @@ class Ops:
     def presence(self, connection: Connection, id: int | None, message: Message) -> None:
         if id is None:
             raise WireError("bad_request", "id: a presence needs one for its answer")
-        self.with_stream(connection, id, message, functools.partial(self._presence, connection, id))
+        name = message.get("stream")
+        if not wire.is_stream(name):
+            raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
+        assert isinstance(name, str)
+        stream = self.known(connection, name)
+        if stream is None or not self._all_have_told(stream):
+            self.shard.wait_for(connection, functools.partial(self._presence_later, connection, id, name))
+        else:
+            self._allowed(connection, stream)
+            self._presence(connection, id, stream)
+
+    def _all_have_told(self, stream: Stream) -> bool:
+        return self.node.cluster is None or self.node.cluster.gossip.complete(stream)
+
+    async def _presence_later(self, connection: Connection, id: int, name: str) -> None:
+        """Of a stream that has just come here: the other nodes are given a moment to say whom they have in it. What is
+        not here by then follows as signals."""
+        try:
+            stream = self.known(connection, name) or await self.load(connection, name)
+            self._allowed(connection, stream)
+        except WireError as error:
+            if connection.state is OPEN:
+                self.refuse(connection, id, error)
+            return
+        if self.node.cluster is not None:
+            self.node.cluster.signals(trio.current_time())
+        with trio.move_on_after(PRESENCE_WAIT_S):
+            while not self._all_have_told(stream):  # noqa: ASYNC110  # the pure part has no events, and this is rare
+                await trio.sleep(PRESENCE_WAIT_S / 20)
+        if connection.state is OPEN:
+            self._presence(connection, id, stream)
 
     def _presence(self, connection: Connection, id: int, stream: Stream) -> None:
         people, count = self.hub.signals.online(stream)
