@@ -172,7 +172,7 @@ async def serving_cluster(
         for node in nodes:
             cluster = node.node.cluster
             assert cluster is not None
-            await until(lambda cluster=cluster: cluster.bus.trouble is None and len(cluster.gossip.nodes) <= count - 1)  # type: ignore[misc]
+            await until(lambda cluster=cluster: cluster.bus.trouble is None and len(cluster.gossip.nodes) == count - 1)  # type: ignore[misc]
         try:
             yield nodes
         finally:
