@@ -101,7 +101,3 @@ class Ladder:
         self._calm = 0
         self.reason = f"the loop was {delay_s * 1000:.0f} ms late, the fullest lane {depth:.0%} full"
         return True
-
-    def sheds(self, level: int) -> bool:
-        """Whether the step with this number is taken: ``sheds(TYPING)``."""
-        return self.level >= level

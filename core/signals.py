@@ -44,6 +44,9 @@ class Signals(Presence):
         """Overload: then who comes and goes. It is noted still, and told when this ends."""
         self._withheld: dict[Stream, None] = {}
         """Where somebody came or went while that was shed."""
+        self.typing_shed = 0
+        self.presence_shed = 0
+        """What was not told: beginnings of typing, and diffs of a room's presence."""
 
     def join(self, port: Port, stream: Stream, now_s: float) -> None:
         """A port follows the stream. It also gets what is latest: everybody's markers and who types now."""
@@ -79,6 +82,7 @@ class Signals(Presence):
 
     def typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
         if self.shed_typing and on:
+            self.typing_shed += 1
             return
         self.far_typing(stream, who, on, now_s)
         if self.gossip is not None:
@@ -87,6 +91,7 @@ class Signals(Presence):
     def far_typing(self, stream: Stream, who: str, on: bool, now_s: float) -> None:
         """Somebody types, on whichever node; it ends by itself here too, if its end is not heard."""
         if self.shed_typing and on:
+            self.typing_shed += 1
             return
         self._now_s = now_s
         key = ("typing", who)
@@ -225,6 +230,7 @@ class Signals(Presence):
             self._prune_moved(stream)
             if stream.moved:
                 self._withheld[stream] = None
+                self.presence_shed += 1
         else:
             stream.large = large
             moved = self._take_moved(stream)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Final
 
+from core.overload import STEPS
 from gateway.connection import OPEN
 from gateway.metrics import COUNTS, Registry, add_process_metrics
 from gateway.service import Health
@@ -11,6 +13,11 @@ from gateway.service import Health
 if TYPE_CHECKING:
     from gateway.cluster import Cluster
     from gateway.node import Node
+    from gateway.pulse import Pulse
+
+DELAYS: Final = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
+"""Seconds: fine where a healthy loop is, then the ladder's own thresholds."""
+PAUSES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 
 
 class Measures:
@@ -58,6 +65,7 @@ class Measures:
         counter("readback_log_restored_total", "Times the log was behind us.", lambda: node.follower.restored)
         if node.cluster is not None:
             self._cluster(node.cluster)
+        self._pulse(node.pulse)
         commit_seconds = registry.histogram("readback_commit_seconds", "Round trip of a commit batch.")
         batch_entries = registry.histogram("readback_batch_entries", "Entries of a commit batch.", COUNTS)
 
@@ -67,6 +75,31 @@ class Measures:
 
         for lane in lanes:
             lane.observe = observe
+
+    def _pulse(self, pulse: Pulse) -> None:
+        node, registry = self._node, self.registry
+        gauge, counter = registry.gauge, registry.counter_read
+        gauge("readback_overload_level", "How many steps of the shedding ladder are taken.", lambda: pulse.level)
+        for number, step in enumerate(STEPS, 1):
+            shed_now = functools.partial(_reached, pulse, number)
+            gauge("readback_shedding", "1 while this is shed.", shed_now, what=step.what)
+        signals, counts, ops = node.hub.signals, node.shard.counts, node.ops
+        shed = "What was shed: typing begun, presence diffs of a room, newcomers, sends."
+        counter("readback_shed_total", shed, lambda: signals.typing_shed, what="typing")
+        counter("readback_shed_total", shed, lambda: signals.presence_shed, what="presence")
+        counter("readback_shed_total", shed, lambda: counts.shed, what="connections")
+        counter("readback_shed_total", shed, lambda: ops.sends_shed, what="sends")
+        delay = registry.histogram("readback_loop_delay_seconds", "How late the loop was, a sample a beat.", DELAYS)
+        pulse.observe_delay = delay.observe
+        recent = "Loop delay of the last two minutes: a share of the beats was not above it."
+        for q in (0.5, 0.99, 0.999, 1.0):
+            told = functools.partial(pulse.recent, q)
+            gauge("readback_loop_delay_recent_seconds", recent, told, quantile=f"{q:g}")
+        pauses = [
+            registry.histogram("readback_gc_pause_seconds", "A collection.", PAUSES, generation=str(generation))
+            for generation in range(3)
+        ]
+        pulse.observe_pause = lambda generation, seconds: pauses[generation].observe(seconds)
 
     def _cluster(self, cluster: Cluster) -> None:
         node, registry, bus = self._node, self.registry, cluster.bus
@@ -88,12 +121,16 @@ class Measures:
             reasons.append("draining")
         if node.follower.trouble is not None:
             reasons.append(f"the log cannot be reached: {node.follower.trouble}")
+        if node.pulse.full is not None:
+            reasons.append(node.pulse.full)
         facts: dict[str, int | float | str] = {
             "connections": len(node.shard.connections),
             "open": sum(c.state is OPEN for c in node.shard.connections.values()),
             "streams": len(node.hub.by_sid),
             "waiting_sends": len(node.lanes),
         }
+        if node.pulse.level:
+            facts["overload"] = f"level {node.pulse.level}: {node.pulse.ladder.reason}"
         if node.cluster is not None:
             trouble = node.cluster.bus.trouble
             facts["bus"] = "ok" if trouble is None else f"away, the log is tailed meanwhile: {trouble}"
@@ -105,3 +142,7 @@ class Measures:
             draining=node.draining,
             facts=facts,
         )
+
+
+def _reached(pulse: Pulse, level: int) -> int:
+    return int(pulse.level >= level)

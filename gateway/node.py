@@ -40,7 +40,9 @@ from gateway.follower import Follower
 from gateway.lanes import Lanes
 from gateway.loader import Loader
 from gateway.measures import Measures
+from gateway.memory import COLLECTOR
 from gateway.ops import Ops, unavailable
+from gateway.pulse import Pulse
 from gateway.service import WireError
 from gateway.sessions import SUPERSEDED, Claims
 from gateway.shard import Shard
@@ -127,6 +129,7 @@ class Node:
         self._resume_keys = ResumeKeys(secrets.resume_keys)
         self._more = trio.Event()
         self._marks_lock = trio.Lock()
+        self.pulse = Pulse(self)
         self.measures = Measures(self)
         self.uniform = random.Random().random
         self.door = Door(self)
@@ -248,6 +251,8 @@ class Node:
 
     async def append(self, stream: Stream, entry: Entry) -> Verdict:
         """One entry through the lanes, for callers that can wait. Raises `WireError` overloaded or unavailable."""
+        if self.ops.shedding_sends:
+            raise self.ops.shed_send()
         ticket = HttpTicket()
         entry.ticket = ticket
         if not self.lanes.put(stream.partition, entry):
@@ -346,6 +351,8 @@ class Node:
             await trio.sleep(HOUSEKEEPING_S)
             self.hub.evict(trio.current_time())
             self.sessions.forget_ended(self.wall())
+            if not self.pulse.level:
+                COLLECTOR.tidy()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Sockets are given to `shard` by the caller."""
@@ -364,6 +371,7 @@ class Node:
                 self._flush_signals,
                 self._save_marks_forever,
                 self._keep_house,
+                self.pulse.run,
                 self.door.run,
             ):
                 nursery.start_soon(task)

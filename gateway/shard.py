@@ -54,6 +54,7 @@ class Counts:
     def __init__(self) -> None:
         self.accepted = 0
         self.refused = 0
+        self.shed = 0
         self.messages_in = 0
         self.bytes_in = 0
         self.protocol_errors = 0
@@ -76,6 +77,8 @@ class Shard:
         """Set while new connections are not wanted (drain, overload): what their refusal says, and up to twice that as
         `jitter` has it, so that those who are refused together do not come back together."""
         self.jitter: Callable[[], float] = lambda: 0.0
+        self.shedding_retry_after_s: float | None = None
+        """Likewise while new connections are shed (gateway.pulse); a drain has the first word."""
         self.ops: Ops
         self.behind_commit: Callable[[], bool] = lambda: False
         """Whether sends that come in now would only wait behind others for the commit under way."""
@@ -297,6 +300,9 @@ class Shard:
         sock.setblocking(False)
         full = len(self.connections) >= self.limits.connections_max
         retry_after_s = self.refusing_retry_after_s
+        if retry_after_s is None and self.shedding_retry_after_s is not None:
+            self.counts.shed += 1
+            retry_after_s = self.shedding_retry_after_s
         if retry_after_s is not None:
             retry_after_s *= 1.0 + self.jitter()
         elif full:
