@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -26,6 +27,7 @@ Command = tuple[str | int | bytes, ...]
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 _NOTHING_YET = object()
 """hiredis's own word for it is False, which equals the reply 0."""
+_IN_A_SCRIPT = re.compile(r"@user_script: \d+: -?([A-Z]+) ")
 
 
 class LinkLost(Exception):
@@ -88,7 +90,9 @@ PASSING = {"LOADING", "BUSY", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CLUSTER
 
 
 def code_of(error: ReplyError) -> str:
-    return str(error).partition(" ")[0]
+    """Before 7.0 Redis wraps what a command of a script was refused with into an ``ERR`` of its own."""
+    wrapped = _IN_A_SCRIPT.search(str(error))
+    return str(error).partition(" ")[0] if wrapped is None else wrapped[1]
 
 
 def refusal(server: Server, error: ReplyError) -> LinkLost:
