@@ -28,7 +28,7 @@ from tests.wire_client import WireClient, wire_client
 
 Frame = dict[str, Any]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
 """For anything that is waited for; on an idle machine nothing takes a tenth of it."""
 REPEAT_S_MAX = 0.2
 """Come back no later than this, whatever ``retry_after`` allows: the case should not last."""
