@@ -27,8 +27,10 @@ logger = logging.getLogger("readback.store")
 
 STALL_S = 0.1
 """Later than this after its time, the watch counts the delay as this process's own and not the canary's."""
-PASSING = ("OOM", "MISCONF", "NOREPLICAS")
-"""Of these a server with its links is no worse for publishing; another link would hear the same."""
+PASSING = {"OOM", "MISCONF", "NOREPLICAS"}
+"""With these a server is no worse for publishing, and another link would hear the same."""
+ELSEWHERE = {"READONLY", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN", "NOAUTH"}
+"""After these to a command, the servers are looked for anew. Others are the command's own trouble."""
 
 
 class Peer:
@@ -87,7 +89,7 @@ class Peer:
         reply = await self._commands.ask(command)
         if isinstance(reply, ReplyError) and code_of(reply) != "NOSCRIPT":
             self._counters.errors += 1
-            if code_of(reply) not in PASSING:
+            if code_of(reply) in ELSEWHERE:
                 self._refused(reply)
             raise Unavailable(explain(self.server, reply))
         return reply

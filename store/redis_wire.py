@@ -62,16 +62,17 @@ class Login:
 
 
 RIGHTS = (
-    "~readback:* &readback:* +hello +client|setname +select +publish +subscribe +unsubscribe +spublish +ssubscribe "
-    "+sunsubscribe +ping +eval +evalsha +get +set"
+    "resetchannels ~readback:* &readback:* "
+    "+hello +client|setname +select +ping +publish +subscribe +unsubscribe +eval +evalsha +get +set"
 )
-"""What a user of the bus has to be granted, in the words of ACL SETUSER. ``+cluster|slots`` too in a cluster; before
-Redis 7.0 the sharded commands do not exist. ``+info`` lets the check at start see more."""
+CLUSTER_RIGHTS = "+cluster|slots +spublish +ssubscribe +sunsubscribe"
+"""What a user of the bus has to be granted, in the words of ACL SETUSER; ``+info`` lets the check at start see more. The
+sharded commands exist since 7.0."""
 
 ADVICE = {
     "NOAUTH": "asks for a password: put it into the URL, as in redis://:password@host",
     "WRONGPASS": "refuses the user name or password of the URL",
-    "NOPERM": f"does not let this user do what the bus needs: grant it {RIGHTS}",
+    "NOPERM": f"does not let this user do what the bus needs: grant it {RIGHTS} (in a cluster also {CLUSTER_RIGHTS})",
     "OOM": "is full: raise its maxmemory, or give the bus a Redis of its own",
     "READONLY": "is a replica: the URL must name the primary",
     "MISCONF": "refuses writes because it cannot save its data: see its log, or give the bus a Redis without snapshots",

@@ -5,6 +5,7 @@ from tests.buses import redis_server  # noqa: F401
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
@@ -115,3 +116,50 @@ def plain(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """Somebody else's client of the same Redis."""
     with redis.Redis.from_url(redis_server.url, protocol=2) as client:
         yield client
+
+
+class Proxy:
+    """Between a bus and its Redis: a place to lose and to slip in bytes. Run `serve` in a nursery."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.port = 0
+        self.deaf = False
+        """Whether a listening link gets nothing any more."""
+        self.swallow = b""
+        """What a listening link gets is dropped where it contains this."""
+        self.listening: list[trio.abc.SendStream] = []
+        """Towards the server, of links on which something is listened to."""
+        self._target = port
+        self._tls = tls
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listeners[0].socket.getsockname()[1]
+        task_status.started()
+        await trio.serve_listeners(self._serve, listeners)
+
+    async def _serve(self, plain: trio.SocketStream) -> None:
+        client: trio.abc.Stream = plain if self._tls is None else trio.SSLStream(plain, self._tls, server_side=True)
+        try:
+            async with (
+                client,
+                await trio.open_tcp_stream("127.0.0.1", self._target) as server,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(self._upstream, client, server, nursery.cancel_scope)
+                while data := await server.receive_some():
+                    if server not in self.listening or not (self.deaf or (self.swallow and self.swallow in data)):
+                        await client.send_all(data)
+                nursery.cancel_scope.cancel()
+        except* (OSError, trio.BrokenResourceError):
+            pass
+
+    async def _upstream(self, client: trio.abc.Stream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            while data := await client.receive_some():
+                if b"\r\nSUBSCRIBE\r\n" in data and server not in self.listening:
+                    self.listening.append(server)
+                await server.send_all(data)
+        except trio.BrokenResourceError:
+            pass
+        scope.cancel()
