@@ -35,7 +35,7 @@ from gateway.cluster import Cluster
 from gateway.config import Secrets
 from gateway.connection import Connection
 from gateway.door import Door
-from gateway.drain import drain
+from gateway.drain import Drain, Drained, add_metrics
 from gateway.follower import Follower
 from gateway.lanes import Lanes
 from gateway.loader import Loader
@@ -133,6 +133,8 @@ class Node:
         self.measures = Measures(self)
         self.uniform = random.Random().random
         self.door = Door(self)
+        self.drained = Drained()
+        add_metrics(self)
         self.claims = None if bus is None else Claims(self, bus, node_id)
 
     # -- identity -----------------------------------------------------------------------------------------------------
@@ -380,9 +382,10 @@ class Node:
 
     # -- ending ---------------------------------------------------------------------------------------------------------------
 
-    async def drain(self, window_s: float | None = None) -> None:
+    async def drain(self, window_s: float | None = None, *, close_listener: bool = False) -> Drained:
         """Leave in good order (`gateway.drain`), within the window."""
-        await drain(self, self.limits.drain_window_s if window_s is None else window_s)
+        window_s = self.limits.drain_window_s if window_s is None else window_s
+        return await Drain(self, window_s, close_listener=close_listener).run()
 
 
 @asynccontextmanager

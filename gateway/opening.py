@@ -168,6 +168,7 @@ def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
 
 
 def _turn_away(ops: Ops, connection: Connection, retry_after_s: float) -> None:
+    retry_after_s = round(retry_after_s, 2)
     if ops.node.draining:
         ops.shard.bye(connection, Close.DRAINING, "this node is going away", retry_after_s)
     else:

@@ -159,7 +159,8 @@ async def part(node: TestNode, judge: Judge, log: MemoryLog) -> None:
         await page.play([f"bob → {large}", f"bob ← {bye % ('too_large', 'null')}", "bob ← close 4505"])
         await node.node.drain(window_s=0.1)
         drain = 'amy ← {"op":"drain","after_ms":0,"resume":"…"}'
-        await page.play([drain, f"amy ← {bye % ('draining', '0.5')}", "amy ← close 4001"])
+        last = bye % ("draining", '"…"')
+        await page.play([drain, f"amy ← {last}", "amy ← close 4001"])
 
 
 HELLO = '{"op":"hello","id":1,"token":"<token>","streams":{"chat:hall":{}}}'
