@@ -63,6 +63,9 @@ class Cluster:
         bus.listen(SESSIONS)
         bus.listen(TRIMS)
 
+    def use_keys(self, seal_ring: Mapping[str, bytes]) -> None:
+        self._seals = Seals(seal_ring)
+
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def _publish(self, channel: str, payload: bytes) -> None:

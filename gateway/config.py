@@ -79,14 +79,20 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a node says once it serves. ``database`` is fit for a screen (no password). ``drain`` starts the same
-    orderly end as SIGTERM and returns at once; a second call hurries.
+    """What a node says once it serves. ``database`` is fit for a screen (no password).
+
+    The rest is what signals do, and returns at once. ``drain`` starts the orderly end; ``retire`` likewise, for one whose
+    siblings go on serving the same ports; ``reload`` takes keys and log level anew; ``roll`` replaces the workers one by
+    one.
     """
 
     port: int
     http_port: int
     database: str
     drain: Callable[[], None] | None = None
+    retire: Callable[[], None] | None = None
+    reload: Callable[[], None] | None = None
+    roll: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from core.limits import Limits
 from core.ports import Refused, Unavailable
+from gateway.gather import Gather
 from gateway.http_edge import Edge, EdgeLimits, problem
 from gateway.http_models import Problem
 from gateway.http_routes import router
@@ -39,13 +40,16 @@ def make_app(
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
+    gather: Gather | None = None,
 ) -> FastAPI:
-    """The app. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket."""
+    """The app. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
+    ``gather``, metrics and readiness tell of the siblings on these ports too."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.service = service
     app.state.limits = limits
+    app.state.gather = gather
     app.include_router(router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)

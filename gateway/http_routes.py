@@ -20,6 +20,7 @@ from core.limits import Limits
 from core.model import KEY_RE, Event, Member
 from core.tokens import Identity, TokenError
 from core.wire import at_bytes, event_json
+from gateway.gather import Gather
 from gateway.http_edge import PROBLEM_TYPE, problem
 from gateway.http_models import (
     PRINCIPAL_PATTERN,
@@ -93,7 +94,12 @@ async def _identity(
     return who
 
 
+def _siblings(request: Request) -> Gather | None:
+    return cast("Gather | None", request.app.state.gather)
+
+
 Node = Annotated[Service, Depends(_service)]
+Siblings = Annotated[Gather | None, Depends(_siblings)]
 Who = Annotated[Identity, Depends(_identity)]
 
 router = APIRouter()
@@ -297,10 +303,14 @@ async def livez(node: Node) -> Response:
     response_model=HealthModel,
     responses={503: {"model": HealthModel, "description": "no: send them elsewhere"}},
 )
-async def readyz(node: Node) -> Response:
-    """No while draining, while the database does not answer, or before the start is done."""
+async def readyz(node: Node, siblings: Siblings) -> Response:
+    """No while draining, while the database does not answer, or before the start is done.
+
+    Where workers share the port, the one that answers speaks for itself; the facts tell how many are ready.
+    """
     health = node.health()
-    return _health(health.ready, health.draining, health.reasons, health.facts)
+    facts = health.facts if siblings is None else {**health.facts, **await siblings.facts()}
+    return _health(health.ready, health.draining, health.reasons, facts)
 
 
 @router.get(
@@ -311,9 +321,10 @@ async def readyz(node: Node) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "format 0.0.4"}},
 )
-async def metrics(node: Node) -> Response:
-    """Text exposition format 0.0.4."""
-    return Response(node.metrics_text(), headers={"content-type": METRICS_TYPE})
+async def metrics(node: Node, siblings: Siblings) -> Response:
+    """Text exposition format 0.0.4. Where workers share the port: of all of them, each series with its `worker`."""
+    text = node.metrics_text() if siblings is None else await siblings.metrics()
+    return Response(text, headers={"content-type": METRICS_TYPE})
 
 
 def parse_key(text: str) -> str:

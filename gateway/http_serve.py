@@ -40,14 +40,17 @@ class PortInUse(Exception):
     """Somebody else listens there. ``str()`` says what to do next."""
 
 
-def bind_http(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises `PortInUse`, or `OSError` where the address is not this machine's."""
+def bind_http(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """A listening TCP socket; with ``share``, one of several on the port. Raises `PortInUse`, or `OSError` where the
+    address is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         # A restart must not wait for the last one's connections in TIME_WAIT; a live listener still excludes us.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)
     except OSError as error:

@@ -125,8 +125,8 @@ class Node:
         self.cluster = None if bus is None else Cluster(self, bus, node_id, secrets.resume_keys)
         self.hub.on_held = self._held
         self.hub.on_let_go = self._let_go
-        self._verifier = TokenVerifier(secrets.token_secrets, audience=audience)
-        self._resume_keys = ResumeKeys(secrets.resume_keys)
+        self._audience = audience
+        self.use_keys(secrets)
         self._more = trio.Event()
         self._marks_lock = trio.Lock()
         self.pulse = Pulse(self)
@@ -138,6 +138,13 @@ class Node:
         self.claims = None if bus is None else Claims(self, bus, node_id)
 
     # -- identity -----------------------------------------------------------------------------------------------------
+
+    def use_keys(self, secrets: Secrets) -> None:
+        """From now on; who is connected stays so until its token ends."""
+        self._verifier = TokenVerifier(secrets.token_secrets, audience=self._audience)
+        self._resume_keys = ResumeKeys(secrets.resume_keys)
+        if self.cluster is not None:
+            self.cluster.use_keys(secrets.resume_keys)
 
     def authenticate(self, token: str) -> Identity | TokenError:
         return self._verifier.verify(token, self.wall())

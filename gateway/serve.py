@@ -1,34 +1,71 @@
-"""From a `Config` to a serving node with its ports: what `readback serve` and `readback dev` run.
+"""From a `Config` to a serving node with its ports: what `readback serve`, `readback dev` and each worker run.
 
 Ports are bound before anything else is started, so that one in use is an error at once. The HTTP API ends after the
-node has drained: probes and operators can look until the last moment.
+node has drained: probes and operators can look until the last moment. Where siblings serve the same ports it ends at
+once, so that probes meet those who stay.
+
+Redis is only speed: one that does not answer at start is said and waited for while the node serves from its log; one that
+can never do (too old, full, a replica, without rights) is an error at start, for nobody would look for it later.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import logging
+import re
 import secrets as randomness
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import trio
 
-from gateway.config import Config, Ready, Secrets
+from core.model import Epoch
+from gateway.config import Config, ConfigError, Ready, Secrets
 from gateway.desk import Desk
+from gateway.gather import Gather
 from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
 from gateway.memory import freeze
 from gateway.node import Node, running
+from gateway.shard import Shard
+from gateway.systemd import Inherited, Notifier, Watchdog
+from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
+
+log = logging.getLogger("readback.serve")
 
 BACKLOG = 4_096
 """Connections the kernel holds for one turn of the loop: a whole room that comes back at once."""
 
 
-def bind_websocket(host: str, port: int) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node stands among others on its machine.
+
+    ``reload`` gives log level and keys as they are now; ``worker`` names the node among those that share its ports, who
+    answer each other in ``folder``.
+    """
+
+    notifier: Notifier = field(default_factory=lambda: Notifier({}))
+    inherited: Inherited | None = None
+    share_ports: bool = False
+    worker: str = ""
+    folder: Path | None = None
+    reload: Callable[[], tuple[Config, Secrets]] | None = None
+
+
+def bind_websocket(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """A listening socket; with ``share``, one of several on the port, among which the kernel spreads newcomers."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)
     except OSError:
@@ -43,51 +80,166 @@ def new_id() -> str:
     return randomness.token_urlsafe(12)
 
 
-async def serve(config: Config, secrets: Secrets, *, on_ready: object) -> None:
+def node_name(config: Config, worker: str = "") -> str:
+    """What people call this node: the setting, or the machine's name; and which worker of it."""
+    name = config.node or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "node"
+    return f"{name}-{worker}" if worker else name
+
+
+async def serve(
+    config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], object], place: Place | None = None
+) -> None:
     """Serve until drained (`Ready.drain`) or cancelled. ``on_ready(Ready)`` is called once both ports answer.
 
-    Raises `OSError` for a port that cannot be bound, `core.ports.StoreError` where the log cannot be used.
+    Raises `OSError` for a port that cannot be bound, `core.ports.StoreError` where the log cannot be used or the bus
+    never could be.
     """
     assert config.database_url is not None
-    assert callable(on_ready)
-    sock = bind_websocket(config.host, config.port)
-    http_sock = bind_http(config.http_host, config.http_port)
+    place = place or Place()
+    sock, http_sock = _bind(config, place)
+    faulthandler.enable()  # a watchdog ends a loop that hangs with SIGABRT: then this says where
+    async with open_postgres_log(
+        config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
+    ) as store:
+        # A name of this very process: another start of the node is another node to its peers.
+        node_id = f"{node_name(config, place.worker)}.{randomness.token_hex(4)}"
+        bus = await _open_bus(config, await store.epoch(), node_id)
+        async with (
+            running(
+                store,
+                secrets,
+                limits=config.limits,
+                audience=config.audience,
+                origins=config.origins,
+                new_id=new_id,
+                bus=bus,
+                node_id=node_id,
+            ) as node,
+            trio.open_nursery() as nursery,
+        ):
+            await _serve_node(node, nursery, config, place, sock, http_sock, on_ready)
+
+
+async def _serve_node(
+    node: Node,
+    nursery: trio.Nursery,
+    config: Config,
+    place: Place,
+    sock: socket.socket,
+    http_sock: socket.socket,
+    on_ready: Callable[[Ready], object],
+) -> None:
+    """Everything around the node, in the nursery that ends with it."""
+    assert config.database_url is not None
     port, http_port = sock.getsockname()[1], http_sock.getsockname()[1]
-    async with (
-        open_postgres_log(
-            config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
-        ) as log,
-        running(
-            log,
-            secrets,
-            limits=config.limits,
-            audience=config.audience,
-            origins=config.origins,
-            new_id=new_id,
-        ) as node,
-        trio.open_nursery() as nursery,
-    ):
-        drained = trio.Event()
-        asked = trio.Event()
-        app = make_app(Desk(node), limits=config.limits, origins=config.origins)
-        nursery.start_soon(_serve_http, app, http_sock, drained)
-        nursery.start_soon(_drain_when_asked, node, asked, drained)
-        node.shard.listen(sock)
-        freeze()
-        on_ready(Ready(port, http_port, _without_password(config.database_url), asked.set))
+    ending = _Ending(node, place)
+    gather = None
+    if place.folder is not None:
+        registry, health = node.measures.registry, node.measures.health
+        gather = Gather(place.folder, place.worker, metrics=registry.text, health=health)
+        ending.answering = await nursery.start(gather.run)
+    app = make_app(Desk(node), limits=config.limits, origins=config.origins, gather=gather)
+    nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait))
+    nursery.start_soon(ending.run)
+    node.shard.listen(sock)
+    freeze()
+    node.pulse.on_beat = Watchdog(place.notifier, _turning(node.shard), trio.current_time)
+    place.notifier.ready(f"serving on port {port}")
+    on_ready(
+        Ready(
+            port,
+            http_port,
+            _without_password(config.database_url),
+            drain=ending.asked.set,
+            retire=ending.retire,
+            reload=lambda: _reload(node, place),
+        )
+    )
 
 
-async def _serve_http(app: object, sock: socket.socket, drained: trio.Event) -> None:
-    from fastapi import FastAPI
+class _Ending:
+    """How the node leaves, from being asked to the last HTTP answer."""
 
-    assert isinstance(app, FastAPI)
-    await serve_http(app, [sock], shutdown=drained.wait)
+    def __init__(self, node: Node, place: Place) -> None:
+        self._node = node
+        self._place = place
+        self._to_siblings = place.inherited is not None
+        self.answering: trio.CancelScope | None = None
+        """Of what answers siblings; ended last."""
+        self.asked = trio.Event()
+        self.http = trio.Event()
+        """The HTTP API may end."""
+
+    def retire(self) -> None:
+        self._to_siblings = True
+        self.asked.set()
+
+    async def run(self) -> None:
+        await self.asked.wait()
+        node, notifier = self._node, self._place.notifier
+        notifier.stopping(f"draining {len(node.shard.connections)} connections")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.extend_while_stopping)
+            if self._place.inherited is not None:
+                # Who waits in the queue of a shared socket is served by whoever shares it, or by the next start.
+                node.shard.stop_listening()
+            if self._to_siblings:
+                self.http.set()
+            await node.drain(close_listener=self._to_siblings)
+            nursery.cancel_scope.cancel()
+        self.http.set()
+        if self.answering is not None:
+            self.answering.cancel()
+        notifier.status("drained")
 
 
-async def _drain_when_asked(node: Node, asked: trio.Event, drained: trio.Event) -> None:
-    await asked.wait()
-    await node.drain()
-    drained.set()
+def _bind(config: Config, place: Place) -> tuple[socket.socket, socket.socket]:
+    if place.inherited is not None:
+        return place.inherited.websocket, place.inherited.http
+    return (
+        bind_websocket(config.host, config.port, share=place.share_ports),
+        bind_http(config.http_host, config.http_port, share=place.share_ports),
+    )
+
+
+async def _open_bus(config: Config, epoch: Epoch, node_id: str) -> RedisBus | None:
+    if config.redis_url is None:
+        return None
+    try:
+        for warning in await check_redis(config.redis_url, epoch.log):
+            log.warning("%s", warning)
+    except BusUnreachable as error:
+        log.warning("%s; the log is tailed until it does", error)
+    return RedisBus(config.redis_url, cell=epoch.log, node=node_id)
+
+
+def _turning(shard: Shard) -> Callable[[], bool]:
+    """Whether the shard serves: with something ready to be served, its turns go on."""
+    turns = -1
+
+    def turning() -> bool:
+        nonlocal turns
+        before, turns = turns, shard.counts.turns
+        return turns != before or not shard.epoll.poll(0, 1)
+
+    return turning
+
+
+def _reload(node: Node, place: Place) -> None:
+    """Keys and log level as they are now; what cannot be used is said, and changes nothing."""
+    if place.reload is None:
+        return
+    place.notifier.reloading()
+    try:
+        config, secrets = place.reload()
+    except ConfigError as error:
+        log.error("nothing was reloaded: %s", error)
+    else:
+        node.use_keys(secrets)
+        logging.getLogger().setLevel(config.log_level.upper())
+        newest = next(iter(secrets.token_secrets)), next(iter(secrets.resume_keys))
+        log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
+    place.notifier.ready("serving")
 
 
 def _without_password(url: str) -> str:
