@@ -34,6 +34,7 @@ from readback_client._credentials import Credentials
 from readback_client._errors import Closed, ReadbackError, WireError, wire_error
 from readback_client._feed import Feed
 from readback_client._manners import Manners
+from readback_client._rota import Rota
 from readback_client._streams import Streams, streams_of
 from readback_client._values import (
     Connecting,
@@ -60,6 +61,8 @@ from readback_client._wire import (
 NEVER = float("inf")
 PING_AFTER_BEATS = 1.25  # the server's own ping comes at 1; this one is for proxies that swallow those
 DEAD_AFTER_BEATS = 2.0
+OF_NODE = frozenset(("draining", "overloaded"))
+"""Byes that say how the node is, not the cell: with several urls the next one need not wait for it."""
 
 
 class Phase(Enum):
@@ -110,8 +113,7 @@ class Machine:
         self.calls = Calls(self.limits.calls_in_flight_max)
         self._backoff = Backoff(self.limits.backoff_base_s, self.limits.backoff_cap_s, uniform)
         self._uniform = uniform
-        self._urls = list(urls)
-        self._url = 0
+        self._rota = Rota(urls)
         self._credentials = Credentials(fresh=fresh_tokens)
         self._asked: dict[int, tuple[Feed, float]] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
@@ -157,7 +159,7 @@ class Machine:
     def next_dial(self, now: float) -> Dial | None:
         if self.phase is not Phase.WAITING or now < self._until:
             return None
-        url = self._urls[self._url % len(self._urls)]
+        url = self._rota.url
         self.phase = Phase.DIALING
         self.stats.dials += 1
         self._say(Connecting(url, self._backoff.attempt + 1))
@@ -226,8 +228,7 @@ class Machine:
         elif final is not None and self.stats.welcomes == 0:
             self.end(final)
             return
-        self._url += 1
-        self._wait(now, why, retry_after_s)
+        self._wait(now, why, self._rota.leave(now, retry_after_s or 0.0))
 
     def closed(self, now: float, code: int, reason: str) -> None:
         """The connection is gone: closed by either side, or cut (code 1006)."""
@@ -250,7 +251,10 @@ class Machine:
         why = words or name
         if leaving is not None:
             why, retry_after_s = leaving
-        self._url += 1
+        of_node = name in OF_NODE and leaving is None
+        rest_s = self._rota.leave(now, (retry_after_s or 0.0) if of_node else 0.0)
+        if of_node:
+            retry_after_s = rest_s
         drained = self._drain_at
         self._drop(now)
         if drained <= now:  # our slot has come: the node chose it, so no jitter of ours on top

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ Frame = dict[str, Any]
 HALF: float = 0.5
 
 
-def machine(**changes: Any) -> Machine:
+def machine(urls: Sequence[str] = ("ws://a",), **changes: Any) -> Machine:
     given: dict[str, Any] = {"now": 0.0, "uniform": lambda low, high: low + (high - low) * HALF}
-    return Machine(["ws://a"], **{**given, **changes})
+    return Machine(urls, **{**given, **changes})
 
 
 def said(m: Machine) -> list[Frame]:
@@ -138,8 +139,7 @@ def test_full_jitter_grows_to_its_cap_and_forgets_after_a_connection_that_held()
 
 def test_urls_take_turns() -> None:
     """Each failure moves on to the next node."""
-    m = machine()
-    m._urls = ["ws://a", "ws://b", "ws://c"]
+    m = machine(["ws://a", "ws://b", "ws://c"])
     dialled = []
     for _ in range(4):
         dial = m.next_dial(m.deadline)
@@ -147,6 +147,45 @@ def test_urls_take_turns() -> None:
         dialled.append(dial.url)
         m.failed(0.0, "refused")
     assert dialled == ["ws://a", "ws://b", "ws://c", "ws://a"]
+
+
+def test_a_node_that_refuses_for_a_while_is_passed_over() -> None:
+    """Its Retry-After is its own: the next url is tried after the jitter alone. Where all refuse, the soonest, not sooner."""
+    m = machine(["ws://a", "ws://b", "ws://c"])
+    dialled = []
+
+    def refused(now: float, retry_after_s: float | None) -> float:
+        dial = m.next_dial(now)
+        assert dial is not None
+        dialled.append(dial.url)
+        m.failed(now, "HTTP 503", retry_after_s=retry_after_s)
+        assert isinstance(m.status, Waiting)
+        return m.status.retry_in_s
+
+    assert refused(0.0, 60.0) == 0.25
+    assert refused(1.0, 30.0) == 0.5
+    assert (
+        refused(2.0, None) == 1.0
+    )  # nobody listens at c: it may be dialled again, after the others have had their turn
+    assert refused(3.0, 90.0) == 28.0 + 2.0
+    assert dialled == ["ws://a", "ws://b", "ws://c", "ws://c"]
+    assert m.next_dial(32.9) is None
+    assert m.next_dial(33.0) == Dial("ws://b", True)
+    m.connected(33.0, "token")
+    welcome(m, 33.0)
+    tell(m, 40.0, op="bye", code="overloaded", reason="full", retry_after=40)
+    m.closed(40.0, 4002, "")
+    assert m.status == Waiting(20.25, "full")  # a, from 60 on, is the first that will have us
+    assert m.next_dial(60.25) == Dial("ws://a", False)
+
+
+def test_what_is_said_of_the_whole_cell_holds_for_every_url() -> None:
+    """The log is away: another node cannot reach it either."""
+    m = online(urls=["ws://a", "ws://b"])
+    tell(m, 0.0, op="bye", code="unavailable", reason="no log", retry_after=9)
+    m.closed(0.0, 4006, "")
+    assert m.status == Waiting(9.25, "no log")
+    assert m.next_dial(9.25) == Dial("ws://b", False)
 
 
 def test_a_bye_floor_is_kept_and_its_code_outranks_the_close() -> None:
