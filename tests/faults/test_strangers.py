@@ -78,7 +78,7 @@ async def test_everything_is_said_again_by_a_parrot(database: Database, redis_se
         def listen_and_repeat(stop: trio.Event) -> None:
             nonlocal repeated
             client = redis_py.Redis.from_url(redis_server.url, socket_timeout=PATIENCE_S)
-            ears = client.pubsub()
+            ears = client.pubsub()  # type: ignore[no-untyped-call]
             ears.psubscribe("readback:*")
             said: set[bytes] = set()
             while not stop.is_set():

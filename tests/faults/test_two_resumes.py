@@ -13,7 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from store.embedded_redis import EmbeddedRedis
-from tests.faults.crowd import PATIENCE_S, Frame, make_streams
+from tests.faults.crowd import PATIENCE_S, Frame, eventually, make_streams
 from tests.faults.inside import away, nodes_over, operator, whole
 from tests.nodes import TestNode
 from tests.servers import Database
@@ -52,7 +52,7 @@ async def ended(client: WireClient) -> int:
 
 async def alive(client: WireClient) -> bool:
     try:
-        return (await client.ask("ping"))["op"] == "pong"
+        return bool((await client.ask("ping"))["op"] == "pong")
     except ConnectionClosed:
         return False
 
@@ -104,8 +104,6 @@ async def test_a_used_token_stays_used_when_redis_forgets(database: Database, re
         redis_server.start()
         await whole(nodes)
         async with operator(redis_server.url) as ask:
-            with trio.fail_after(PATIENCE_S):
-                while not await ask("KEYS", "*:n:s:*"):
-                    await trio.sleep(0.02)
+            await eventually(lambda: ask("KEYS", "*:n:s:*"))
         assert await resume_at_once(nodes[2:], stack, amy.seen[0]) == {}
         assert await alive(welcomed["b"])
