@@ -49,9 +49,9 @@ ANSWERS_WAITING_MAX: Final = 200_000
 ASK_AGAIN_S: Final = 1.0
 SUSPECT_S: Final = 0.2
 """A heartbeat overtakes what was said before it on another channel by less than this."""
-RAISED_S: Final = 10.0
-"""Markers raised here are told with the state for at least so long: longer than their way into Postgres, and than
-another node's way from reading them there to asking here."""
+RAISED_S: Final = 300.0
+"""Markers raised here are told with the state for at least so long: longer than their way into Postgres and than another
+node's way from there to asking here, and so long that a link may be away without one being missed."""
 LEARN_S: Final = 0.5
 """After its first heartbeat a node does not yet know who else is there."""
 
@@ -149,6 +149,7 @@ class Gossip:
         if up:
             self._leases.thaw(now_s)
             self._beat_at_s = now_s
+            self._began_s = None
         else:
             self._leases.freeze()
 
@@ -162,18 +163,17 @@ class Gossip:
         for peer in self._leases.expired(now_s):
             self._forget(peer, now_s, grace=False)
         for peer in self._leases.peers.values():
-            for partition, (seq, since_s) in list(peer.suspected.items()):
-                if now_s - since_s >= SUSPECT_S:
+            for partition, (seq, due_s) in list(peer.suspected.items()):
+                if due_s <= now_s:
                     del peer.suspected[partition]
                     if seq > peer.seen.get(partition, 0):
-                        peer.seen[partition] = seq
-                        self._lost(peer, partition, now_s)
+                        self._missed(peer, partition, seq, now_s)
         for sid in list(takewhile(lambda sid: now_s - self._asked[sid] >= ASK_AGAIN_S, self._asked)):
             del self._asked[sid]
             stream = self._hub.by_sid.get(sid)
             if stream is not None and any(sid in peer.owes for peer in self._leases.peers.values()):
                 self._asking[sid] = stream
-        if now_s - self._raised_since_s >= RAISED_S:
+        if self._up and now_s - self._raised_since_s >= RAISED_S:
             self._forget_raised(now_s)
 
     def _forget_raised(self, now_s: float) -> None:
@@ -346,12 +346,21 @@ class Gossip:
         peer = self._leases.beat(beat.node, beat.number, now_s)
         if peer is None:
             return
-        if peer.first:
-            peer.first = False
+        first, peer.first = peer.first, False
+        if first:
             self._beat_at_s = now_s  # it wants to know who is here
         for partition, seq in beat.seqs.items():
-            if seq > peer.seen.get(partition, 0) and self._held.get(partition):
-                peer.suspected.setdefault(partition, (seq, now_s))
+            if seq <= peer.seen.get(partition, 0) or not self._held.get(partition):
+                continue
+            if first:
+                self._missed(peer, partition, seq, now_s)
+            else:
+                peer.suspected.setdefault(partition, (seq, now_s + SUSPECT_S))
+
+    def _missed(self, peer: Peer, partition: int, seq: int, now_s: float) -> None:
+        """The peer's messages up to this one have not come."""
+        peer.seen[partition] = seq
+        self._lost(peer, partition, now_s)
 
     def _lost(self, peer: Peer, partition: int, now_s: float) -> None:
         """What is believed of the peer's people in this partition is not to be relied upon until it has told its state.

@@ -34,7 +34,7 @@ class Peer:
         self.seen: dict[int, int] = {}
         """By partition, the number of the last message taken from it."""
         self.suspected: dict[int, tuple[int, float]] = {}
-        """By partition, a number that its heartbeat named and that has not come, and when that was noticed."""
+        """By partition, a number that its heartbeat named and that had not come, and when that will mean it is lost."""
         self.owes: dict[int, None] = {}
         """Streams (sids) of which its state must still be told."""
         self.lost: dict[int, float] = {}

@@ -5,8 +5,8 @@ it is away counts `AWAY`, any other 1. `Stream.far` holds what of that is other 
 this node's own share is the difference. First in is online, last out is offline, whichever nodes they are on; and since
 only the sum is looked at, a reconnect to another node within `presence_grace_s` is not seen by anybody.
 
-What is told is what changed in the sum: `Stream.moved` keeps, for each principal that changed since the last telling,
-what was believed of it before. In large rooms (`Presence.is_large`) that becomes a number with the names that came and
+What is told is what changed in the sum: `Stream.moved` keeps who changed since the last telling, and whether by coming or
+going or only by being away. In large rooms (`Presence.is_large`) that becomes a number with the names that came and
 went, see `online_signal`.
 
 The upper half is `core.signals`, which sends. No clock: the caller says what time it is.
@@ -30,8 +30,12 @@ AWAY: Final = 1 << 20
 NAMES_MAX: Final = 50
 """Names of those who came, and of those who went, in one signal of a large room; more are only counted."""
 
-MOVED_SPARE: Final = 1_000
-"""While telling is withheld, so many more than are present may be noted as moved before the list is cleaned."""
+MOVED_MAX: Final = 1_000
+"""Names noted as changed since the last telling (with `Signals.shed_presence` that may be long ago); after more, everybody
+is told of, or in a large room nobody."""
+
+EVERYBODY: Final = ""
+"""Stands for all names: among those who moved, and in `core.signals` among the keys of markers."""
 
 
 def presence_value(count: int) -> str:
@@ -99,10 +103,15 @@ class Presence:
             self._presence_changed(stream, who, believed)
 
     def _presence_changed(self, stream: Stream, who: str, believed: str) -> None:
-        if stream.moved is None:
-            stream.moved = {who: believed}
-        else:
-            stream.moved.setdefault(who, believed)
+        """Told with the next flush, also where it is by then as it was: somebody may have asked in between."""
+        crossed = believed == "offline" or who not in stream.present
+        moved = stream.moved
+        if moved is None:
+            stream.moved = {who: crossed}
+        elif EVERYBODY not in moved:
+            moved[who] = crossed or moved.get(who, False)
+            if len(moved) > MOVED_MAX:
+                stream.moved = {EVERYBODY: True}
         self._dirty[stream] = None
 
     def _end_graces(self, now_s: float) -> None:
@@ -211,17 +220,7 @@ class Presence:
         count, bound = len(stream.present), self._hub.limits.presence_list_max
         return count > bound or (stream.large and count > bound * 3 // 4)
 
-    def _take_moved(self, stream: Stream) -> dict[str, str]:
-        """Who changed since it was told last, with what was believed until now; those who are as before are left out."""
-        moved, stream.moved = stream.moved, None
-        return {who: value for who, value in (moved or {}).items() if self._presence(stream, who) != value}
-
-    def _prune_moved(self, stream: Stream) -> None:
-        """Telling is withheld: keep at least no more than there are people in the room."""
-        if stream.moved is not None and len(stream.moved) > len(stream.present) + MOVED_SPARE:
-            stream.moved = self._take_moved(stream) or None
-
-    def online_signal(self, stream: Stream, moved: dict[str, str] | None) -> bytes:
+    def online_signal(self, stream: Stream, moved: dict[str, bool] | None = None) -> bytes:
         """The count, and what a client needs to keep a list of names true, if it keeps one:
 
         ``joined`` and ``left`` since the last such signal; ``more`` where that is not all (too many, or this client missed
@@ -230,11 +229,12 @@ class Presence:
         if not stream.large:
             people, _ = self.online(stream)
             signal["people"] = [{"by": by, "value": value, "devices": devices} for by, value, devices in people]
-        elif moved is None:
+        elif moved is None or EVERYBODY in moved:
             signal["more"] = True
         else:
-            joined = [who for who, believed in moved.items() if believed == "offline"]
-            left = [who for who in moved if who not in stream.present]
+            crossed = [who for who, crossed in moved.items() if crossed]
+            joined = [who for who in crossed if who in stream.present]
+            left = [who for who in crossed if who not in stream.present]
             if joined:
                 signal["joined"] = joined[:NAMES_MAX]
             if left:

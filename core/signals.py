@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from core import wire
 from core.model import Mark
-from core.presence import AWAY, Presence
+from core.presence import AWAY, EVERYBODY, Presence
 from core.stream import Port, SignalKey, Stream
 
 if TYPE_CHECKING:
     from core.hub import Hub
-
-ALL: Final = ""
-"""Stands for everybody among the keys of markers: the aggregate of a large room."""
 
 ONLINE: Final[SignalKey] = ("online", None)
 
@@ -55,7 +52,7 @@ class Signals(Presence):
         if self.gossip is not None:
             self.gossip.presence(stream, port.principal)
         if stream.marks:
-            for by in stream.marks if self._few_marks(stream) else (ALL,):
+            for by in stream.marks if self._few_marks(stream) else (EVERYBODY,):
                 self._note_mark(port, stream, by)
         if stream.signals:
             for key in stream.signals:
@@ -204,10 +201,10 @@ class Signals(Presence):
         """Keys and frames of the markers to tell: each, or of a large room the aggregate, or after it everybody's."""
         marks, stream.dirty_marks = stream.dirty_marks, set()
         if was_large and not large and stream.marks:
-            marks = set(stream.marks) if self._few_marks(stream) else {ALL}
+            marks = set(stream.marks) if self._few_marks(stream) else {EVERYBODY}
         elif large and marks:
-            marks = {ALL}
-        if ALL in marks:
+            marks = {EVERYBODY}
+        if EVERYBODY in marks:
             return marks, [(None, self._aggregate(stream))]
         early = {by for by in marks if stream.marks[by][0] > stream.floor}
         if early:  # the event they speak of is still on tour, or on its way to this node: next time
@@ -226,20 +223,15 @@ class Signals(Presence):
     ) -> tuple[set[SignalKey], list[tuple[str | None, bytes]]]:
         keys, stream.dirty_signals = stream.dirty_signals, set()
         online: list[tuple[str | None, bytes]] = []
+        stream.large = large
         if self.shed_presence:
-            self._prune_moved(stream)
             if stream.moved:
                 self._withheld[stream] = None
-                self.presence_shed += 1
         else:
-            stream.large = large
-            moved = self._take_moved(stream)
-            if large or was_large:
-                if was_large != large or any(
-                    (was == "offline") != (who not in stream.present) for who, was in moved.items()
-                ):
-                    online.append((None, self.online_signal(stream, moved)))
-            else:
+            moved, stream.moved = stream.moved or {}, None
+            if large != was_large or EVERYBODY in moved or (large and any(moved.values())):
+                online.append((None, self.online_signal(stream, moved)))
+            elif not large:
                 keys |= {("presence", who) for who in moved}
         frames = [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
         return keys | {ONLINE} if online else keys, frames + online
@@ -265,7 +257,7 @@ class Signals(Presence):
         for stream, by in mark_keys or ():
             if stream in waiting:
                 self._note_mark(port, stream, by)
-            elif by == ALL and stream in port.subs:
+            elif by == EVERYBODY and stream in port.subs:
                 frames.append(self._aggregate(stream))
             elif (
                 stream not in port.subs
@@ -303,7 +295,7 @@ class Signals(Presence):
         value: object
         age_s = 0.0
         if kind == "online":
-            return self.online_signal(stream, None)
+            return self.online_signal(stream)
         if kind == "presence":
             assert by is not None
             value = self._presence(stream, by)

@@ -113,8 +113,8 @@ class Stream:
         """Packed counts (core.presence) of everybody's connections on all nodes; 0 within the grace."""
         self.far: dict[str, dict[str, int]] | None = None
         """What of `present` is other nodes', by node."""
-        self.moved: dict[str, str] | None = None
-        """Whose presence changed since it was told, with what was believed before."""
+        self.moved: dict[str, bool] | None = None
+        """Whose presence changed since it was told, and whether they came or went."""
         self.large = False
         """Told as a count when it was told last."""
         self.marks: dict[str, tuple[int, int]] = {}
