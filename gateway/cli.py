@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli_errors import FINDINGS, CliError, mended
+from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
 
@@ -52,6 +52,20 @@ DatabaseUrl = Annotated[
     str | None,
     typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
 ]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url", metavar="URL", help="The Redis through which nodes hear each other.", show_default=False
+    ),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N", help="Node processes on one port (1): one a core.", show_default=False),
+]
+NodeName = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NAME", help="This node's name (the machine's).", show_default=False),
+]
 Host = Annotated[str | None, typer.Option(help="Where the WebSocket listens (127.0.0.1).", show_default=False)]
 Port = Annotated[
     str | None, typer.Option(metavar="N", help="The WebSocket's port (8400); 0: any free one.", show_default=False)
@@ -85,6 +99,7 @@ def dev(
     port: Port = None,
     http_host: HttpHost = None,
     http_port: HttpPort = None,
+    workers: Workers = None,
     data: Data = None,
     config: ConfigFile = None,
     ready_file: ReadyFile = None,
@@ -92,15 +107,19 @@ def dev(
     """Start a gateway with everything it needs: its own Postgres, keys, a demo tenant with two tokens.
 
     Nothing else needs to be installed or running. Data and tokens survive a restart; Ctrl-C drains and stops the
-    database cleanly. This is what `make run` starts.
+    database cleanly. With --workers it brings a Redis too. This is what `make run` starts.
 
     Examples:
 
       readback dev
 
       readback dev --port 9400 --http-port 9401 --data ./scratch
+
+      readback dev --workers 2
     """
-    settings = _settings(config, host=host, port=port, http_host=http_host, http_port=http_port, data=data)
+    settings = _settings(
+        config, host=host, port=port, http_host=http_host, http_port=http_port, workers=workers, data=data
+    )
     console = start_console(settings)
 
     import trio
@@ -120,6 +139,9 @@ def dev(
 @mended
 def serve(
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    workers: Workers = None,
+    node: NodeName = None,
     host: Host = None,
     port: Port = None,
     http_host: HttpHost = None,
@@ -131,17 +153,34 @@ def serve(
 
     Run `readback migrate` against that database first, and give every node the same keys (READBACK_SECRETS_FILE).
     A URL with a password belongs into READBACK_DATABASE_URL or a file, not into an argument that `ps` shows to everybody.
-    SIGTERM drains: clients come back to other nodes at times spread over the drain window.
+    Nodes on one database hear each other at once through a Redis, and within a second without one; --workers needs one.
+
+    SIGTERM drains: clients come back to other nodes at times spread over the drain window. SIGHUP reads keys and log level
+    anew. SIGUSR2 replaces the workers one by one, without a gap. Under systemd (systemd/README.md) it takes the sockets it
+    is handed, says when it is ready, and feeds the watchdog.
 
     Examples:
 
       readback serve --database-url postgresql://readback_gateway@db.internal/readback
 
       READBACK_HOST=0.0.0.0 readback serve --config /etc/readback.toml
+
+      READBACK_REDIS_URL=redis://redis.internal readback serve --config /etc/readback.toml --workers 4
     """
-    settings = _settings(
-        config, database_url=database_url, host=host, port=port, http_host=http_host, http_port=http_port
-    )
+    arguments = {
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "workers": workers,
+        "node": node,
+        "host": host,
+        "port": port,
+        "http_host": http_host,
+        "http_port": http_port,
+    }
+    if config is not None:
+        config = config.absolute()
+        os.environ["READBACK_CONFIG"] = str(config)  # workers look there for what a reload may change
+    settings = _settings(config, **arguments)
     console = start_console(settings)
 
     import trio
@@ -159,8 +198,32 @@ def serve(
         if ready_file is not None:
             write_ready_file(ready_file, facts)
 
-    hurried = trio.run(lambda: run_serve(settings, say=saying(console), on_ready=ready))
+    def reload() -> Config:
+        return _settings(config, **arguments)
+
+    hurried = trio.run(lambda: run_serve(settings, say=saying(console), on_ready=ready, reload=reload))
     say_end(console, hurried)
+
+
+@app.command(hidden=True)
+@mended
+def worker(
+    number: Annotated[str, typer.Option(help="Its name among its siblings.")],
+    folder: Annotated[Path, typer.Option(help="Where siblings answer each other.")],
+    parent: Annotated[int, typer.Option(help="The process without which it ends.")],
+) -> None:
+    """One of the processes of `readback serve --workers`; started by it, with all settings as variables."""
+    import logging
+
+    import trio
+
+    from gateway.cli_run import run_worker
+
+    settings = load_config()
+    start_console(settings, number)
+    say = logging.getLogger("readback.worker").info
+    if trio.run(lambda: run_worker(settings, number=number, folder=folder, parent=parent, say=say)):
+        raise typer.Exit(HURRIED)
 
 
 @app.command(rich_help_panel="Use")
@@ -295,24 +358,29 @@ def check(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFil
 @mended
 def doctor(
     database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     data: Data = None,
     config: ConfigFile = None,
     json: Annotated[bool, typer.Option("--json", help="The same as one JSON document.")] = False,
 ) -> None:
     """Look at this installation and say, in words, what is wrong and what to do about it.
 
-    Python, open files, data folder, disk, ports, database and its settings, schema, keys, clock. Changes nothing.
-    Ends with 1 when something fails; a warning alone ends with 0.
+    Python, open files, data folder, disk, ports, clock, keys, database and its settings, schema; Redis where one is set:
+    reachable, recent enough, with the rights and the room that the bus needs, and how long a message through it takes.
+    Changes nothing (what it writes to Redis, under a name of its own, expires in a second). Ends with 1 when something
+    fails; a warning alone ends with 0.
 
     Examples:
 
       readback doctor
 
       readback doctor --database-url postgresql://readback_gateway@db.internal/readback --json
+
+      READBACK_REDIS_URL=redis://redis.internal readback doctor --config /etc/readback.toml
     """
     from gateway.doctor import examine, failed, print_report, report_json
 
-    settings = _settings(config, database_url=database_url, data=data)
+    settings = _settings(config, database_url=database_url, redis_url=redis_url, data=data)
     findings = examine(settings, os.environ)
     if json:
         sys.stdout.buffer.write(report_json(findings))

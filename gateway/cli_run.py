@@ -1,9 +1,10 @@
 """What runs under `readback dev` and `readback serve`: the node with everything around it, and how it ends.
 
-For: bringing up, in order, data folder, keys, Postgres, schema, node; and taking all of it down again. Promises: the
-first Ctrl-C or SIGTERM drains (clients are told when to come back, what was taken is committed), the second hurries; the
-embedded Postgres is stopped cleanly either way; a port in use or a second `dev` on the same data is said before
-anything was started. Does not: serve (`gateway.node`), keep the database alive (`store.embedded`).
+For: bringing up, in order, data folder, keys, Postgres, Redis, schema, node or workers; and taking all of it down again.
+Promises: the first Ctrl-C or SIGTERM drains (clients are told when to come back, what was taken is committed), the second
+hurries; the embedded servers are stopped cleanly either way; a port in use or a second `dev` on the same data is said
+before anything was started. Does not: serve (`gateway.serve`), look after workers (`gateway.workers`), keep the database
+alive (`store.embedded`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,8 +29,11 @@ import trio
 from core.ports import Refused
 from core.tokens import mint
 from gateway.cli_errors import CliError
-from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, files_needed
+from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, files_needed, load_config
+from gateway.gather import gather_in
 from gateway.keyring import ensure_secrets, load_secrets
+from gateway.place import Place, node_name
+from gateway.systemd import Inherited, Notifier, take_sockets
 from store.embedded import running_postgres, running_url
 from store.postgres import migrate_database, open_postgres_log
 
@@ -38,21 +44,29 @@ DEMO_TTL_S = 30 * 86_400.0
 DEV_PAGE_PORTS = (3000, 5173, 8000, 8080)
 """Where the usual development servers of web pages listen; `dev` lets their pages connect unless told otherwise."""
 
+LINKS_PER_NODE = 11  # to Postgres; `readback doctor` counts them
+LINKS_SPARE = 20
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a newcomer is handed: one token a person of the tenant demo; and what holds the log, in words."""
+    """What a newcomer is handed: one token a person of the tenant demo; and what holds the log, and what workers hear
+    each other through, in words."""
 
     tokens: dict[str, str]
     database: str
+    bus: str = ""
 
 
 class Stopper:
-    """Turns signals into an orderly end: first drain, then hurry.
+    """Turns signals into what `Ready` offers, and into an orderly end: first drain, then hurry.
 
-    Before the node is ready there is nothing to drain, so the first signal already cancels.
+    Before the node is ready there is nothing to drain, so the first signal already cancels. SIGHUP reloads where that is
+    offered and nobody's terminal was closed; else it drains, as a closed terminal should.
     """
 
     def __init__(self, say: Say) -> None:
@@ -61,6 +75,7 @@ class Stopper:
         self._say = say
         self._signals = 0
         self._ready: Ready | None = None
+        self._on_terminal = os.isatty(2)
 
     def ready(self, ready: Ready) -> None:
         self._ready = ready
@@ -76,12 +91,31 @@ class Stopper:
         self._say("stopping now" if self.hurried else "stopping")
         self.scope.cancel()
 
+    def hear(self, number: int) -> None:
+        """One signal, whatever it means here."""
+        ready = self._ready
+        if number == signal.SIGHUP and ready is not None and ready.reload is not None and not self._hung_up():
+            ready.reload()
+        elif number == signal.SIGUSR1 and ready is not None and ready.retire is not None and not self._signals:
+            self._signals = 1
+            ready.retire()
+        elif number in (signal.SIGUSR1, signal.SIGUSR2):
+            if number == signal.SIGUSR2 and ready is not None and ready.roll is not None:
+                self._say("replacing the workers one by one")
+                ready.roll()
+            else:
+                self._say(f"{signal.Signals(number).name} means nothing here")
+        else:
+            self.stop()
+
+    def _hung_up(self) -> bool:
+        return self._on_terminal and not os.isatty(2)
+
     async def obey(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        # SIGHUP as well: a closed terminal should drain, not kill.
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
-            async for _ in signals:
-                self.stop()
+            async for number in signals:
+                self.hear(number)
 
 
 def raise_file_limit(config: Config, say: Say) -> Config:
@@ -115,31 +149,99 @@ async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo],
 
     async def run(stopper: Stopper) -> None:
         say("starting Postgres" if config.postgres_dir.exists() else "making a database (once, a few seconds)")
-        async with running_postgres(config.postgres_dir) as server:
+        settings = {"max_connections": str(LINKS_SPARE + LINKS_PER_NODE * config.workers)} if config.workers > 4 else {}
+        async with running_postgres(config.postgres_dir, settings=settings) as server:
             applied = await migrate_database(server.url())
             if applied:
                 say(f"schema: {', '.join(applied)}")
             url = server.url(user="readback_gateway")
             await _ensure_lobby(url)
             tokens = {who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S) for who in DEMO_PEOPLE}
-            demo = Demo(tokens, f"Postgres {server.version}, for as long as this runs: psql '{server.url()}'")
-            await _serve(replace(config, database_url=url), secrets, stopper, lambda ready: on_ready(ready, demo))
+            told = f"Postgres {server.version}, for as long as this runs: psql '{server.url()}'"
+            async with _redis_for_workers(config, say) as (redis_url, bus):
+                ready = partial(_with_demo, on_ready, Demo(tokens, told, bus))
+                await _serve(replace(config, database_url=url, redis_url=redis_url), secrets, stopper, ready, Place())
             say("stopping Postgres")
 
     return await _with_signals(run, say)
 
 
-async def run_serve(config: Config, *, say: Say, on_ready: Callable[[Ready], None]) -> bool:
-    """Everything of `readback serve`. Returns whether the end was hurried."""
+def _with_demo(on_ready: Callable[[Ready, Demo], None], demo: Demo, ready: Ready) -> None:
+    on_ready(ready, demo)
+
+
+@asynccontextmanager
+async def _redis_for_workers(config: Config, say: Say) -> AsyncIterator[tuple[str | None, str]]:
+    """The Redis of `dev`, where workers need one and none was given: its URL, and what to tell of it."""
+    if config.redis_url is not None or config.workers == 1:
+        yield config.redis_url, ""
+        return
+    from store.embedded_redis import running_redis
+
+    say("starting Redis")
+    async with running_redis(config.data / "redis") as redis:
+        version = ".".join(map(str, redis.version))
+        yield redis.url, f"{config.workers} on one port, over Redis {version} for as long as this runs"
+        say("stopping Redis")
+
+
+async def run_serve(
+    config: Config, *, say: Say, on_ready: Callable[[Ready], None], reload: Callable[[], Config] | None = None
+) -> bool:
+    """Everything of `readback serve`. Returns whether the end was hurried.
+
+    ``reload`` reads the settings anew, for a SIGHUP; without it the present ones are kept and only keys are read.
+    """
     if config.database_url is None:
         raise ConfigError(
             "`serve` needs a Postgres: give --database-url or READBACK_DATABASE_URL, such as "
             "postgresql://readback_gateway@localhost/readback; `readback dev` brings its own"
         )
-    check_ports(config)
+    notifier, inherited = Notifier(os.environ), take_sockets(os.environ)
+    secrets = load_secrets(config)
+    if config.workers > 1:
+        _check_workers(config, inherited)
+    if inherited is None:
+        check_ports(config)
+    if config.workers == 1:
+        config = raise_file_limit(config, say)
+
+    def read() -> tuple[Config, Secrets]:
+        now = config if reload is None else reload()
+        return now, load_secrets(now)
+
+    folder = gather_in(os.environ)
+    place = Place(notifier, inherited, worker=node_name(config), folder=folder, reload=read)
+    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready, place), say)
+
+
+def _check_workers(config: Config, inherited: Inherited | None) -> None:
+    if config.redis_url is None:
+        raise ConfigError(
+            f"{config.workers} workers need a Redis to hear each other: give --redis-url or READBACK_REDIS_URL, such as "
+            "redis://localhost:6379/0; `readback dev --workers` brings its own"
+        )
+    if inherited is not None:
+        raise ConfigError(
+            "Workers open their ports by themselves, and systemd handed over its own: leave out --workers, and start "
+            "one instance of readback@.service for each (systemctl enable --now readback@1 readback@2)"
+        )
+
+
+async def run_worker(config: Config, *, number: str, folder: Path, parent: int, say: Say) -> bool:
+    """Everything of one worker of `gateway.workers`, which hands it its configuration as variables."""
+    from gateway.workers import die_with
+
+    die_with(parent)
     config = raise_file_limit(config, say)
     secrets = load_secrets(config)
-    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready), say)
+
+    def read() -> tuple[Config, Secrets]:
+        now = load_config()
+        return now, load_secrets(now)
+
+    place = Place(Notifier(os.environ), share_ports=True, worker=number, folder=folder, reload=read)
+    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, lambda ready: None, place), say)
 
 
 async def _with_signals(run: Callable[[Stopper], Awaitable[None]], say: Say) -> bool:
@@ -152,14 +254,21 @@ async def _with_signals(run: Callable[[Stopper], Awaitable[None]], say: Say) -> 
     return stopper.hurried
 
 
-async def _serve(config: Config, secrets: Secrets, stopper: Stopper, on_ready: Callable[[Ready], None]) -> None:
-    from gateway.serve import serve  # late: it brings the whole server
-
+async def _serve(
+    config: Config, secrets: Secrets, stopper: Stopper, on_ready: Callable[[Ready], None], place: Place
+) -> None:
     def ready(facts: Ready) -> None:
         stopper.ready(facts)
         on_ready(facts)
 
-    await serve(config, secrets, on_ready=ready)
+    if config.workers > 1:
+        from gateway.workers import run_workers
+
+        await run_workers(config, on_ready=ready, notifier=place.notifier, reloads=place.reload is not None)
+        return
+    from gateway.serve import serve  # late: it brings the whole server
+
+    await serve(config, secrets, on_ready=ready, place=place)
 
 
 async def _ensure_lobby(url: str) -> None:

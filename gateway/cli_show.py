@@ -29,10 +29,12 @@ def open_console(*, stderr: bool = True) -> Console:
     return Console(stderr=stderr)
 
 
-def start_console(config: Config) -> Console:
-    """Logging and the console of a command that runs until stopped."""
+def start_console(config: Config, worker: str = "") -> Console:
+    """Logging and the console of a command that runs until stopped; each line of a worker says whose it is."""
     console = open_console()
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    whose = f"[{worker}] " if worker else ""
+    line = f"%(asctime)s.%(msecs)03dZ %(levelname)s {whose}%(name)s: %(message)s"
+    formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
@@ -43,7 +45,13 @@ def start_console(config: Config) -> Console:
 
 
 def saying(console: Console) -> Say:
-    return lambda text: console.print(f"· {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    def say(text: str) -> None:
+        try:
+            console.print(f"· {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        except OSError:
+            pass  # the terminal was closed, which is no reason to end otherwise than in good order
+
+    return say
 
 
 def say_end(console: Console, hurried: bool) -> None:
@@ -78,6 +86,8 @@ def print_ready(console: Console, config: Config, ready: Ready, demo: Demo) -> N
     line(f"  WebSocket  {ws}")
     line(f"  HTTP API   {http}/v1 (described by {http}/openapi.json; also /readyz, /metrics)")
     line(f"  Database   {demo.database}")
+    if demo.bus:
+        line(f"  Workers    {demo.bus}")
     line(f"  Data       {config.data}")
     line()
     line(f"Two tokens of the tenant {DEMO_TENANT}, good for 30 days; {DEMO_STREAM} is open to both:")

@@ -111,6 +111,12 @@ def files_needed(config: Config) -> int:
     return config.limits.connections_max + FILES_SPARE
 
 
+def without_password(url: str) -> str:
+    """A database's URL, fit for a screen."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def default_data_dir(environ: Mapping[str, str]) -> Path:
     """Per user, by the XDG base directory rules; for root, where a service keeps its state."""
     if os.geteuid() == 0:

@@ -12,27 +12,24 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import re
 import secrets as randomness
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import trio
 
 from core.model import Epoch
-from gateway.config import Config, ConfigError, Ready, Secrets
+from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
 from gateway.gather import Gather
 from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
 from gateway.memory import freeze
 from gateway.node import Node, running
+from gateway.place import Place, node_name
 from gateway.shard import Shard
-from gateway.systemd import Inherited, Notifier, Watchdog
+from gateway.systemd import Watchdog
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
@@ -41,22 +38,6 @@ log = logging.getLogger("readback.serve")
 
 BACKLOG = 4_096
 """Connections the kernel holds for one turn of the loop: a whole room that comes back at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node stands among others on its machine.
-
-    ``reload`` gives log level and keys as they are now; ``worker`` names the node among those that share its ports, who
-    answer each other in ``folder``.
-    """
-
-    notifier: Notifier = field(default_factory=lambda: Notifier({}))
-    inherited: Inherited | None = None
-    share_ports: bool = False
-    worker: str = ""
-    folder: Path | None = None
-    reload: Callable[[], tuple[Config, Secrets]] | None = None
 
 
 def bind_websocket(host: str, port: int, *, share: bool = False) -> socket.socket:
@@ -80,12 +61,6 @@ def new_id() -> str:
     return randomness.token_urlsafe(12)
 
 
-def node_name(config: Config, worker: str = "") -> str:
-    """What people call this node: the setting, or the machine's name; and which worker of it."""
-    name = config.node or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "node"
-    return f"{name}-{worker}" if worker else name
-
-
 async def serve(
     config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], object], place: Place | None = None
 ) -> None:
@@ -102,7 +77,8 @@ async def serve(
         config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
     ) as store:
         # A name of this very process: another start of the node is another node to its peers.
-        node_id = f"{node_name(config, place.worker)}.{randomness.token_hex(4)}"
+        name = node_name(config, place.worker if place.share_ports else "")
+        node_id = f"{name}.{randomness.token_hex(4)}"
         bus = await _open_bus(config, await store.epoch(), node_id)
         async with (
             running(
@@ -149,10 +125,10 @@ async def _serve_node(
         Ready(
             port,
             http_port,
-            _without_password(config.database_url),
+            without_password(config.database_url),
             drain=ending.asked.set,
             retire=ending.retire,
-            reload=lambda: _reload(node, place),
+            reload=None if place.reload is None else partial(_reload, node, place, place.reload),
         )
     )
 
@@ -225,13 +201,11 @@ def _turning(shard: Shard) -> Callable[[], bool]:
     return turning
 
 
-def _reload(node: Node, place: Place) -> None:
+def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]) -> None:
     """Keys and log level as they are now; what cannot be used is said, and changes nothing."""
-    if place.reload is None:
-        return
     place.notifier.reloading()
     try:
-        config, secrets = place.reload()
+        config, secrets = read()
     except ConfigError as error:
         log.error("nothing was reloaded: %s", error)
     else:
@@ -240,8 +214,3 @@ def _reload(node: Node, place: Place) -> None:
         newest = next(iter(secrets.token_secrets)), next(iter(secrets.resume_keys))
         log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
     place.notifier.ready("serving")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
