@@ -49,6 +49,7 @@ class Cluster:
         self._partitions = {name: partition for partition, name in enumerate(self._events)}
         self._signalled = {name: partition for partition, name in enumerate(self._signals)}
         self._gap = trio.Event()
+        self._was_away = False
         self._confirmed: set[str] = set()
         """Channels that are listened to, as far as the bus has said."""
         self.foreign = 0
@@ -135,8 +136,12 @@ class Cluster:
     def _changed(self) -> None:
         trouble = self.bus.trouble
         if trouble is None:
-            log.warning("the bus is there: every partition is looked at")
+            # At the start it is no news that it was not there before.
+            log.log(
+                logging.WARNING if self._was_away else logging.INFO, "the bus is there: every partition is looked at"
+            )
         else:
+            self._was_away = True
             self._confirmed.clear()
             log.warning("the bus is away: %s; the log is tailed meanwhile", trouble)
         self.gossip.bus_changed(trouble is None, trio.current_time())
