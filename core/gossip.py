@@ -44,6 +44,7 @@ ROWS_PER_MESSAGE: Final = 2_000
 ROWS_PER_TAKE: Final = 20_000
 SIDS_PER_TAKE: Final = 2_000
 """Streams asked for, and streams answered for, each time: 40,000 a second."""
+PRESSING_MAX: Final = 100
 ANSWERS_WAITING_MAX: Final = 200_000
 """Streams that others asked for; who asks for more asks again after `ASK_AGAIN_S`."""
 ASK_AGAIN_S: Final = 1.0
@@ -108,8 +109,9 @@ class Gossip:
 
     @property
     def pressing(self) -> bool:
-        """Somebody waits for what the next `take` would bring: a question or an answer."""
-        return bool(self._asking or self._answers)
+        """Somebody waits for the question or the answer that the next `take` brings: worth one before its time, except
+        where there are so many that they had better take their turns."""
+        return 0 < len(self._asking) + len(self._answers) <= PRESSING_MAX
 
     # -- what happens here ----------------------------------------------------------------------------------------------
 
