@@ -42,7 +42,6 @@ SETTINGS: Mapping[str, str] = {
     "save": '""',
     "appendonly": "no",
     "loglevel": "notice",
-    "logfile": "redis.log",
     "tcp-keepalive": "60",
 }
 START_TIMEOUT_S = 20.0
@@ -129,16 +128,16 @@ class EmbeddedRedis:
         lines += [f'requirepass "{self.password}"', f'masterauth "{self.password}"'] if self.password else []
         with open(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write("\n".join(lines) + "\n")
-        (folder / "redis.log").unlink(missing_ok=True)  # so that what `wait_ready` quotes is of this start
         command = [str(self.binary.path), str(config), *self.args]
-        self._process = subprocess.Popen(
-            Launcher("plain", None, os.getegid()).command(command, stops_with_us=True),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            start_new_session=True,  # a Ctrl-C in the terminal is for the gateway, which drains first
-        )
+        with (folder / "redis.log").open("wb") as log:  # anew, so that what `wait_ready` quotes is of this start
+            self._process = subprocess.Popen(
+                Launcher("plain", None, os.getegid()).command(command, stops_with_us=True),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the gateway, which drains first
+            )
         self.wanted = True
 
     def wait_ready(self) -> None:

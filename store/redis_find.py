@@ -187,9 +187,9 @@ def _ask_sentinels(url: RedisUrl, limits: BusLimits) -> Topology:
     )
     try:
         host, port = sentinel.discover_master(url.service)  # type: ignore[no-untyped-call]
-    except MasterNotFoundError as error:
-        silent = str(error).count("Error(") >= len(url.servers)  # redis-py's own list of who did not answer
-        why = "none of them answers" if silent else f"they know no working primary of {url.service!r}"
+    except MasterNotFoundError:
+        heard = any(map(_answers, sentinel.sentinels))
+        why = f"they know no working primary of {url.service!r}" if heard else "none of them answers"
         raise LinkLost(f"the Sentinels {names} do not help: {why}") from None
     except AuthenticationError:
         raise LinkLost(
@@ -245,6 +245,15 @@ def _version(url: RedisUrl, limits: BusLimits, server: Server) -> tuple[int, ...
         return ()
     facts = dict(zip(hello[::2], hello[1::2], strict=False)) if isinstance(hello, list) else hello
     return read_version(facts.get(b"version"))
+
+
+def _answers(client: redis.Redis) -> bool:
+    from redis.exceptions import RedisError
+
+    try:
+        return bool(client.ping())
+    except (RedisError, OSError):
+        return False
 
 
 @contextmanager

@@ -233,7 +233,8 @@ async def connect(server: Server, login: Login, limits: BusLimits, counters: Bus
             await _log_in(wire, login)
     except trio.TooSlowError:
         wire.close()
-        raise LinkLost(f"Redis {server} does not answer") from None
+        hint = "" if login.tls is None else ", or speaks no TLS there: then the URL must begin with redis"
+        raise LinkLost(f"Redis {server} does not answer{hint}") from None
     except OSError as error:
         wire.close()
         raise LinkLost(f"no TLS with Redis {server}: {_words(error)}", refused=True) from None
@@ -256,10 +257,9 @@ async def _log_in(wire: Wire, login: Login) -> None:
     for command, reply in zip(commands[:needed], replies, strict=False):
         if isinstance(reply, ReplyError):
             if command[0] == "AUTH" and code_of(reply) == "ERR":  # its words repeat what was sent
-                raise LinkLost(
-                    f"Redis {wire.server} knows no such login: leave out the user or the password of the URL"
-                )
-            raise LinkLost(explain(wire.server, reply))
+                words = f"Redis {wire.server} knows no such login: leave out the user or the password of the URL"
+                raise LinkLost(words, refused=True)
+            raise refusal(wire.server, reply)
     hello = replies[needed]
     if isinstance(hello, ReplyError) and "max number of clients" in str(hello):
         raise LinkLost(f"Redis {wire.server} has as many clients as it may have: raise its maxclients")
