@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import orjson
+import pytest
 
+from core import gossip
 from core.gossip import NODES, Gossip
 from core.limits import Limits
 from core.model import Mark
@@ -257,6 +259,29 @@ def test_the_people_of_a_dead_node_are_offline_one_lease_later() -> None:
     nodes.pump(LIMITS.node_beat_s + 0.6)
     assert told(amy) == [("user:bob", "offline")]
     assert nodes["a"].online(7) == {"user:amy": ("online", 1), "user:cy": ("online", 1)}
+    assert nodes.wrong() == []
+
+
+def test_a_great_many_dead_are_taken_away_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tick takes long over them; one of them who lives again meanwhile is not mistaken for what it was."""
+    monkeypatch.setattr(gossip, "FORGET_PER_TICK", 1)
+    nodes = Nodes("a", "b")
+    for sid in range(1, 11):
+        nodes["a"].hold(sid)
+        nodes["b"].follow(sid, "user:bob"), nodes["b"].follow(sid, "user:cy")
+    nodes.pump(1.0)
+    nodes.bus("b", False)
+
+    def left() -> int:
+        return sum(stream.far is not None for stream in nodes["a"].hub.by_sid.values())
+
+    while left() == 10:
+        nodes.pump(STEP_S)
+    assert left() == 9
+    nodes.pump(STEP_S)
+    assert left() == 8
+    nodes.bus("b", True)
+    nodes.pump(4 * STEP_S)
     assert nodes.wrong() == []
 
 
@@ -517,10 +542,10 @@ def test_what_is_not_for_us_or_of_us_is_left_alone() -> None:
     """Streams not held, streams of another partition, a channel or partition that does not exist, our own words."""
     nodes = Nodes("a", partitions=2)
     stream = nodes["a"].hold(7)
-    gossip, now_s = nodes["a"].gossip, nodes.now_s
+    node, now_s = nodes["a"].gossip, nodes.now_s
 
     def take(channel: str, *parts: object) -> bool:
-        return gossip.receive(channel, orjson.dumps(parts), now_s)
+        return node.receive(channel, orjson.dumps(parts), now_s)
 
     assert take("signals:1", "b", 1, [[8, "user:bob", 1]], [], [], [])
     assert take("signals:0", "b", 1, [[7, "user:bob", 1]], [[7, "user:bob", 1]], [], [[7, "user:bob", 1, 1]])
@@ -532,8 +557,8 @@ def test_what_is_not_for_us_or_of_us_is_left_alone() -> None:
     assert take(NODES, "end", "a")
     assert take(NODES, "ask", "a", [], 1, [7])
     assert take(NODES, "ask", "b", ["c"], 1, [7])
-    assert (stream.present, stream.marks, gossip.pressing) == ({}, {}, False)
-    assert set(gossip.nodes) == {"b"}
+    assert (stream.present, stream.marks, node.pressing) == ({}, {}, False)
+    assert set(node.nodes) == {"b"}
 
 
 def test_a_node_without_others_keeps_no_more_than_it_has() -> None:
