@@ -281,7 +281,9 @@ def test_a_great_many_dead_are_taken_away_in_turns(monkeypatch: pytest.MonkeyPat
     nodes.pump(STEP_S)
     assert left() == 8
     nodes.bus("b", True)
-    nodes.pump(4 * STEP_S)
+    nodes.pump(3 * STEP_S)
+    assert left() == 10
+    nodes.pump(1.0)
     assert nodes.wrong() == []
 
 
