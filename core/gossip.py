@@ -67,7 +67,8 @@ class Gossip:
         self.node = node
         self._hub = hub
         self._limits = limits
-        self._leases = Leases(node, limits.lease_s)
+        # The rest of the lease is for noticing and telling: it may have died just after a heartbeat.
+        self._leases = Leases(node, limits.lease_s - limits.node_beat_s / 2)
         self._channels = [f"signals:{partition}" for partition in range(len(hub.pos))]
         self._partitions = {channel: partition for partition, channel in enumerate(self._channels)}
         self._mine = orjson.dumps([node])[:-1] + b","

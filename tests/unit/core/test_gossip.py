@@ -254,9 +254,9 @@ def test_the_people_of_a_dead_node_are_offline_one_lease_later() -> None:
     nodes.kill("b")
     nodes.pump(2.0)
     nodes["a"].follow(7, "user:cy")
-    nodes.pump(LIMITS.lease_s - LIMITS.node_beat_s - 2.5)
+    nodes.pump(LIMITS.lease_s - 1.5 * LIMITS.node_beat_s - 2.1)
     assert told(amy) == []
-    nodes.pump(LIMITS.node_beat_s + 0.6)
+    nodes.pump(1.5 * LIMITS.node_beat_s + 0.1)  # one lease after its death
     assert told(amy) == [("user:bob", "offline")]
     assert nodes["a"].online(7) == {"user:amy": ("online", 1), "user:cy": ("online", 1)}
     assert nodes.wrong() == []
