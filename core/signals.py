@@ -227,6 +227,7 @@ class Signals(Presence):
         if self.shed_presence:
             if stream.moved:
                 self._withheld[stream] = None
+                self.presence_shed += 1
         else:
             moved, stream.moved = stream.moved or {}, None
             if large != was_large or EVERYBODY in moved or (large and any(moved.values())):
