@@ -212,7 +212,10 @@ async def run_serve(
 
     folder = gather_in(os.environ)
     place = Place(notifier, inherited, worker=node_name(config), folder=folder, reload=read)
-    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready, place), say)
+    try:
+        return await _with_signals(lambda stopper: _serve(config, secrets, stopper, on_ready, place), say)
+    finally:
+        notifier.close()
 
 
 def _check_workers(config: Config, inherited: Inherited | None) -> None:
@@ -240,8 +243,12 @@ async def run_worker(config: Config, *, number: str, folder: Path, parent: int, 
         now = load_config()
         return now, load_secrets(now)
 
-    place = Place(Notifier(os.environ), share_ports=True, worker=number, folder=folder, reload=read)
-    return await _with_signals(lambda stopper: _serve(config, secrets, stopper, lambda ready: None, place), say)
+    notifier = Notifier(os.environ)
+    place = Place(notifier, share_ports=True, worker=number, folder=folder, reload=read)
+    try:
+        return await _with_signals(lambda stopper: _serve(config, secrets, stopper, lambda ready: None, place), say)
+    finally:
+        notifier.close()
 
 
 async def _with_signals(run: Callable[[Stopper], Awaitable[None]], say: Say) -> bool:
