@@ -4,12 +4,16 @@ An opening is done when the flush of its turn has brought it up to date, as near
 left behind, looked at every `SWEEP_S`; when its connection is gone; or after `HOLD_S`: a reader that takes its time
 costs one page a turn at its own pace, and must not keep others out.
 
-Promises: whoever waits here hears an answer within ``opening_wait_s``. Does not: say anything to a connection.
+Promises: whoever waits here is called within ``opening_wait_s``; the shard has a turn between any two batches that are let
+in. Does not: say anything to a connection. Who waits costs no task: in a storm of returns that was 40 us each.
 """
 
 from __future__ import annotations
 
+import functools
 import random
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -26,12 +30,15 @@ HOLD_S: Final = 2.0
 
 class Door:
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._shard = node.shard
         self._page_events = node.limits.replay_page_events
         self._admission = admission = Admission(node.limits, random.Random().random)
         self._opened: list[Ticket] = []
         """Through since the shard's turn began: a turn lets no more in than may be in hand at once."""
         self._turn = 0
+        self._decided: deque[tuple[Ticket, Connection, Callable[[float | None], None]]] = deque()
+        """Who waited and does not any more, to be called."""
         self._replaying: dict[Ticket, tuple[Connection, float]] = {}
         self._wake = trio.Event()
         registry = node.measures.registry
@@ -43,24 +50,19 @@ class Door:
         registry.counter_read("readback_openings_refused_total", "Openings sent away.", lambda: admission.refused)
 
     def ask(self, tenant: str, work: int) -> Ticket | float:
-        """A ticket; one that is not let in is to be waited for (`wait`). A number: no place, come back after that."""
+        """A ticket; one that is not let in must be waited for (`wait`). A number: no place, come back after that."""
         turn = self._shard.counts.turns
         if turn != self._turn:
             self._turn = turn
             if self._opened:
                 self._release()
-        ticket = self._admission.ask(tenant, work, trio.current_time())
-        if ticket.__class__ is Ticket and not ticket.let_in:
-            self._wake.set()
-        return ticket
+        return self._admission.ask(tenant, work, trio.current_time())
 
-    async def wait(self, ticket: Ticket) -> float | None:
-        """Until it is let in (``None``), or refused: when to come back."""
-        if not ticket.let_in and ticket.refused_s is None:
-            decided = trio.Event()
-            ticket.wake = decided.set
-            await decided.wait()
-        return ticket.refused_s
+    def wait(self, ticket: Ticket, connection: Connection, go: Callable[[float | None], None]) -> None:
+        """Call ``go`` when the ticket is let in (``None``), or refused: with when to come back."""
+        ticket.wake = functools.partial(self._decided.append, (ticket, connection, go))
+        self._shard.hold(connection)
+        self._wake.set()
 
     def reweigh(self, ticket: Ticket, work: int) -> None:
         if work != ticket.work:
@@ -98,15 +100,28 @@ class Door:
                 del self._replaying[ticket]
                 self._admission.done(ticket)
         self._admission.expire(now_s)
+        self._call()
+
+    def _call(self) -> None:
+        for _ in range(len(self._decided)):
+            ticket, connection, go = self._decided.popleft()
+            self._shard.go_on(connection, functools.partial(go, ticket.refused_s))
 
     def refuse_all(self) -> None:
         """Nobody who waits is let in any more."""
         self._admission.refuse_all()
+        self._call()
 
     async def run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            while self._replaying or self._admission.waiting:
-                await trio.sleep(SWEEP_S)
+            while self._replaying or self._admission.waiting or self._decided:
+                if self._opened or self._decided:
+                    await (
+                        trio.lowlevel.checkpoint()
+                    )  # there is room already: all that it takes is a turn for the others
+                else:
+                    await trio.sleep(SWEEP_S)
                 self.sweep(trio.current_time())
+                self._node.settle()

@@ -156,15 +156,39 @@ def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     ticket = node.door.ask(connection.tenant, _weigh(ops, connection, entrance))
     if isinstance(ticket, float):
         _turn_away(ops, connection, ticket)
-    elif missing or not ticket.let_in or (entrance.resumed is not None and node.claims is not None):
-        if not ticket.let_in:  # the time for a hello has been kept; the wait has a bound of its own
-            ops.shard.put_off(connection, node.limits.opening_wait_s + 1.0)
-        ops.shard.wait_for(connection, functools.partial(_open, ops, connection, entrance, ticket))
+    elif ticket.let_in:
+        _begin(ops, connection, entrance, ticket, missing)
+    else:  # the time for a hello has been kept; the wait has a bound of its own
+        ops.shard.put_off(connection, node.limits.opening_wait_s + 1.0)
+        node.door.wait(ticket, connection, functools.partial(_turn_came, ops, connection, entrance, ticket))
+
+
+def _turn_came(
+    ops: Ops, connection: Connection, entrance: Entrance, ticket: Ticket, retry_after_s: float | None
+) -> None:
+    """Of one that had to wait, let in or, with a time to come back, refused."""
+    here = connection.state is HELLO
+    if retry_after_s is not None:
+        if here:
+            _turn_away(ops, connection, retry_after_s)
+    elif here:
+        ops.shard.put_off(connection, ops.node.limits.hello_timeout_s)
+        _begin(ops, connection, entrance, ticket, _unknown(ops, connection, entrance, frozenset()))
     else:
-        try:
-            _welcome(ops, connection, entrance)
-        finally:
-            node.door.through(ticket, connection)
+        ops.node.door.through(ticket, connection)
+
+
+def _begin(ops: Ops, connection: Connection, entrance: Entrance, ticket: Ticket, missing: list[Asked]) -> None:
+    node = ops.node
+    if missing or (entrance.resumed is not None and node.claims is not None):
+        ops.shard.wait_for(connection, functools.partial(_open, ops, connection, entrance, ticket))
+        return
+    try:
+        _welcome(ops, connection, entrance)
+    except WireError as error:
+        ops.refuse(connection, entrance.id, error)
+    finally:
+        node.door.through(ticket, connection)
 
 
 def _turn_away(ops: Ops, connection: Connection, retry_after_s: float) -> None:
@@ -188,16 +212,8 @@ def _weigh(ops: Ops, connection: Connection, entrance: Entrance) -> int:
 
 
 async def _open(ops: Ops, connection: Connection, entrance: Entrance, ticket: Ticket) -> None:
-    """An opening that has to wait: for its turn, for the log, for the bus."""
+    """An opening that has to wait: for the log, for the bus."""
     node = ops.node
-    if not ticket.let_in:
-        retry_after_s = await node.door.wait(ticket)
-        if retry_after_s is not None:
-            if connection.state is HELLO:
-                _turn_away(ops, connection, retry_after_s)
-            return
-        if connection.state is HELLO:
-            ops.shard.put_off(connection, node.limits.hello_timeout_s)
     try:
         if connection.state is HELLO:
             await _prepare(ops, connection, entrance)

@@ -231,6 +231,21 @@ class Shard:
         self.hub.flush()
         self.reap()
 
+    def hold(self, connection: Connection) -> None:
+        """The connection is `busy` until `go_on`, without a task."""
+        connection.busy = True
+
+    def go_on(self, connection: Connection, work: Callable[[], None]) -> None:
+        """What a connection that was held waited for; it may call `wait_for`."""
+        connection.busy = False
+        try:
+            work()
+            if not connection.busy:
+                self._catch_up(connection)
+        except Exception:
+            log.exception("connection ended by an internal error")
+            self.bye(connection, wire.Close.INTERNAL, "internal error")
+
     def _catch_up(self, connection: Connection) -> None:
         """Messages that waited, until one has to wait again: for the log (`_work` calls this again), or for the
         connection to take its answers (`serve` does, when it is writable)."""
