@@ -10,6 +10,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from core.wire import Close
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
 from store.memory import MemoryLog
+from tests.hubs import Bench
 from tests.nodes import TestNode, memory_log, serving_node
 from tests.wire_page import ANY, blocks, playing
 
@@ -73,7 +75,7 @@ amy ← {"op":"signal","stream":"chat:hall","kind":"typing","by":"user:bob","val
 cy → {"op":"hello","id":1,"token":"<token>","streams":{"chat:hall":{}}}
 cy ← {"op":"welcome","id":1,"session":"…","principal":"user:cy","log":"…","resume":"…","resume_ttl":300,
        "heartbeat":25,"time":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":2}}}
-amy ← {"op":"signal","stream":"chat:hall","kind":"online","value":3,"age":0.0}
+amy ← {"op":"signal","stream":"chat:hall","kind":"online","value":3,"joined":["user:cy"],"age":0.0}
 cy → {"op":"mark","stream":"chat:hall","read":2}
 amy ← {"op":"marks","stream":"chat:hall","seq":2,"delivered":2,"read":1}
 cy → {"op":"mark","stream":"chat:hall","read":"two"}
@@ -184,6 +186,30 @@ async def test_every_frame_of_a_lively_session_has_its_schema() -> None:
                 await page.play(lines)
         await part(node, judge, log)
     assert set(MESSAGES) - set(judge.met) == {"position", "command"}, "nothing answers these two but an error"
+
+
+def test_what_large_rooms_are_told_has_its_schema() -> None:
+    """Who joined and left, that there were more, and everybody once the room is small again."""
+    bench = Bench(replace(Limits(), presence_list_max=2))
+    room = bench.stream()
+    amy, *others = [bench.follow(room, f"user:u{n}") for n in range(60)]
+    bench.signals()
+    for port in others[:3]:
+        bench.hub.drop(port, bench.now_s)
+    bench.signals(6.0)
+    for port in others[3:]:
+        bench.hub.drop(port, bench.now_s)
+    bench.signals(6.0)
+    told = [frame for frame in amy.frames() if frame["op"] == "signal"]
+    for frame in told:
+        check("latest", frame)
+    assert [sorted(frame.keys() & {"joined", "left", "more", "people"}) for frame in told] == [
+        ["joined", "more"],
+        ["left"],
+        ["people"],
+    ]
+    with pytest.raises(AssertionError):
+        check("latest", told[2] | {"left": ["user:u1"]})
 
 
 def test_a_frame_of_no_schema_is_noticed() -> None:
