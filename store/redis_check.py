@@ -64,7 +64,11 @@ async def _refuse_wrong_kind(wire: Wire, topology: Topology) -> None:
             f"Redis {wire.server} is a replica: give the URL of its primary, or of the Sentinels that know it",
             refused=True,
         )
-    if wire.in_cluster and not topology.slots:
+    if wire.mode == "sentinel":
+        raise LinkLost(
+            f"Redis {wire.server} is a Sentinel: the URL must be redis+sentinel://host:port/service", refused=True
+        )
+    if wire.mode == "cluster" and not topology.slots:
         raise LinkLost(
             f"Redis {wire.server} is part of a cluster: the URL must begin with redis+cluster://", refused=True
         )

@@ -115,7 +115,8 @@ class Wire:
         self.version: tuple[int, ...] = ()
         """Empty where the server does not tell."""
         self.is_replica = False
-        self.in_cluster = False
+        self.mode = ""
+        """standalone, cluster or sentinel, where it tells"""
         self._counters = counters
         self._reader = hiredis.Reader(notEnoughData=_NOTHING_YET)
 
@@ -215,7 +216,7 @@ class Tls:
 
 
 async def connect(server: Server, login: Login, limits: BusLimits, counters: BusCounters) -> Wire:
-    """A wire that is logged in, its ``version`` and ``is_replica`` as the server tells them. Raises `LinkLost`."""
+    """A wire that is logged in, its ``version``, ``mode`` and ``is_replica`` as the server tells them. Raises `LinkLost`."""
     try:
         with trio.fail_after(limits.connect_timeout_s):
             sock = await _open_socket(server)
@@ -269,7 +270,8 @@ async def _log_in(wire: Wire, login: Login) -> None:
         facts = dict(zip(hello[::2], hello[1::2], strict=False))
         wire.version = read_version(facts.get(b"version", b""))
         wire.is_replica = facts.get(b"role") in (b"replica", b"slave")
-        wire.in_cluster = facts.get(b"mode") == b"cluster"
+        mode = facts.get(b"mode")
+        wire.mode = mode.decode("ascii", "replace") if isinstance(mode, bytes) else ""
 
 
 def read_version(text: object) -> tuple[int, ...]:

@@ -199,6 +199,8 @@ async def test_sentinels_that_do_not_know_the_service_are_said(tmp_path: Path) -
         await stage.ready()
         with pytest.raises(BusUnreachable, match="they know no working primary of 'other'"):
             await check_redis(stage.url.replace("/bus", "/other"), "cell")
+        with pytest.raises(BusRefused, match=r"is a Sentinel: the URL must be redis\+sentinel://"):
+            await check_redis(f"redis://127.0.0.1:{stage.port}", "cell")
 
 
 # Clusters
