@@ -5,7 +5,7 @@ shows no key and no password; a check that itself fails is a finding, not a trac
 or judge load (that is /metrics).
 
 A finding is `ok`, `warn` (works, but not as it should for operations that cannot lose a message) or `fail` (does not
-work, or breaks a promise). The parts that look at the database are in `gateway.doctor_database`.
+work, or breaks a promise). The parts that look at the stores are in `gateway.doctor_database` and `gateway.doctor_redis`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Finding:
 def examine(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     """All checks, in the order in which an operator would ask."""
     from gateway.doctor_database import look_at_database
+    from gateway.doctor_redis import look_at_redis
 
     checks: list[Callable[[], Iterator[Finding]]] = [
         look_at_python,
@@ -58,6 +59,7 @@ def examine(config: Config, environ: Mapping[str, str]) -> list[Finding]:
         lambda: look_at_keys(config, environ),
         lambda: look_at_token(config, environ, time.time()),
         lambda: look_at_database(config),
+        lambda: look_at_redis(config),
     ]
     findings: list[Finding] = []
     for check in checks:
