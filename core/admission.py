@@ -27,8 +27,9 @@ from typing import Final
 from core.limits import Limits
 
 QUANTUM: Final = 16
-STREAMS_A_UNIT: Final = 50
-"""Streams that cost about as much as an opening itself (a resume of 500 streams takes some ten times as long as of one)."""
+STREAMS_A_UNIT: Final = 20
+"""Streams that cost about as much as an opening itself: 75 us with one stream, 300 with 50, 1300 with 250, from the accept
+to the welcome (``readback bench resume-storm --missed 0 --each …``)."""
 PAGES_MAX: Final = 16
 """Pages that count: a longer replay is spread over so many turns that it weighs on none of them."""
 RETRY_MIN_S: Final = 1.0

@@ -27,11 +27,11 @@ def ask(ours: Admission, tenant: str, work: int = 1, now_s: float = 0.0) -> Tick
 
 
 def test_an_opening_weighs_its_streams_and_its_pages() -> None:
-    """One for itself, one for each fifty streams, one for each page begun, of which only so many count."""
+    """One for itself, one for each twenty streams, one for each page begun, of which only so many count."""
     assert weight(1, 0, 256) == 1
     assert weight(1, 1, 256) == 2
     assert weight(1, 257, 256) == 3
-    assert weight(500, 0, 256) == 11
+    assert weight(500, 0, 256) == 26
     assert weight(0, 10**9, 256) == 1 + PAGES_MAX
 
 
