@@ -67,6 +67,11 @@ class Server:
     """Transactions that its Postgres has ended so far."""
     database_url: str | None = None
 
+    @property
+    def ports(self) -> list[int]:
+        """Where it can be reached: one port, but for a cluster."""
+        return [self.port]
+
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds so far by group: always ``server``, and ``postgres`` where there is one."""
         used = {"server": proc.cpu_s(self.pid)}

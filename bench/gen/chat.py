@@ -6,6 +6,9 @@ does (open loop), the latency counted from the due moment, so that a stall is pa
 ``lone``: one send at a time on an otherwise idle server.
 
 Every answer's latency is recorded; send-to-delivery is sampled on one connection of every ``sample``-th room.
+
+With several ``ports`` the members of a room are spread over them, and one of each port is sampled: ``deliveries`` are those
+at members of the first port, ``far`` those at the others. ``one_sender`` lets members of the first port alone send.
 """
 
 from __future__ import annotations
@@ -35,11 +38,13 @@ class Talk:
         """Outstanding sends: id to the moment they are counted from."""
         self.next_id = 0
         self.conns: list[Chatter] = []
+        """Those that send, in their order."""
         self.turn = 0
         self.loop_closed = False
         """Whether an answer lets the next send go."""
         self.acks: list[int] = []
         self.seen: list[int] = []
+        self.far: list[int] = []
         self.refusals = 0
         self.refused = b""
         self.lone: asyncio.Future[None] | None = None
@@ -74,11 +79,11 @@ class Talk:
 
 
 class Chatter(Conn):
-    def __init__(self, dialect: Dialect, hello: bytes, room: bytes, talk: Talk, sampled: bool) -> None:
+    def __init__(self, dialect: Dialect, hello: bytes, room: bytes, talk: Talk, samples: list[int] | None) -> None:
         super().__init__(dialect, hello)
         self.room = room
         self.talk = talk
-        self.sampled = sampled
+        self.samples = samples
         self.event_prefix = dialect.event_prefix
         self.answer_prefix = dialect.answer_prefix
         self.events = 0
@@ -89,8 +94,8 @@ class Chatter(Conn):
             payload = frame.get_payload_as_bytes()
             if payload.startswith(self.event_prefix):
                 self.events += 1
-                if self.sampled:
-                    self.talk.seen.append(monotonic_ns() - sent_at_ns(payload))
+                if self.samples is not None:
+                    self.samples.append(monotonic_ns() - sent_at_ns(payload))
             else:
                 self.on_payload(payload, frame)
         else:
@@ -107,8 +112,13 @@ class Chatter(Conn):
             self.on_other(payload)
 
 
+def places(ports: list[int], rooms: int, connections: int) -> list[int]:
+    """Which port each connection takes: a room's members go round the ports, every room beginning at another one."""
+    return [ports[(number // rooms + number % rooms) % len(ports)] for number in range(connections)]
+
+
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: port, dialect, connections, tokens, rooms (names), payload, sample. Go: phase and its window or count.
+    """Job: port or ports, dialect, connections, tokens, rooms (names), payload, sample. Go: phase, its window or count.
 
     Result: sends answered and events delivered in the window, latencies of both, refusals, sends left unanswered.
     """
@@ -116,27 +126,36 @@ async def run(job: dict[str, Any], link: Link) -> None:
     rooms: list[str] = job["rooms"]
     tokens: list[str] = job["tokens"] or [""]
     every: int = job["sample"]
-    taken: set[int] = set()
+    ports: list[int] = job.get("ports") or [job["port"]]
+    at_ports = places(ports, len(rooms), job["connections"])
+    taken: set[tuple[int, int]] = set()
 
     def maker(number: int) -> Chatter:
         dialect = dialect_of(job["dialect"])
         at = number % len(rooms)
         hello = dialect.hello(tokens[number % len(tokens)] or None, {rooms[at]: {}})
-        sampled = at % every == 0 and at not in taken
-        taken.add(at)
-        return Chatter(dialect, hello, rooms[at].encode(), talk, sampled)
+        place = (at, at_ports[number])
+        sampled = at % every == 0 and place not in taken
+        taken.add(place)
+        samples = talk.seen if at_ports[number] == ports[0] else talk.far
+        return Chatter(dialect, hello, rooms[at].encode(), talk, samples if sampled else None)
 
-    talk.conns = await open_all([partial(maker, number) for number in range(job["connections"])], job["port"], link)
-    await settle(talk.conns)
+    everybody = await open_all([partial(maker, number) for number in range(job["connections"])], at_ports, link)
+    talk.conns = [
+        conn
+        for conn, port in zip(everybody, at_ports, strict=True)
+        if port == ports[0] or not job.get("one_sender", False)
+    ]
+    await settle(everybody)
     while (go := await link.ready())["phase"] != "end":
         if go["phase"] == "lone":
             link.result(**await lone(talk, go["count"]))
         else:
-            link.result(**await windowed(talk, go))
-    await close_all(talk.conns)
+            link.result(**await windowed(talk, everybody, go))
+    await close_all(everybody)
 
 
-async def windowed(talk: Talk, go: dict[str, Any]) -> dict[str, Any]:
+async def windowed(talk: Talk, everybody: list[Chatter], go: dict[str, Any]) -> dict[str, Any]:
     window = Window.of(go)
     sending: asyncio.Task[int] | None = None
     await until(window.start_ns)
@@ -149,19 +168,21 @@ async def windowed(talk: Talk, go: dict[str, Any]) -> dict[str, Any]:
     await until(window.from_ns)
     talk.acks.clear()
     talk.seen.clear()
-    before, began = _events(talk), monotonic_ns()
+    talk.far.clear()
+    before, began = _events(everybody), monotonic_ns()
     await until(window.until_ns)
-    took, answered, seen = monotonic_ns() - began, len(talk.acks), len(talk.seen)
-    delivered = _events(talk) - before
+    took, answered, seen, far = monotonic_ns() - began, len(talk.acks), len(talk.seen), len(talk.far)
+    delivered = _events(everybody) - before
     talk.loop_closed = False
     late = await sending if sending else 0
     # Sends still outstanding at the end of an open loop belong to the record: a stall must not fall off its edge.
     deadline = monotonic_ns() + int(DRAIN_LIMIT_S * 1e9)
     while talk.sent and monotonic_ns() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    acks, deliveries = Histogram(), Histogram()
+    acks, deliveries, far_deliveries = Histogram(), Histogram(), Histogram()
     acks.record_all(talk.acks if sending else talk.acks[:answered])
     deliveries.record_all(talk.seen if sending else talk.seen[:seen])
+    far_deliveries.record_all(talk.far if sending else talk.far[:far])
     result = {
         "took_ns": took,
         "answered": answered,
@@ -172,6 +193,7 @@ async def windowed(talk: Talk, go: dict[str, Any]) -> dict[str, Any]:
         "refused": talk.refused.decode(errors="replace"),
         "acks": acks.to_json(),
         "deliveries": deliveries.to_json(),
+        "far": far_deliveries.to_json(),
     }
     talk.sent.clear()
     return result
@@ -207,5 +229,5 @@ async def lone(talk: Talk, count: int) -> dict[str, Any]:
     return {"acks": acks.to_json(), "refusals": talk.refusals, "refused": talk.refused.decode(errors="replace")}
 
 
-def _events(talk: Talk) -> int:
-    return sum(conn.events for conn in talk.conns)
+def _events(conns: list[Chatter]) -> int:
+    return sum(conn.events for conn in conns)

@@ -93,12 +93,18 @@ async def open_one(conn: C, port: int) -> C:
     return conn
 
 
-async def open_all(conns: Sequence[Callable[[], C]], port: int, link: Link, note: str = "connecting") -> list[C]:
-    """Open many, a bounded number at a time, in order. The first failure ends it: half a crowd measures nothing."""
+async def open_all(
+    conns: Sequence[Callable[[], C]], ports: int | Sequence[int], link: Link, note: str = "connecting"
+) -> list[C]:
+    """Open many, a bounded number at a time, in order. The first failure ends it: half a crowd measures nothing.
+
+    ``ports``: one for all, or one for each.
+    """
+    places = [ports] * len(conns) if isinstance(ports, int) else ports
     gate = asyncio.Semaphore(OPEN_AT_ONCE)
     done = 0
 
-    async def one(make: Callable[[], C]) -> C:
+    async def one(make: Callable[[], C], port: int) -> C:
         nonlocal done
         async with gate:
             made = await open_one(make(), port)
@@ -107,7 +113,7 @@ async def open_all(conns: Sequence[Callable[[], C]], port: int, link: Link, note
         return made
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(make)) for make in conns]
+        tasks = [group.create_task(one(make, port)) for make, port in zip(conns, places, strict=True)]
     return [task.result() for task in tasks]
 
 

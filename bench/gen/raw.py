@@ -80,6 +80,8 @@ class Raw:
         self.receive_buffer = receive_buffer
         self.sock: socket.socket | None = None
         self.state = GONE
+        self.port = swarm.port
+        """Where the next connection goes; a scenario with several nodes changes it."""
         self.began_ns = 0
         """When the present connection was begun."""
         self._rest = b""
@@ -110,7 +112,7 @@ class Raw:
         self.began_ns = monotonic_ns()
         self.sock, self.state, self._rest = sock, CONNECTING, b""
         self.swarm.clients[sock.fileno()] = self
-        code = sock.connect_ex(("127.0.0.1", self.swarm.port))
+        code = sock.connect_ex(("127.0.0.1", self.port))
         if code not in (0, errno.EINPROGRESS):
             self._gone(os.strerror(code))
             return
@@ -188,7 +190,9 @@ class Raw:
             self._rest = data
             return
         if not data.startswith(b"HTTP/1.1 101"):
-            self._gone(data[: data.index(b"\r\n")].decode(errors="replace"))
+            status, _, headers = data[:end].decode(errors="replace").partition("\r\n")
+            wait = [line.strip() for line in headers.split("\r\n") if line.lower().startswith("retry-after:")]
+            self._gone(", ".join([status, *wait]))
             return
         self.state, self._rest = OPENING, b""
         first = self.dialect.first(self.first_frame)

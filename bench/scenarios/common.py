@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.load import LoadError, Loads, Measured, Progress, shares
 from bench.model import Parameter, PeerResult, Result, Target
+from bench.node import Cluster, readback_cluster
 from bench.proc import Machine, machine
 from bench.servers import Missing, Server, open_files_max, started
 from bench.stats import Histogram, Spread, spread
@@ -136,6 +137,14 @@ def field_of(ctx: Context, names: Sequence[str], env: Mapping[str, str] | None =
         yield Field(up, tallies, missing)
 
 
+@contextlib.contextmanager
+def cluster_field(ctx: Context, nodes: int, env: Mapping[str, str] | None = None) -> Iterator[tuple[Field, Cluster]]:
+    """A cluster as the only server of a run; `Missing` goes through, since there is nothing else to measure."""
+    ctx.say(f"starting {nodes} nodes")
+    with readback_cluster(nodes, env=env) as cluster:
+        yield Field([cluster], {cluster.peer: Tally(cluster.peer, cluster.durable)}, []), cluster
+
+
 def jobs(
     ctx: Context, kind: str, server: Server, connections: int, *, most: int = 8, **params: Any
 ) -> list[dict[str, Any]]:
@@ -155,6 +164,7 @@ def jobs(
                 "kind": kind,
                 "dialect": server.dialect,
                 "port": server.port,
+                "ports": server.ports,
                 "connections": part,
                 "tokens": tokens[taken : taken + part],
                 "spare_token": tokens[-1] if tokens else "",
