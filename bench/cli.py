@@ -6,19 +6,24 @@ Exit status: 0 when the measurement could be made, met or not (a target is a sta
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import model, table
-from bench.load import LoadError
-from bench.model import Result
+from bench import cli_cluster
+from bench.options import (
+    GeneratorsOption,
+    JsonOption,
+    PeerOption,
+    QuickOption,
+    RoundsOption,
+    Scenarios,
+    SecondsOption,
+    chosen,
+    measured,
+)
 from bench.scenarios import chat as chat_scenario
 from bench.scenarios import echo as echo_scenario
 from bench.scenarios import fanout as fanout_scenario
@@ -27,11 +32,9 @@ from bench.scenarios import idle as idle_scenario
 from bench.scenarios import jitter as jitter_scenario
 from bench.scenarios import resume as resume_scenario
 from bench.scenarios import slow as slow_scenario
+from bench.scenarios import soak as soak_scenario
 from bench.scenarios.common import Context
-from bench.servers import PEERS, Missing
-
-PAGE_WIDTH = 150
-"""Columns where standard output is no terminal and so says none."""
+from bench.servers import PEERS
 
 app = typer.Typer(
     help="Measure Readback beside its peers and beside this machine's own limit, in one run.",
@@ -39,58 +42,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-
-PeerOption = Annotated[
-    list[str] | None,
-    typer.Option("--peer", help=f"A server to measure (repeatable): {', '.join(PEERS)}. Default: those that fit."),
-]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as well.")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="A short smoke run; its figures are not claims.")]
-RoundsOption = Annotated[int, typer.Option("--rounds", min=1, max=20, help="Repeats of every server, in turn.")]
-GeneratorsOption = Annotated[int, typer.Option("--generators", min=1, max=8, help="Load generator processes.")]
-SecondsOption = Annotated[float, typer.Option("--seconds", min=0.5, max=120.0, help="Length of a measured window.")]
-
-
-@contextlib.contextmanager
-def progressing(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """One bar that always says what is being done now."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def step(done: int, of: int, note: str) -> None:
-            bar.update(task, description=note, completed=done, total=of or None)
-
-        yield step
-
-
-def chosen(
-    peers: list[str] | None, fitting: tuple[str, ...], default: tuple[str, ...] | None = None
-) -> tuple[str, ...]:
-    """The peers asked for, or the scenario's own; a wrong name is the user's error and says which exist."""
-    for one in peers or ():
-        if one not in PEERS:
-            raise typer.BadParameter(f"no peer {one!r}; there are {', '.join(PEERS)}", param_hint="--peer")
-        if one not in fitting:
-            which = ", ".join(fitting)
-            raise typer.BadParameter(f"{one} has no equivalent of this scenario; {which} have", param_hint="--peer")
-    return tuple(dict.fromkeys(peers)) if peers else default or fitting
-
-
-def measured(ctx: Context, run: Callable[[Context], Result], json: Path | None) -> Result:
-    """Run, show, write; failures that the machine or an absent server explain are said in words."""
-    console = Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
-    try:
-        with progressing(console) as ctx.progress:
-            made = run(ctx)
-    except (LoadError, Missing, TimeoutError) as error:
-        console.print(f"[red]could not be measured:[/red] {error}")
-        raise typer.Exit(1) from error
-    table.show(made, console)
-    if json is not None:
-        model.write(made, json)
-        console.print(f"written to {json}")
-    return made
 
 
 @app.command()
@@ -212,12 +163,13 @@ def jitter(
     away: Annotated[float, typer.Option(min=0.0, max=60, help="Seconds a client stays away.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Of the plan of cuts.")] = 1,
     python_clients: Annotated[int, typer.Option(min=0, max=500, help="Of a second run with the Python client.")] = 50,
+    nodes: Annotated[int, typer.Option(min=1, max=8, help="Above 1: Readback alone; all return to another node.")] = 1,
     peer: PeerOption = None,
     quick: QuickOption = False,
     json: JsonOption = None,
 ) -> None:
     """Connections are killed while messages flow; every seq at every client is accounted for."""
-    ctx = Context(quick, chosen(peer, jitter_scenario.FITTING), 1, 1)
+    ctx = Context(quick, ("readback",) if nodes > 1 else chosen(peer, jitter_scenario.FITTING), 1, 1)
     measured(
         ctx,
         lambda ctx: jitter_scenario.run(
@@ -229,6 +181,7 @@ def jitter(
             away_s=away,
             seed=seed,
             python_clients=python_clients,
+            nodes=nodes,
         ),
         json,
     )
@@ -271,6 +224,27 @@ def slow(
     )
 
 
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, max=1440.0)] = 30.0,
+    clients: Annotated[int, typer.Option(min=1, max=10_000)] = 400,
+    rooms: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    rate: Annotated[int, typer.Option(min=1, max=5000, help="Sends a second.")] = 200,
+    churn: Annotated[float, typer.Option(min=0.0, max=1000.0, help="Connections cut a second, and back later.")] = 10.0,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Chat for half an hour while clients come and go: does memory stay flat, does the loop stay on time? Not in `all`."""
+    ctx = Context(quick, ("readback",), 1, 1)
+    measured(
+        ctx,
+        lambda ctx: soak_scenario.run(ctx, minutes=minutes, clients=clients, rooms=rooms, rate=rate, churn=churn),
+        json,
+    )
+
+
+cli_cluster.add_to(app)
+
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the results.")]
 OutOption = Annotated[Path, typer.Option("--out", help="The page to write.")]
 DATA = Path("docs/data")
@@ -278,23 +252,8 @@ PAGE = Path("docs/benchmarks.md")
 README = Path("README.md")
 
 
-@app.command("all")
-def everything(
-    quick: QuickOption = False,
-    rounds: RoundsOption = 3,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="A scenario to run (repeatable). Default: all.")
-    ] = None,
-    data: DataOption = None,
-    out: OutOption = PAGE,
-) -> None:
-    """Every scenario with every installed server, then the page. About half an hour; the machine should be quiet."""
-    if quick and data is None:
-        raise typer.BadParameter(
-            "a quick run needs --data: its figures must not replace real ones", param_hint="--quick"
-        )
-    folder = data or DATA
-    scenarios: dict[str, Callable[[Path], None]] = {
+def _one_node(rounds: int, quick: bool) -> Scenarios:
+    return {
         "floor": lambda path: floor(rounds=rounds, quick=quick, json=path),
         "echo": lambda path: echo(rounds=rounds, quick=quick, json=path),
         "fanout": lambda path: fanout(rounds=rounds, quick=quick, json=path),
@@ -304,6 +263,48 @@ def everything(
         "idle": lambda path: idle(quick=quick, json=path),
         "slow": lambda path: slow(rounds=rounds, quick=quick, json=path),
     }
+
+
+def _many_nodes(rounds: int, quick: bool) -> Scenarios:
+    return {
+        **cli_cluster.scenarios(rounds, quick),
+        "jitter-cluster": lambda path: jitter(nodes=3, quick=quick, json=path),
+    }
+
+
+OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="A scenario to run (repeatable). Default: all.")]
+
+
+@app.command("all")
+def everything(
+    quick: QuickOption = False,
+    rounds: RoundsOption = 3,
+    only: OnlyOption = None,
+    data: DataOption = None,
+    out: OutOption = PAGE,
+) -> None:
+    """Every scenario with every installed server, then the page. About 45 minutes; the machine should be quiet."""
+    _run(_one_node(rounds, quick) | _many_nodes(rounds, quick), quick, only, data, out)
+
+
+@app.command("cluster-all")
+def cluster_all(
+    quick: QuickOption = False,
+    rounds: RoundsOption = 3,
+    only: OnlyOption = None,
+    data: DataOption = None,
+    out: OutOption = PAGE,
+) -> None:
+    """The scenarios of several nodes, then the page. About 15 minutes; the machine should be quiet."""
+    _run(_many_nodes(rounds, quick), quick, only, data, out)
+
+
+def _run(scenarios: Scenarios, quick: bool, only: list[str] | None, data: Path | None, out: Path) -> None:
+    if quick and data is None:
+        raise typer.BadParameter(
+            "a quick run needs --data: its figures must not replace real ones", param_hint="--quick"
+        )
+    folder = data or DATA
     for name in only or ():
         if name not in scenarios:
             raise typer.BadParameter(f"no scenario {name!r}; there are {', '.join(scenarios)}", param_hint="--only")

@@ -59,7 +59,7 @@ def _groups(result: Result) -> list[tuple[str, dict[str, Spread]]]:
                 found.setdefault(name, {})[peer.peer] = one
     for peer in result.peers:
         for name, one in peer.cpu_us.items():
-            if name.startswith("server"):
+            if name.startswith(("server", "nodes")):
                 found.setdefault(f"CPU us, {name}", {})[peer.peer] = one
         for name, one in peer.values.items():
             if name.startswith(("RSS an idle", "delivered")):

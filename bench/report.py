@@ -12,7 +12,9 @@ from pathlib import Path
 from bench import model, plots, table
 from bench.model import Result
 
-ORDER = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow")
+ONE_NODE = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow")
+MANY_NODES = ("cluster", "drain", "presence-storm", "redis-loss", "node-loss", "jitter-cluster")
+ORDER = (*ONE_NODE, *MANY_NODES, "soak")
 ABOUT = {
     "floor": "What this machine's kernel asks for a bare echo and a bare send, when a server does nothing else.",
     "echo": "A ping answered by a pong, one outstanding on every connection, as fast as the server goes.",
@@ -22,6 +24,13 @@ ABOUT = {
     "jitter": "Every client's connection is killed again and again while messages flow; every seq is accounted for.",
     "idle": "What a connection that says nothing costs in memory.",
     "slow": "Some subscribers stop reading; do the others notice, and does the server's memory grow?",
+    "cluster": "One to four nodes on one Postgres and one Redis: delivery across nodes, and the work that a core carries.",
+    "drain": "Every node is told to end and replaced, one after another, while everybody chats: a deploy.",
+    "presence-storm": "Thousands join and leave rooms every second, on several nodes; when does everybody know the truth?",
+    "redis-loss": "Redis is killed under chat, started again, frozen and thawed: how late is an event?",
+    "node-loss": "One of several nodes is killed under chat: what is lost, who is whole when, who is there?",
+    "soak": "Half an hour of chat while clients come and go: does memory stay flat, does the loop stay on time?",
+    "jitter-cluster": "`jitter` over several nodes: everybody who returns does so at another node.",
 }
 HEAD = """# Benchmarks
 
@@ -36,7 +45,8 @@ How to read it:
   unit, the generator's own CPU not included.
 - Repeats go through the servers in turn (A B A B). `7.8 (7.6..8.3)` is the median with the least and the greatest run.
 - Percentiles are taken over the merged samples of all runs, never averaged; one without ten samples beyond it is a dash.
-- Every server is one process. Peers speak the nearest equivalent of Readback's wire and parse and build the same JSON;
+- Every server is one process; the scenarios of several nodes are of Readback alone, whose nodes share one Postgres and
+  one Redis on the same cores. Peers speak the nearest equivalent of Readback's wire and parse and build the same JSON;
   *durable* says whether a send is in a database on disk when it is acknowledged.
 - A target that was not met says **no**.
 """
@@ -93,7 +103,7 @@ def page(found: Found, pictures: dict[str, list[str]]) -> str:
 def figures(found: Found) -> str:
     """The README's part: Readback beside its peers, then every target with what was measured."""
     results = {name: result for name, result in found.results.items() if not result.quick}
-    servers = list(dict.fromkeys(one.peer for result in results.values() for one in result.peers))
+    servers = list(dict.fromkeys(one.peer for name in ONE_NODE if name in results for one in results[name].peers))
     rows = []
     for scenario, column, called in HEADLINES:
         if scenario not in results:

@@ -8,6 +8,8 @@ Each client keeps a count for every seq: what it never got is lost, what it got 
 higher seq is out of order. Delivery latency counts from the send, the time away included; replay latency from the
 moment of reconnecting to holding everything up to the head that the welcome named.
 
+With several ``ports`` every return is to one drawn at random among the others.
+
 A server that cannot resume (``resume`` false) is simply joined again, as its users would; Socket.IO's own recovery is
 used where its server offers it.
 """
@@ -38,6 +40,7 @@ class Ledger:
         self.away_s: float = job["away_s"]
         self.resume: bool = job["resume"]
         self.random = random.Random(job["seed"])
+        self.ports: list[int] = job.get("ports", [])
         self.base = 0
         """The stream's head before the first message: seq base + 1 is message 1."""
         self.cutting = False
@@ -100,8 +103,15 @@ class Client(Raw):
         self.head = -1
         asyncio.get_running_loop().call_later(self.ledger.away_s, self.come_back)
 
+    def elsewhere(self) -> None:
+        """The next connection goes to another node, where there is one."""
+        others = [port for port in self.ledger.ports if port != self.port]
+        if others:
+            self.port = self.ledger.random.choice(others)
+
     def come_back(self) -> None:
         self.returning = True
+        self.elsewhere()
         if self.ledger.resume:
             self.first_frame = self.dialect.resume(self.resume_token, self.log, {self.ledger.stream: self.cursor})
         self.connect()
@@ -148,6 +158,7 @@ class Client(Raw):
         if self.ledger.resume:
             streams = {self.ledger.stream: {"after": self.cursor}}
             self.first_frame = self.dialect.hello(self.token or None, streams)
+        self.elsewhere()
         asyncio.get_running_loop().call_later(RETRY_S, self.connect)
 
     def whole(self) -> bool:
@@ -155,7 +166,7 @@ class Client(Raw):
 
 
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: port, dialect, connections, tokens, stream, messages, rate, cut_every_s, away_s, payload, resume, seed."""
+    """Job: port, ports, dialect, connections, tokens, stream, messages, rate, cut_every_s, away_s, payload, resume, seed."""
     swarm = Swarm(job["port"])
     ledger = Ledger(job)
     tokens: list[str] = job["tokens"] or [""]
@@ -163,6 +174,8 @@ async def run(job: dict[str, Any], link: Link) -> None:
         Client(swarm, dialect_of(job["dialect"]), tokens[number % len(tokens)], ledger)
         for number in range(job["connections"])
     ]
+    for number, client in enumerate(clients):
+        client.port = ledger.ports[number % len(ledger.ports)] if ledger.ports else swarm.port
     await open_slowly(clients, lambda: ledger.welcome, link)
     dialect = dialect_of(job["dialect"])
     publisher = Publisher(swarm, dialect, dialect.hello(job["spare_token"] or None, {}, publish=True))

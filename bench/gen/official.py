@@ -50,10 +50,13 @@ class Plan:
 
 
 class Relay:
-    """A port of its own before the server's, whose connections do not live long."""
+    """A port of its own before the server's, whose connections do not live long.
 
-    def __init__(self, target: int, plan: Plan) -> None:
-        self.target = target
+    Before several nodes it is their balancer as well: each connection goes to one drawn at random.
+    """
+
+    def __init__(self, targets: list[int], plan: Plan) -> None:
+        self.targets = targets
         self.plan = plan
         self.away_until = 0.0
 
@@ -69,7 +72,7 @@ class Relay:
             return
         plan = self.plan
         try:
-            far = await trio.open_tcp_stream("127.0.0.1", self.target)
+            far = await trio.open_tcp_stream("127.0.0.1", plan.random.choice(self.targets))
         except OSError:  # the server is gone: the client is told the same
             await near.aclose()
             return
@@ -153,15 +156,15 @@ async def publish(plan: Plan, port: int, token: str, link: Link) -> None:
 
 
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: port, connections, tokens, stream (empty so far), messages, rate, cut_every_s, away_s, payload, seed."""
+    """Job: port or ports, connections, tokens, stream (empty so far), messages, rate, cut_every_s, away_s, payload, seed."""
     plan = Plan(job)
     readers = [Reader(plan) for _ in range(job["connections"])]
     async with trio.open_nursery() as nursery:
         for number, reader in enumerate(readers):
-            port = await nursery.start(Relay(job["port"], plan).run)
+            port = await nursery.start(Relay(job.get("ports") or [job["port"]], plan).run)
             await nursery.start(reader.run, port, job["tokens"][number])
             link.progress(number + 1, len(readers), "connecting the Python client")
-        own_port = await nursery.start(Relay(job["port"], plan).run)
+        own_port = await nursery.start(Relay(job.get("ports") or [job["port"]], plan).run)
         link.ready_blocking()
         plan.cutting = True
         for life in plan.lives:

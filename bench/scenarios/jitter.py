@@ -1,16 +1,20 @@
 """`jitter`: connections are killed again and again while messages flow; is every message at every client, once, in order?
 
 After AnyCable's scenario: 120 messages at 2 a second, every client's TCP connection killed about every 15 s, 2 s away.
+
+Over several nodes (``--nodes``) it is Readback alone, and everybody who returns does so at another node, drawn at random.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from bench.load import Loads
 from bench.model import PeerResult, Result, Target, below, exactly
-from bench.scenarios.common import Context, Tally, begin, field_of, jobs, result
+from bench.scenarios.common import Context, Field, Tally, begin, cluster_field, field_of, jobs, result
 from bench.servers import Server
 from bench.stats import Histogram
 
@@ -34,6 +38,10 @@ NOTES = (
     ),
 )
 
+CLUSTER_NOTE = (
+    "Several nodes on one Postgres and one Redis: clients start spread over them, and each return is to another one, drawn at "
+    "random. The relay of a Python client draws the node anew for every connection."
+)
 STREAM = "chat:jitter"
 CATCH_UP_LIMIT_S = 120.0
 LATENCIES = (
@@ -77,13 +85,14 @@ def run(
     payload: int = 130,
     seed: int = 1,
     python_clients: int = 50,
+    nodes: int = 1,
 ) -> Result:
     """``python_clients`` take part in a second run with Readback's own client, each behind a relay that breaks; 0 for none."""
     began = begin()
     if ctx.quick:
         clients, messages, rate, cut_every_s, away_s = min(clients, 100), 20, 10.0, 1.0, 0.2
         python_clients = min(python_clients, 5)
-    with field_of(ctx, ctx.peers, {"READBACK_BENCH_RECOVERY": "1"}) as field:
+    with _field(ctx, nodes) as field:
         field.create_streams([STREAM, STREAM_OFFICIAL])
         for server, tally, note in field.each("jitter", 0, 1):
             with field.attempt(server):
@@ -102,9 +111,10 @@ def run(
                     _official(ctx, server, tally, note, python_clients, messages / rate, params)
         made = result(
             ctx,
-            "jitter",
+            "jitter" if nodes == 1 else "jitter-cluster",
             began,
             {
+                **({"nodes": nodes} if nodes > 1 else {}),
                 "clients": clients,
                 "messages": messages,
                 "rate": rate,
@@ -116,12 +126,22 @@ def run(
             },
             field.results(ctx.peers),
             [],
-            NOTES,
+            NOTES if nodes == 1 else (*NOTES[:3], CLUSTER_NOTE),
         )
     ours = made.peer("readback")
     if ours:
         made.targets += _targets(ours, clients)
     return made
+
+
+@contextlib.contextmanager
+def _field(ctx: Context, nodes: int) -> Iterator[Field]:
+    if nodes > 1:
+        with cluster_field(ctx, nodes) as (field, _):
+            yield field
+    else:
+        with field_of(ctx, ctx.peers, {"READBACK_BENCH_RECOVERY": "1"}) as field:
+            yield field
 
 
 def _measure(

@@ -23,6 +23,8 @@ def test_every_scenario_is_a_command() -> None:
     said = ran("--help").output
     for name in ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "all", "report"):
         assert name in said
+    for name in ("cluster", "drain", "presence-storm", "redis-loss", "node-loss", "cluster-all"):
+        assert name in said
 
 
 def test_an_unknown_peer_is_answered_with_those_that_exist() -> None:
@@ -91,3 +93,18 @@ def test_a_target_that_is_missed_is_no_failure(monkeypatch: pytest.MonkeyPatch, 
     assert made.exit_code == 0
     assert "NO" in made.output
     assert model.from_json(path.read_bytes()) == result()
+
+
+def test_jitter_over_several_nodes_is_of_readback_alone() -> None:
+    """The option is there, and bounded."""
+    assert ran("jitter", "--nodes", "99").exit_code == 2
+    for name in ("cluster", "drain", "presence-storm", "redis-loss", "node-loss"):
+        assert ran(name, "--rounds", "0").exit_code == 2, name
+
+
+def test_the_scenarios_of_several_nodes_are_a_command_of_their_own(tmp_path: Path) -> None:
+    """Which writes the same page, and knows only them."""
+    assert ran("cluster-all", "--quick").exit_code == 2
+    made = ran("cluster-all", "--only", "echo", "--data", str(tmp_path))
+    assert made.exit_code == 2
+    assert "jitter-cluster" in made.output

@@ -31,7 +31,7 @@ async def echo(stream: trio.SocketStream) -> None:
 async def relayed(nursery: trio.Nursery, plan: Plan) -> partial[Any]:
     """How to dial an echo server through a relay."""
     listeners = await nursery.start(partial(trio.serve_tcp, echo, 0, host="127.0.0.1"))
-    relay = Relay(listeners[0].socket.getsockname()[1], plan)
+    relay = Relay([listeners[0].socket.getsockname()[1]], plan)
     return partial(trio.open_tcp_stream, "127.0.0.1", await nursery.start(relay.run))
 
 
