@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from core import gossip_wire
-from core.gossip_wire import SIDS_PER_ASK_MAX, Ask, Beat, Row, Told
+from core.gossip_wire import CHANGES, MARKS, SIDS_PER_ASK_MAX, STATES, TYPING, Ask, Beat, Row, Rows, Told
 from core.leases import Leases, Peer
 from core.stream import Stream
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 NODES: Final = "nodes"
 
-ROWS_PER_MESSAGE: Final = 2_000
-"""Principals in one message: at most 80 KB or so, and 3 ms for who takes it."""
 ROWS_PER_TAKE: Final = 5_000
 """100,000 a second, and 8 ms in one piece."""
 SIDS_PER_TAKE: Final = 2_000
@@ -203,7 +201,7 @@ class Gossip:
     def take(self, now_s: float) -> list[tuple[str, bytes]]:
         """What to publish now, (channel, payload) each. Call it soon and again: it leaves over what is too much at once."""
         self._now_s = now_s
-        rows = _Rows()
+        rows = Rows()
         self._take_changes(rows)
         self._take_answers(rows)
         messages = []
@@ -221,7 +219,7 @@ class Gossip:
             messages.append((NODES, gossip_wire.encode_beat(self.node, self._beats, self._seqs)))
         return messages
 
-    def _take_changes(self, rows: _Rows) -> None:
+    def _take_changes(self, rows: Rows) -> None:
         by_sid = self._hub.by_sid
         counts: dict[Stream, Row] = {}
         for stream, who in _first(self._changed, ROWS_PER_TAKE):
@@ -229,17 +227,17 @@ class Gossip:
             count = 0 if now is None else self._hub.signals.own(now, who)
             counts.setdefault(stream, [stream.sid]).extend((who, count))
         for stream, row in counts.items():
-            rows.add(stream.partition, _CHANGES, row, 2)
+            rows.add(stream.partition, CHANGES, row, 2)
         typed, self._typed = self._typed, {}
         for (stream, who), on in typed.items():
-            rows.add(stream.partition, _TYPING, [stream.sid, who, on], 2)
+            rows.add(stream.partition, TYPING, [stream.sid, who, on], 2)
         marks: dict[Stream, Row] = {}
         for stream, who in _first(self._marked, ROWS_PER_TAKE):
             marks.setdefault(stream, [stream.sid]).extend((who, *stream.marks[who]))
         for stream, row in marks.items():
-            rows.add(stream.partition, _MARKS, row, 3)
+            rows.add(stream.partition, MARKS, row, 3)
 
-    def _take_answers(self, rows: _Rows) -> None:
+    def _take_answers(self, rows: Rows) -> None:
         """The states of streams that others want to know."""
         budget = ROWS_PER_TAKE
         for sid in list(islice(self._answers, SIDS_PER_TAKE)):
@@ -254,9 +252,9 @@ class Gossip:
                     marks: Row = [sid]
                     for who in raised:
                         marks.extend((who, *stream.marks[who]))
-                    rows.add(partition, _MARKS, marks, 3)
+                    rows.add(partition, MARKS, marks, 3)
                     budget -= len(raised)
-            rows.add(partition, _STATES, state, 2)
+            rows.add(partition, STATES, state, 2)
             budget -= len(state) // 2
             if budget < 0:
                 break
@@ -404,30 +402,6 @@ class Gossip:
         if not streams:
             del self._gone[node]
         return budget
-
-
-_CHANGES, _STATES, _TYPING, _MARKS = range(4)
-
-
-class _Rows:
-    """Rows by partition, in messages of a bounded size."""
-
-    def __init__(self) -> None:
-        self.parts: dict[int, list[tuple[list[Row], list[Row], list[Row], list[Row]]]] = {}
-        self._room: dict[int, int] = {}
-
-    def add(self, partition: int, kind: int, row: Row, width: int) -> None:
-        """A row of a sid and groups of ``width``; a long one goes in parts, of a state all but the first as changes."""
-        groups = max((len(row) - 1) // width, 1)
-        parts = self.parts.setdefault(partition, [])
-        if not parts or self._room[partition] < min(groups, ROWS_PER_MESSAGE):
-            parts.append(([], [], [], []))
-            self._room[partition] = ROWS_PER_MESSAGE
-        cut = 1 + width * ROWS_PER_MESSAGE
-        parts[-1][kind].append(row[:cut])
-        self._room[partition] -= min(groups, ROWS_PER_MESSAGE)
-        if len(row) > cut:
-            self.add(partition, _CHANGES if kind == _STATES else kind, [row[0], *row[cut:]], width)
 
 
 def _first(table: dict[tuple[Stream, str], None], count: int) -> list[tuple[Stream, str]]:

@@ -23,6 +23,8 @@ from core.wire import SEQ_MAX, is_principal, is_seq
 COUNT_MAX: Final = 1 << 40
 """A packed count (core.presence) of one node stays below this: a million connections that are here, and that are away."""
 NODE_MAX: Final = 64
+ROWS_PER_MESSAGE: Final = 2_000
+"""Principals in one message: at most 80 KB or so, and 3 ms for who takes it."""
 SIDS_PER_ASK_MAX: Final = 500
 PEERS_PER_ASK_MAX: Final = 1_000
 PARTITIONS_MAX: Final = 4_096
@@ -65,6 +67,31 @@ class End(NamedTuple):
 
 
 Notice = Beat | Ask | End
+
+
+CHANGES, STATES, TYPING, MARKS = range(4)
+"""The kinds of rows of a `Told`, in its order."""
+
+
+class Rows:
+    """Rows by partition, in messages of a bounded size."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, list[tuple[list[Row], list[Row], list[Row], list[Row]]]] = {}
+        self._room: dict[int, int] = {}
+
+    def add(self, partition: int, kind: int, row: Row, width: int) -> None:
+        """A row of a sid and groups of ``width``; a long one goes in parts, of a state all but the first as changes."""
+        groups = max((len(row) - 1) // width, 1)
+        parts = self.parts.setdefault(partition, [])
+        if not parts or self._room[partition] < min(groups, ROWS_PER_MESSAGE):
+            parts.append(([], [], [], []))
+            self._room[partition] = ROWS_PER_MESSAGE
+        cut = 1 + width * ROWS_PER_MESSAGE
+        parts[-1][kind].append(row[:cut])
+        self._room[partition] -= min(groups, ROWS_PER_MESSAGE)
+        if len(row) > cut:
+            self.add(partition, CHANGES if kind == STATES else kind, [row[0], *row[cut:]], width)
 
 
 def encode_told(told: Told) -> bytes:
