@@ -13,6 +13,7 @@ import pytest
 import redis
 import trio
 
+from core.ports import Unavailable
 from store.bus import BusRefused, BusUnreachable, RedisBus, check_redis
 from store.bus_limits import BusLimits
 from store.embedded_redis import (
@@ -211,6 +212,7 @@ class Cluster:
 
     def __init__(self, stack: ExitStack, binary: RedisBinary) -> None:
         self.servers: list[EmbeddedRedis] = []
+        self._introduced = False
         for _ in range(3):
             args = (
                 "--cluster-enabled",
@@ -229,31 +231,49 @@ class Cluster:
             self.servers.append(server)
 
     async def ready(self) -> None:
-        """Introduced to each other, a third of the slots each."""
+        """All up, introduced to each other, about a third of the slots each."""
+        for server in self.servers:
+            if server.pid is None:
+                server.start()
         clients = [redis.Redis(port=server.port, protocol=2) for server in self.servers]
         try:
-            for number, client in enumerate(clients):
+            for number, client in enumerate(clients if not self._introduced else []):
                 first, last = number * 5462, min(number * 5462 + 5461, 16_383)
                 client.execute_command("CLUSTER ADDSLOTS", *range(first, last + 1))
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-            for server in self.servers[1:]:
+            for server in self.servers[1:] if not self._introduced else []:
                 clients[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port)
+            self._introduced = True
             await until(lambda: all(self._complete(client) for client in clients), 60.0)
         finally:
             for client in clients:
                 client.close()
 
+    def move(self, name: bytes, source: EmbeddedRedis, to: EmbeddedRedis) -> None:
+        """Give a slot without keys to another primary, by the steps of a resharding."""
+        slot = slot_of(name)
+        ids = {}
+        for server in self.servers:
+            with redis.Redis(port=server.port, protocol=2) as client:
+                ids[server] = client.execute_command("CLUSTER MYID")
+        with redis.Redis(port=to.port, protocol=2) as there, redis.Redis(port=source.port, protocol=2) as here:
+            there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+            here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[to])
+            there.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[to])
+            here.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[to])
+
     @staticmethod
     def _complete(client: redis.Redis) -> bool:
-        slots = client.execute_command("CLUSTER SLOTS")
-        return len(slots) == 3 and client.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
+        owners = {owner[2] for _, _, owner, *_ in client.execute_command("CLUSTER SLOTS")}
+        info = client.execute_command("CLUSTER INFO")
+        return len(owners) == 3 and info["cluster_slots_ok"] == "16384" and info["cluster_state"] == "ok"
 
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
 
-@pytest.fixture(params=["classic", "sharded"])
+@pytest.fixture(scope="module", params=["classic", "sharded"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     try:
         binary = find_redis_server((7, 0) if request.param == "sharded" else None)
@@ -297,6 +317,37 @@ async def test_a_cluster_carries_the_bus(cluster: Cluster, nursery: trio.Nursery
     one.bus.publish(alive, b"meanwhile")
     await two.hears(b"meanwhile", alive)
     cluster.servers[2].start()
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_moves_within_a_cluster_is_found_again(cluster: Cluster, nursery: trio.Nursery) -> None:
+    """A channel's slot and a number's go to another primary under a running node."""
+    await cluster.ready()
+    topology = await find(parse_url(cluster.url), PATIENT)
+    limits = replace(PATIENT, canary_every_s=0.02)
+    seen = Seen(RedisBus(cluster.url, cell="cell", node="n1", limits=limits), "a", "b", "c")
+    nursery.start_soon(seen.bus.run)
+    await seen.well()
+    for name in (name_of("cell", "a"), name_of("cell", "n:k")):
+        home = topology.server_of(name)
+        assert home is not None
+        source, to, _ = sorted(cluster.servers, key=lambda server: server.port != home.port)
+        cluster.move(name, source, to)
+    with trio.fail_after(20):
+        while True:
+            try:
+                assert await seen.bus.raise_number("k", 1, 60.0) == 0
+                break
+            except Unavailable:
+                await trio.sleep(0.01)
+    await seen.well()
+    moved = await find(parse_url(cluster.url), PATIENT)
+    assert moved.server_of(name_of("cell", "a")) != topology.server_of(name_of("cell", "a"))
+    with trio.fail_after(20):
+        while not all(seen.on(channel) for channel in "abc"):
+            for channel in "abc":
+                seen.bus.publish(channel, b"here")
+            await trio.sleep(0.01)
     nursery.cancel_scope.cancel()
 
 
