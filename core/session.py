@@ -22,12 +22,14 @@ NEVER_S: Final = float("inf")
 
 
 class Session(Generic[C]):
-    __slots__ = ("connection", "ended_at_s", "generation")
+    __slots__ = ("connection", "elsewhere", "ended_at_s", "generation")
 
     def __init__(self, generation: int, connection: C) -> None:
         self.generation = generation
         self.connection: C | None = connection
         self.ended_at_s = NEVER_S
+        self.elsewhere = False
+        """Another node spoke for it last."""
 
 
 class Sessions(Generic[C]):
@@ -81,10 +83,16 @@ class Sessions(Generic[C]):
         if session is None or session.generation > generation:
             return None
         session.generation = generation
+        session.elsewhere = True
         superseded, session.connection = session.connection, None
         if superseded is not None:
             session.ended_at_s = now_s
         return superseded
+
+    def was_last_here(self, claims: ResumeClaims) -> bool:
+        """Whether the token was made by this node, so that no other can have a connection of its session."""
+        session = self._sessions.get(claims.session)
+        return session is not None and session.generation == claims.generation and not session.elsewhere
 
     def spoken_for(self, session_id: str) -> int | None:
         """The generation of a session that a connection of this node speaks for."""

@@ -285,9 +285,13 @@ def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     node, hub = ops.node, ops.hub
     if entrance.resumed is not None:
         _check(ops, entrance.resumed)  # again: a race of two connections with one token has one winner
-    node.enter(connection, entrance.session, entrance.resumed)
-    if entrance.resumed is not None and node.claims is not None:
-        node.claims.tell(entrance.session, entrance.resumed.generation + 1)
+    resumed = entrance.resumed
+    news = resumed is not None and node.claims is not None and not node.sessions.was_last_here(resumed)
+    node.enter(connection, entrance.session, resumed)
+    if news:
+        assert resumed is not None
+        assert node.claims is not None
+        node.claims.tell(entrance.session, resumed.generation + 1)
     other_epoch = entrance.epoch is not None and entrance.epoch != node.epoch.log
     streams: dict[str, dict[str, int | str]] = {}
     follow: list[tuple[Stream, int, str | None]] = []

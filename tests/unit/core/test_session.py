@@ -102,6 +102,19 @@ def test_what_another_node_says_of_the_past_changes_nothing() -> None:
     assert (len(ours), ours.spoken_for("s1"), ours.spoken_for("elsewhere")) == (1, 2, None)
 
 
+def test_a_node_knows_which_tokens_are_its_own() -> None:
+    """Made here and not taken over since: nobody else needs to be told that it is used."""
+    ours = sessions()
+    assert not ours.was_last_here(CLAIMS)
+    ours.open("s1", "first")
+    assert ours.was_last_here(CLAIMS)
+    assert not ours.was_last_here(replace(CLAIMS, generation=2))
+    ours.taken("s1", 2, 0.0)
+    assert not ours.was_last_here(replace(CLAIMS, generation=2))
+    ours.resume(replace(CLAIMS, generation=2), "back")
+    assert ours.was_last_here(replace(CLAIMS, generation=3))
+
+
 def test_who_speaks_here_is_listed() -> None:
     """Sessions without a connection here are remembered and not spoken for."""
     ours = sessions()
