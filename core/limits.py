@@ -55,7 +55,7 @@ class Limits:
     opening_wait_s: float = 5.0  # who was not let in by then is told to come back
     drain_per_second_min: float = 20.0  # clients leave a draining node no slower: few need not take the whole window
     drain_grace_s: float = 1.0  # who is still here so long after its slot is sent away
-    pulse_interval_s: float = 0.1  # how often the loop's delay is measured and overload judged: 30 us each
+    pulse_interval_s: float = 0.1  # how often the loop's delay is measured and overload judged: 4 us and a wake
     shed_delay_s: float = 0.05  # loop delay that sheds typing, further steps at double; healthy p99: 10 to 20 ms
     shed_samples: int = 5  # pulses in a row over a threshold before a step: less is a slow turn, or a collection
     shed_calm_s: float = 2.0  # all must be well for so long before a step is taken back

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from core.limits import Limits
 from core.model import Entry
 from core.overload import CONNECTIONS, POSITIONS, PRESENCE, SENDS, STEPS, TYPING
+from gateway.memory import COLLECTOR
 from gateway.node import Node
 from gateway.pulse import POSITION_FACTOR, RECENT
 from tests.nodes import serving_node
@@ -166,3 +167,17 @@ async def test_an_ended_node_sheds_nothing() -> None:
         await node.stop()
         assert flags(node.node)[:2] == (False, False)
         assert not node.node.ops.shedding_sends
+
+
+async def test_the_collector_is_tidied_while_nothing_is_shed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Housekeeping freezes what came to stay, and leaves that pause for later while the node has too much to do."""
+    calls: list[int] = []
+    async with serving_node(limits=BY_HAND) as node:
+        monkeypatch.setattr(COLLECTOR, "tidy", lambda: calls.append(node.node.pulse.level))
+        await trio.sleep(12)
+        assert calls == [0, 0]
+        raise_to(node.node, TYPING)
+        await trio.sleep(10)
+        assert calls == [0, 0]
