@@ -65,6 +65,8 @@ def environment_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]
         if setting.name == "log_level" and "READBACK_CONFIG" in environ:
             continue
         value = _as_text(getattr(config, setting.name))
+        if setting.name == "origins" and config.origins is None:
+            value = "*"
         if value:
             result[setting.variable] = value
         else:

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from core.limits import Limits
 from core.ports import CorruptLog, Refused, Unavailable
 from core.tokens import Identity, TokenVerifier
-from gateway import cli, cli_run, cli_show, cli_tools
+from gateway import cli, cli_run, cli_show, cli_tools, workers
 from gateway.cli_errors import CANNOT, FAULT, FINDINGS, HURRIED, USAGE, CliError, explain, mended
 from gateway.cli_run import Demo, Stopper
 from gateway.config import FILES_SPARE, Config, ConfigError, Ready, load_config
@@ -339,6 +339,33 @@ def test_serve_needs_a_database_and_keys() -> None:
     assert (result.exit_code, "READBACK_TOKEN_SECRETS" in result.stderr) == (USAGE, True)
 
 
+def test_workers_need_a_redis(keys: Config) -> None:
+    """Said at once, with the way out and with what brings its own."""
+    result = run("serve", "--port", "0", "--http-port", "0", "--database-url", URL, "--workers", "2")
+    assert result.exit_code == USAGE
+    assert "READBACK_REDIS_URL" in result.stderr
+    assert "readback dev --workers" in result.stderr
+
+
+def test_workers_are_a_number() -> None:
+    """As every bad argument, with what is allowed."""
+    result = run("dev", "--workers", "many")
+    assert result.exit_code == USAGE
+    assert "a number from 1 to 64" in result.stderr
+
+
+def test_a_worker_without_its_parent_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is the parent's, and not shown to people."""
+    asked: list[tuple[int, ...]] = []
+    libc = types.SimpleNamespace(prctl=lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(workers.ctypes, "CDLL", lambda name: libc)  # this very process should not end with its parent
+    assert "worker " not in run("--help").output
+    result = run("worker", "--number", "1", "--folder", str(tmp_path), "--parent", "1")
+    assert result.exit_code == CANNOT
+    assert "is gone" in result.stderr
+    assert asked[0][:2] == (1, signal.SIGTERM)
+
+
 def test_few_open_files_mean_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """The soft limit is raised as far as it goes; what is missing is taken from the connections, and said."""
     said: list[str] = []
@@ -448,6 +475,59 @@ async def test_a_signal_before_ready_stops_at_once() -> None:
     assert not stopper.hurried
 
 
+def hearing(**hooks: Any) -> tuple[Stopper, list[str]]:
+    said: list[str] = []
+    stopper = Stopper(said.append)
+    stopper.ready(Ready(1, 2, "db", **hooks))
+    return stopper, said
+
+
+def test_what_other_signals_do() -> None:
+    """SIGHUP reloads, SIGUSR2 replaces, SIGUSR1 retires once; each where it is offered."""
+    done: list[str] = []
+    stopper, said = hearing(
+        drain=lambda: done.append("drain"),
+        reload=lambda: done.append("reload"),
+        roll=lambda: done.append("roll"),
+        retire=lambda: done.append("retire"),
+    )
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR1):
+        stopper.hear(number)
+    assert done == ["reload", "roll", "retire"]
+    assert said[-1] == "SIGUSR1 means nothing here"
+    stopper.hear(signal.SIGTERM)
+    assert stopper.hurried
+
+
+def test_signals_that_mean_nothing_do_nothing() -> None:
+    """Without workers there is nobody to replace; it is said, and the node serves on."""
+    stopper, said = hearing(drain=lambda: None)
+    stopper.hear(signal.SIGUSR2)
+    assert said == ["SIGUSR2 means nothing here"]
+
+
+def test_a_closed_terminal_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP from a terminal that is gone is no wish for a reload; nor is one where nothing can be reloaded."""
+    done: list[str] = []
+    monkeypatch.setattr(cli_run.os, "isatty", lambda descriptor: True)
+    stopper, _ = hearing(drain=lambda: done.append("drain"), reload=lambda: done.append("reload"))
+    monkeypatch.setattr(cli_run.os, "isatty", lambda descriptor: False)
+    stopper.hear(signal.SIGHUP)
+    stopper, _ = hearing(drain=lambda: done.append("drain"))
+    stopper.hear(signal.SIGHUP)
+    assert done == ["drain", "drain"]
+
+
+def test_a_terminal_that_is_gone_takes_no_words() -> None:
+    """What cannot be said any more ends nothing."""
+
+    class Gone(StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    cli_show.saying(Console(file=Gone()))("draining")
+
+
 # What a newcomer sees
 
 
@@ -465,6 +545,14 @@ def test_ready_can_be_copied(tmp_path: Path) -> None:
     assert "b" * 200 in lines
     assert any(line.endswith("chat --as user:amy chat:lobby") for line in lines)
     assert any(line.startswith("curl ") and line.endswith("/v1/streams/chat:lobby/events") for line in lines)
+
+
+def test_workers_are_shown(tmp_path: Path) -> None:
+    """How many, and over what."""
+    screen = StringIO()
+    demo = Demo({"user:amy": "a"}, "Postgres 18", "2 on one port, over Redis 6.2")
+    cli_show.print_ready(Console(width=60, file=screen), load_config(environ={}), Ready(8400, 8401, "db"), demo)
+    assert "Workers    2 on one port, over Redis 6.2" in screen.getvalue()
 
 
 def test_pasted_lines_find_this_gateway(tmp_path: Path) -> None:
