@@ -164,6 +164,8 @@ class Cluster:
                 self._trim(payload)
             elif not self.gossip.receive(channel, payload, now_s):
                 self.malformed += 1
+        if self.gossip.pressing:
+            self.signals(now_s)
         self._node.settle()
 
     def _batch(self, partition: int, channel: str, message: bytes, now_s: float) -> None:
