@@ -58,7 +58,7 @@ def in_thread(database: Database, script: str) -> Callable[[], object]:  # noqa:
 
 def kill_links(name: str) -> str:
     mine = f"usename = '{GATEWAY_USER}' and datname = '{name}'"
-    return f"select count(pg_terminate_backend(pid)) from pg_stat_activity where {mine}"
+    return f"select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where {mine}"
 
 
 async def test_killed_links_are_replaced(database: Database, log: PostgresLog) -> None:  # noqa: F811
