@@ -13,7 +13,8 @@ from trio.testing import MockClock
 
 from core.limits import Limits
 from readback_client import Client, connect
-from tests.nodes import TestNode, serving_cluster, serving_node, token
+from tests.nodes import TestNode, serving_cluster, serving_node, token, until
+from tests.wire_client import hello
 
 ROOMS = 4
 PEOPLE = 12
@@ -144,3 +145,19 @@ async def test_a_client_alone_waits_for_its_only_node(autojump_clock: MockClock)
 
         clients = await talk([node], 20, 1.0, deploy)
         assert sum(rb.stats.resumes for rb in clients) == PEOPLE
+
+
+async def test_a_node_that_left_is_not_waited_for(autojump_clock: MockClock) -> None:
+    """The others know at once that it is gone, not a lease later, and its stragglers are offline."""
+    async with serving_cluster(2) as (a, b):
+        assert b.node.cluster is not None
+        await a.stream("chat:ops")
+        async with hello(b.url, "user:bob", {"chat:ops": {}}) as bob, hello(a.url, "user:amy", {"chat:ops": {}}):
+            online = {"op": "signal", "kind": "presence", "by": "user:amy", "value": "online"}
+            assert (await bob.next(**online))["stream"] == "chat:ops"
+            drained = await a.node.drain(1.0)
+            assert drained.ended == 1
+            await until(lambda: not b.node.cluster.gossip.nodes)  # type: ignore[union-attr]
+            assert trio.current_time() < b.node.limits.lease_s
+            online["value"] = "offline"
+            assert (await bob.next(**online))["stream"] == "chat:ops"
