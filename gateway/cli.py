@@ -188,9 +188,10 @@ def serve(
     from gateway.cli_run import run_serve, write_ready_file
 
     def ready(facts: Ready) -> None:
+        several = f", {settings.workers} workers" if settings.workers > 1 else ""
         open_console(stderr=False).print(
             f"Readback is ready: ws://{connectable(settings.host)}:{facts.port}/v1/ws, "
-            f"http://{connectable(settings.http_host)}:{facts.http_port}, database {facts.database}",
+            f"http://{connectable(settings.http_host)}:{facts.http_port}, database {facts.database}{several}",
             highlight=False,
             markup=False,
             soft_wrap=True,
