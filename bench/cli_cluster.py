@@ -23,9 +23,9 @@ def cluster(
     rooms: Annotated[int, typer.Option(min=1, max=1000)] = 24,
     clients: Annotated[int, typer.Option(min=4, max=200, help="Clients of a room, spread over the nodes.")] = 8,
     rate: Annotated[float, typer.Option(min=1, max=2000, help="Sends a second while delivery is timed.")] = 100.0,
-    outstanding: Annotated[int, typer.Option(min=1, max=5000, help="Unanswered sends at full tilt.")] = 400,
-    seconds: SecondsOption = 4.0,
-    rounds: RoundsOption = 3,
+    outstanding: Annotated[int, typer.Option(min=1, max=5000, help="Unanswered sends a node, when full.")] = 200,
+    seconds: SecondsOption = 3.0,
+    rounds: RoundsOption = 5,
     quick: QuickOption = False,
     json: JsonOption = None,
 ) -> None:
@@ -134,7 +134,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def scenarios(rounds: int, quick: bool) -> Scenarios:
     """All of them; `jitter` on several nodes is the command `jitter` with ``--nodes``."""
     return {
-        "cluster": lambda path: cluster(rounds=rounds, quick=quick, json=path),
+        "cluster": lambda path: cluster(quick=quick, json=path),
         "drain": lambda path: drain(quick=quick, json=path),
         "presence-storm": lambda path: presence_storm(rounds=rounds, quick=quick, json=path),
         "redis-loss": lambda path: redis_loss(rounds=rounds, quick=quick, json=path),
