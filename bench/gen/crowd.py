@@ -37,7 +37,10 @@ SERIES_NS = 100_000_000
 
 
 class Phases:
-    """Latencies by the stretch of the run in which they ended, with the worst of each client and of each moment."""
+    """Latencies by the stretch of the run in which they ended, with the worst of each client and of each moment.
+
+    What a client gets while it catches up after a return is kept apart: its time away is in it.
+    """
 
     def __init__(self, clients: int) -> None:
         self.began_ns = monotonic_ns()
@@ -46,6 +49,7 @@ class Phases:
         self.since_ack: list[list[int]] = []
         self.since_send: list[list[int]] = []
         self.worst: list[list[int]] = []
+        self.replayed: list[list[int]] = []
         self.series: dict[int, int] = {}
         self.enter("opening")
 
@@ -54,6 +58,7 @@ class Phases:
         self.since_ack.append([])
         self.since_send.append([])
         self.worst.append([0] * self.clients)
+        self.replayed.append([])
 
     def record(self, client: int, now_ns: int, since_ack_ns: int, since_send_ns: int) -> None:
         self.since_ack[-1].append(since_ack_ns)
@@ -67,14 +72,16 @@ class Phases:
     def told(self) -> dict[str, Any]:
         found = {}
         for at, name in enumerate(self.names):
-            acks, sends, worst = Histogram(), Histogram(), Histogram()
+            acks, sends, worst, replayed = Histogram(), Histogram(), Histogram(), Histogram()
             acks.record_all(self.since_ack[at])
             sends.record_all(self.since_send[at])
             worst.record_all(self.worst[at])
+            replayed.record_all(self.replayed[at])
             found[name] = {
                 "since_ack": acks.to_json(),
                 "since_send": sends.to_json(),
                 "worst": worst.to_json(),
+                "replayed": replayed.to_json(),
             }
         return found
 
@@ -196,8 +203,11 @@ class Client(Raw):
             return
         now = monotonic_ns()
         sent = sent_at_ns(payload)
-        if sent >= 0:
-            crowd.phases.record(self.number, now, crowd.audit.since_acknowledged(stream, seq, now), max(0, now - sent))
+        since_ack = crowd.audit.since_acknowledged(stream, seq, now)
+        if self.gone_ns:
+            crowd.phases.replayed[-1].append(since_ack)
+        elif sent >= 0:
+            crowd.phases.record(self.number, now, since_ack, max(0, now - sent))
         if self.owed and seq >= self.owed.get(stream, seq + 1):
             del self.owed[stream]
             self._caught_up()

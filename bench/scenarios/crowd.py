@@ -42,6 +42,10 @@ AUDIT_NOTE = (
     "`lost`: an acknowledged event that a follower of its room never got, or that it was led past. `gaps`: seqs led past, of "
     "these. `doubled or mixed up`: two keys at one seq, or one key at two. Every event at every client is audited."
 )
+RETURN_NOTE = (
+    "What a client gets while it catches up after a return, its time away included, is `ack to delivery on a return`; the "
+    "other deliveries are of clients that are connected and whole."
+)
 CLIENTS_NOTE = (
     "Clients are plain sockets in one process: they resume with cursors at another node drawn at random, obey `drain` and "
     "`retry_after`, and repeat unanswered sends under the same key."
@@ -116,6 +120,9 @@ def phase(tally: Tally, told: dict[str, Any], name: str) -> Histogram:
     tally.latency[f"send to delivery, {name}"].merge(Histogram.from_json(found["since_send"]))
     worst = Histogram.from_json(found["worst"])
     tally.latency[f"worst ack to delivery of a client, {name}"].merge(worst)
+    replayed = Histogram.from_json(found["replayed"])
+    if replayed.count:
+        tally.latency[f"ack to delivery on a return, {name}"].merge(replayed)
     return worst
 
 

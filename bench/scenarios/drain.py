@@ -11,7 +11,7 @@ import time
 from bench.model import Result, at_most
 from bench.node import Cluster
 from bench.scenarios.common import Context, Tally, begin, cluster_field, result
-from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, crowd, phase, promises, series
+from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, crowd, phase, promises, series
 from bench.slots import drained
 from bench.stats import Histogram
 from core.limits import Limits
@@ -26,6 +26,7 @@ NOTES = (
         "is for the worst of all drains."
     ),
     "`away` runs from a client's end of its old connection to holding every event up to the heads in the new welcome.",
+    RETURN_NOTE,
     AUDIT_NOTE,
     CLIENTS_NOTE,
 )

@@ -11,7 +11,7 @@ import time
 from bench.model import Result, at_most, exactly
 from bench.node import Cluster
 from bench.scenarios.common import Context, Tally, begin, cluster_field, result
-from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, Led, crowd, phase, promises, series
+from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, Led, crowd, phase, promises, series
 from bench.stats import Histogram
 from core.limits import Limits
 
@@ -32,6 +32,7 @@ NOTES = (
         "Presence: one member of every room on every other node asks who is there, twice a second. `right` is the first moment "
         "after which no answer was wrong: those who stay away are gone from the lists, everybody else is on them."
     ),
+    RETURN_NOTE,
     AUDIT_NOTE,
     CLIENTS_NOTE,
 )
@@ -119,6 +120,7 @@ def _round(
         killed_ns = time.monotonic_ns()
         cluster.kill(victim)
         right_s, wrong, unanswered = _until_right(ctx, led, note, killed_ns, lease_s)
+        led.word("phase", name="away return")
         led.word("back")
         ctx.say(f"{note}: those who stayed away return")
         time.sleep(return_s)

@@ -200,6 +200,19 @@ def test_gaps_and_duplicates_reach_the_account() -> None:
     assert (told["gaps"], told["lost"], told["duplicates"], told["delivered"]) == (1, 1, 1, 3)
 
 
+def test_what_comes_on_a_return_is_not_a_delivery_like_others() -> None:
+    """The time away would hide how late events are for those who are there."""
+
+    def script(client: Told, crowd: Crowd) -> None:
+        client.gone_ns, client.left = monotonic_ns(), 1
+        client.welcomed(head=11)
+        client.event(11)
+        client.event(12)
+
+    opening = played(script)["phases"]["opening"]
+    assert (opening["replayed"]["count"], opening["since_ack"]["count"]) == (1, 1)
+
+
 def test_latencies_go_to_the_stretch_in_which_they_end() -> None:
     """Each stretch has the worst of every client."""
 
