@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from core.ports import Unavailable
+from core.ports import CorruptLog, Unavailable
 from core.stream import Stream
 
 if TYPE_CHECKING:
@@ -198,14 +198,19 @@ class Follower:
         log.error("the log is behind what was seen of it: every client is sent back to what it holds now")
         node, hub = self._node, self._hub
         node.end_all("the log was restored")
-        try:
-            node.epoch = await self._log.epoch()
-        except Unavailable as error:
-            self.failed(error)
-            self._look.set()
-            return
         hub.forget(heads)
         node.sequencer.forget()
+        while True:
+            try:
+                epoch = await self._log.epoch()
+            except Unavailable as error:
+                self.failed(error)
+                await trio.sleep(RETRY_S)
+                continue
+            break
+        if epoch != node.epoch:
+            # Channels and cursors are of an epoch: a node of the old one would be among strangers.
+            raise CorruptLog("the log has another epoch than when this node started, as after a restore: start it anew")
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
