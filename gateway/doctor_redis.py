@@ -33,13 +33,13 @@ NO_CELL = "doctor"
 
 def look_at_redis(config: Config) -> Iterator[Finding]:
     if config.redis_url is None:
-        several = "; --workers needs one" if config.workers > 1 else ""
-        yield Finding(
-            "redis",
-            "fail" if several else "ok",
-            f"none: nodes on one database hear each other within a second{several}",
-            "give READBACK_REDIS_URL" if several else "",
-        )
+        seen = "none is set: nodes on one database hear each other within a second"
+        if config.workers == 1:
+            yield Finding("redis", "ok", seen)
+        elif config.database_url is None:
+            yield Finding("redis", "ok", "none is set: `readback dev --workers` brings its own")
+        else:
+            yield Finding("redis", "fail", f"{seen}, and workers need one", "give READBACK_REDIS_URL")
         return
     yield from trio.run(_examine, config.redis_url, asyncio.run(_cell(config)))
 

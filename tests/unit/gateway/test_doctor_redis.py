@@ -36,10 +36,12 @@ def look(config: Config, url: str) -> list[Finding]:
 
 
 def test_none_is_needed_for_one_worker(config: Config) -> None:
-    """Without a Redis one node, or several, serve; workers do not start."""
+    """Without a Redis one node, or several, serve; workers do not start, but for those of `dev`, which brings one."""
     (finding,) = look_at_redis(config)
     assert (finding.level, "within a second" in finding.seen) == ("ok", True)
     (finding,) = look_at_redis(replace(config, workers=2))
+    assert (finding.level, "brings its own" in finding.seen) == ("ok", True)
+    (finding,) = look_at_redis(replace(config, workers=2, database_url="postgresql://db/x"))
     assert (finding.level, "READBACK_REDIS_URL" in finding.advice) == ("fail", True)
 
 
