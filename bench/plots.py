@@ -23,6 +23,8 @@ OTHERS = "#e8890c"
 LINES = ("#0b7285", "#e8890c", "#7048e8", "#2b8a3e", "#c92a2a", "#495057", "#d6336c", "#1c7ed6", "#66a80f", "#a61e4d")
 DASHES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 3)))
 STYLE: Any = {"svg.hashsalt": "readback", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
+SHOWN_KINDS = 6
+"""Latencies of one server in one plot at most."""
 SHOWN_GROUPS = 4
 """Bar groups of one plot at most; more would not be read."""
 
@@ -83,7 +85,8 @@ def _bars(result: Result) -> Figure | None:
 def _bar(axes: Axes, title: str, servers: dict[str, Spread]) -> None:
     names = list(reversed(servers))
     medians = [servers[name].median for name in names]
-    colors = [OURS if name == "readback" else FLOOR if name == "floor" else OTHERS for name in names]
+    ours = ("readback", "node", "nodes")
+    colors = [OURS if name.endswith(ours) else FLOOR if name == "floor" else OTHERS for name in names]
     axes.barh(names, medians, color=colors)
     for at, name in enumerate(names):
         if servers[name].runs > 1:
@@ -99,12 +102,15 @@ def _latency(result: Result) -> Figure | None:
     kinds = list(dict.fromkeys(name for one in measured for name in one.latency_us))
     if not kinds:
         return None
+    if len(kinds) > SHOWN_KINDS and len(measured) == 1:
+        # One latency over the stretches of a run, rather than all of them: the tables have the others.
+        kinds = [name for name in kinds if name.partition(",")[0] == kinds[0].partition(",")[0]]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.0, 3.6))
         axes = figure.add_subplot(1, 1, 1)
         for at, one in enumerate(measured):
             # Where one server has several kinds, its colour says who and its dashes say what.
-            for name, made in one.latency_us.items():
+            for name, made in ((name, one.latency_us[name]) for name in kinds if name in one.latency_us):
                 points = [(q, value) for q, value in made.curve if q > 0]
                 # The usual axis of tail latency: each step to the right is ten times rarer.
                 axes.plot(

@@ -126,10 +126,10 @@ def phase(tally: Tally, told: dict[str, Any], name: str) -> Histogram:
     return worst
 
 
-def series(told: dict[str, Any], since_ns: int) -> list[tuple[float, float]]:
-    """The worst gap of each tenth of a second, in ms, from a moment on."""
+def series(tally: Tally, told: dict[str, Any], since_ns: int) -> None:
+    """A line a run: the worst gap of each tenth of a second, in ms, from a moment on."""
     shift = (told["began_ns"] - since_ns) / 1e9
-    return [
+    tally.series[f"worst ack to delivery in each 0.1 s (ms), run {len(tally.series) + 1}"] = [
         (round(step / 10 + shift, 1), round(worst / 1e6, 3))
         for step, worst in told["series"]
         if step / 10 + shift >= 0.0

@@ -129,7 +129,6 @@ def _round(
     wholes = Histogram()
     returned = [whole_ns - killed_ns for _, gone_ns, whole_ns in told["returns"] if gone_ns < killed_ns + 1e9]
     wholes.record_all(returned)
-    tally.latency["kill to whole"].merge(wholes)
     missing = there["clients"] - there["away"] - len(returned)
     tally.counts["clients of killed nodes"] += there["clients"]
     tally.counts["of them told to stay away"] += there["away"]
@@ -140,7 +139,8 @@ def _round(
     tally.counts["presence questions unanswered"] += unanswered
     for name in ("calm", "node killed"):
         phase(tally, told, name)
-    tally.series["worst ack to delivery in each 0.1 s (ms)"] = series(told, since_ns)
+    tally.latency["kill to whole"].merge(wholes)
+    series(tally, told, since_ns)
 
 
 def _until_right(ctx: Context, led: Led, note: str, killed_ns: int, lease_s: float) -> tuple[float, int, int]:

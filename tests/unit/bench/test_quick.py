@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli, model
+from bench.scenarios import redis_loss
 
 
 def quick(path: Path, *arguments: str) -> model.Result:
@@ -62,3 +63,18 @@ def test_a_quick_jitter_accounts_for_every_seq_on_readback(tmp_path: Path) -> No
     assert ours.counts["delivered, Python client"] == ours.counts["expected, Python client"] == 5 * 20
     assert ours.counts["distinct seqs of them, Python client"] == ours.counts["sends acknowledged, Python client"] == 20
     assert all(target.met for target in found.targets if target.name != "replay p99, from reconnecting to caught up")
+
+
+@pytest.mark.slow
+def test_a_quick_redis_loss_audits_every_event_on_three_nodes(tmp_path: Path) -> None:
+    """Three nodes, a Redis killed, started, frozen and thawed: each stretch has its latencies, and nothing is lost."""
+    found = quick(tmp_path / "redis-loss.json", "redis-loss", "--clients", "12", "--rooms", "3", "--stretch", "1")
+    (ours,) = found.peers
+    assert ours.missing is None
+    assert ours.counts["sends acknowledged"] > 0
+    assert ours.counts["deliveries"] == 4 * ours.counts["sends acknowledged"], "four clients a room"
+    promised = {target.name: target.met for target in found.targets if not target.name.startswith("Redis")}
+    assert len(promised) == 5
+    assert all(promised.values()), promised
+    for stretch in redis_loss.PHASES:
+        assert ours.latency_us[f"ack to delivery, {stretch}"].count > 0

@@ -102,3 +102,15 @@ def test_a_quick_run_is_no_figure_of_the_readme(tmp_path: Path) -> None:
     assert report.figures(found) == ""
     with pytest.raises(ValueError, match="once each"):
         report.write_readme(found, readme)
+
+
+def test_a_plot_of_many_latencies_shows_one_of_them_in_all_stretches() -> None:
+    """Fifteen lines in one picture tell nobody anything."""
+    made = result("redis-loss")
+    ours = made.peers[1]
+    one = ours.latency_us["send to delivery"]
+    ours.latency_us = {f"{what}, {when}": one for when in "abcd" for what in ("ack to delivery", "send to delivery")}
+    made.peers = [ours]
+    figure = plots._latency(made)
+    assert figure is not None
+    assert [line.get_label() for line in figure.axes[0].get_lines()] == [f"ack to delivery, {when}" for when in "abcd"]
