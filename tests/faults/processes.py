@@ -81,7 +81,7 @@ class NodeProcess:
                 stdout=log,
                 stderr=log,
                 cwd=HOME,
-                env={**clean, **self._environ},
+                env={**clean, **self._environ, "READBACK_PORT": str(self.port)},  # the same again, once it has one
                 start_new_session=True,
             )
 
@@ -188,7 +188,6 @@ class Fleet:
             "READBACK_DATA": str(folder),
             "READBACK_SECRETS_FILE": str(write_secrets(folder)),
             "READBACK_DATABASE_URL": database_url,
-            "READBACK_PORT": "0",
             "READBACK_HTTP_PORT": "0",
             **({} if redis_url is None else {"READBACK_REDIS_URL": redis_url}),
             **{f"READBACK_LIMIT_{name.upper()}": value for name, value in LIMITS.items()},
