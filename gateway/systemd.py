@@ -147,7 +147,7 @@ def take_sockets(environ: MutableMapping[str, str], *, pid: int | None = None) -
     if count != "2":
         raise ConfigError(
             f"systemd handed over {count} sockets (LISTEN_FDS), and Readback takes two: one named {WEBSOCKET}, one named "
-            f"{HTTP}; systemd/readback-websocket.socket and systemd/readback-http.socket show them."
+            f"{HTTP}; systemd/readback.socket and systemd/readback-http.socket show them."
         )
     given = names.split(":") if names else []
     if len(set(given)) != 2 or set(given) != {WEBSOCKET, HTTP}:

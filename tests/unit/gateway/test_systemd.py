@@ -267,7 +267,7 @@ def units(tmp_path: Path) -> Path:
 @needs_systemd_analyze
 def test_units_verify(units: Path) -> None:
     """systemd finds nothing to say about any of them."""
-    names = ["readback@1.service", "readback-websocket.socket", "readback-http.socket", "readback.target"]
+    names = ["readback@1.service", "readback.socket", "readback-http.socket", "readback.target"]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--generators=no", *(str(units / name) for name in names)],
         capture_output=True,
@@ -299,7 +299,7 @@ def test_units_and_code_agree() -> None:
         unit.stem: re.findall(r"^FileDescriptorName=(\w+)$", unit.read_text(), re.MULTILINE)
         for unit in UNITS.glob("*.socket")
     }
-    assert names == {"readback-websocket": [systemd.WEBSOCKET], "readback-http": [systemd.HTTP]}
+    assert names == {"readback": [systemd.WEBSOCKET], "readback-http": [systemd.HTTP]}
     service = (UNITS / "readback@.service").read_text()
     stop_s = re.search(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
     assert stop_s is not None
