@@ -43,20 +43,20 @@ def urls_of(nodes: Sequence[TestNode]) -> dict[str, str]:
 
 @asynccontextmanager
 async def nodes_over(
-    database: Database, redis_url: Callable[[str], str] | str, *, count: int = 3, limits: Limits = LIMITS
+    database: Database, redis_url: Callable[[str], str] | str, *, count: int = 3, expected: str | None = None
 ) -> AsyncIterator[list[TestNode]]:
-    """``redis_url``: one for all, or by the node's name. No line of their log may be an error."""
+    """``redis_url``: one for all, or by the node's name. No line of their log may be an error but the ``expected``."""
 
     def url_of(name: str) -> str:
         return redis_url if isinstance(redis_url, str) else redis_url(name)
 
-    with watched_log():
+    with watched_log(expected=expected):
         async with open_postgres_log(database.url, limits=IMPATIENT) as log:
             cell = str((await log.epoch()).log)
             async with serving_cluster(
                 count,
                 log=log,
-                limits=limits,
+                limits=LIMITS,
                 make_bus=lambda node_id: RedisBus(url_of(node_id[0]), cell=cell, node=node_id),
             ) as nodes:
                 await whole(nodes)
