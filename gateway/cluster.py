@@ -32,6 +32,9 @@ log = logging.getLogger("readback.cluster")
 NODES = "nodes"
 SESSIONS = "sessions"
 TRIMS = "trims"
+RETURN_S = 3.0
+"""After the bus came back: by then the others have found it too (they try at least once in 1.5 s), and what they commit
+before that is told to nobody."""
 
 
 class Cluster:
@@ -146,7 +149,7 @@ class Cluster:
             log.warning("the bus is away: %s; the log is tailed meanwhile", trouble)
         self.gossip.bus_changed(trouble is None, trio.current_time())
         self._node.bus_changed()
-        self._node.follower.look_now()
+        self._node.follower.look_often(RETURN_S)
 
     def _messages(self, messages: Sequence[Message]) -> None:
         now_s = trio.current_time()

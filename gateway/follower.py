@@ -1,8 +1,8 @@
 """The node as a cursor on the log: reads pages for laggards, fills holes, tails partitions, compares heads.
 
-Silence proves nothing: every `heads_interval_s` (with the bus away every `tail_interval_s`) the log's heads are compared
-with what the hub has seen, and what is behind is read. Reads are repeated until the log answers: a connection that waits
-for a page waits, it does not lose its place.
+Silence proves nothing: every `heads_interval_s` (with the bus away, or just back, every `tail_interval_s`) the log's
+heads are compared with what the hub has seen, and what is behind is read. Reads are repeated until the log answers: a
+connection that waits for a page waits, it does not lose its place.
 
 A partition in which no stream is held is not read at all: its position simply follows the heads. That is safe only while
 no facts are on their way (they might be older than the heads), and so it is done only then.
@@ -49,6 +49,7 @@ class Follower:
         self._tailing: set[int] = set()
         self._filling: set[Stream] = set()
         self._look = trio.Event()
+        self._often_until_s = -math.inf
         self.held: dict[int, int] = {}
         """Streams held in memory, by partition."""
 
@@ -156,12 +157,18 @@ class Follower:
         """Compare the heads at once: something may have been missed."""
         self._look.set()
 
+    def look_often(self, for_s: float) -> None:
+        """Compare them as often as with the bus away, for so long: somebody may commit who cannot tell yet."""
+        self._often_until_s = trio.current_time() + for_s
+        self._look.set()
+
     async def _watch_heads(self) -> None:
         """A partition behind twice, or with no commit under way, is read; with the bus away, each that is behind."""
         node, hub, limits = self._node, self._hub, self._node.limits
         behind: dict[int, int] = {}
         while True:
-            alone = node.bus is not None and node.bus.trouble is not None
+            away = node.bus is not None and node.bus.trouble is not None
+            alone = away or trio.current_time() < self._often_until_s
             with trio.move_on_after(limits.tail_interval_s if alone else limits.heads_interval_s):
                 await self._look.wait()
             asked = self._look.is_set()

@@ -159,6 +159,22 @@ async def test_what_came_while_the_bus_was_away_is_there_when_it_is_back() -> No
             assert (await bob.next("event"))["seq"] == 1
 
 
+async def test_who_finds_the_bus_back_last_is_heard_meanwhile() -> None:
+    """A node that has the bus again reads the log as often as without, for a while: others may commit and not tell."""
+    broker = MemoryBroker()
+    async with serving_cluster(2, limits=QUIET, broker=broker) as nodes:
+        await nodes[0].stream("chat:ops")
+        async with everywhere(nodes) as (amy, bob):
+            broker.down = True
+            await until(lambda: all(node.bus is not None and node.bus.trouble is not None for node in nodes))
+            broker.lose = lambda channel, payload: channel.startswith("events:")  # as if the sender were away still
+            broker.down = False
+            await until(lambda: all(node.bus is not None and node.bus.trouble is None for node in nodes))
+            await trio.lowlevel.checkpoint()
+            await amy.send("chat:ops", "unheard")
+            assert (await bob.next("event"))["seq"] == 1
+
+
 async def test_a_stranger_on_the_bus_is_counted_and_not_believed() -> None:
     """Noise, batches sealed with another key, and good seals around nonsense change nothing for anybody."""
     broker = MemoryBroker()
