@@ -108,6 +108,27 @@ async def test_a_node_is_killed(cell: Cell) -> None:
         await present_everywhere(crowd, room, crowd.people)
 
 
+async def test_a_node_is_killed_while_redis_is_away(cell: Cell) -> None:
+    """No node can ask whether a token was used, so each decides alone: its people are whole all the same; presence is
+    as last known until Redis is back, and right one lease later."""
+    room = "chat:both-gone"
+    victim = cell.fleet.nodes[2]
+    async with crowd_on(cell.fleet.urls, cell.database, [room]) as crowd:
+        people = crowd.on("c")
+        async with ghost(victim, room, crowd):
+            cell.redis.kill()
+            await on_all(cell.fleet.nodes, lambda node: node.bus_is(False))
+            victim.kill()
+        await crowd.until(lambda: all(person.resumed == 1 for person in people))
+        await crowd.delivered(60)
+        assert all(seen(person, room, "online") for person in crowd.people if person not in people)
+        cell.redis.start()
+        await bus_is_used(cell.fleet.nodes[:2], crowd)
+        await crowd.until(lambda: all(seen(person, room, "offline") for person in crowd.people))
+        await present_everywhere(crowd, room, crowd.people)
+        assert all(person.welcomed == 1 for person in crowd.people if person not in people)
+
+
 async def test_a_node_stands_still(cell: Cell) -> None:
     """SIGSTOP for longer than its lease: to the others its people leave; it goes on as if nothing had been, reads what
     it missed by position, and its people are back."""
