@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from bench.gen.chat import places
-from bench.gen.crowd import Client, Crowd, account
+from bench.gen.crowd import Client, Crowd
 from bench.gen.dialect import Dialect
 from bench.gen.link import monotonic_ns
 from bench.gen.raw import GONE, OPEN, Swarm
+from bench.gen.words import account
 
 JOB = {"ports": [1, 2, 3], "payload": 40, "return_s": 1.0, "seed": 1, "connections": 1}
 ROOM = b"chat:a"
