@@ -41,6 +41,7 @@ class Limits:
     typing_ttl_s: float = 6.0  # wire contract
     presence_grace_s: float = 5.0  # a reconnect inside this is not seen by others
     presence_list_max: int = 200  # rooms with more online get counts instead of names
+    presence_idle_s: float = 300.0  # nothing but pings for so long counts as away; 0: never
     lease_s: float = 10.0  # within this all see a dead node's people go: silent for half a beat less, it is dead
     node_beat_s: float = 2.0  # how often a node says that it lives: three may be lost before its lease runs out
     marker_flush_s: float = 0.5  # markers reach Postgres within this

@@ -39,6 +39,7 @@ CLOSED: Final = State.CLOSED
 
 class Connection(Port):
     __slots__ = (
+        "active",
         "auth_expires_at_s",
         "authorization",
         "backlog",
@@ -48,6 +49,7 @@ class Connection(Port):
         "fd",
         "handshake",
         "heard",
+        "idled",
         "inflight",
         "mask",
         "privileged",
@@ -80,6 +82,10 @@ class Connection(Port):
         self.backlog: list[bytes] | None = None
         self.heard = 0
         """The shard's tick in which the client was last heard."""
+        self.active = 0
+        """The tick of the last op other than `ping`."""
+        self.idled = False
+        """Counted as away because nothing was done, not because the client said so."""
         self.due = 0
         """The tick in which it is next looked after; older entries of the shard's wheel are stale."""
         self.inflight = 0

@@ -148,6 +148,11 @@ class Ops:
         if connection.state is not OPEN and op not in _BEFORE_HELLO:
             self.error(connection, id, "unauthorized", "say hello or resume first")
             return
+        if op != "ping":
+            connection.active = self.shard.tick
+            if connection.idled:
+                connection.idled = False
+                self.hub.signals.set_away(connection, False)
         try:
             handler(self, connection, id, message)
         except WireError as error:

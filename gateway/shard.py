@@ -491,6 +491,10 @@ class Shard:
             elif not self.ops.still_welcome(connection):
                 self.bye(connection, wire.Close.UNAUTHORIZED, "the access token has expired")
             else:
+                idle_s = self.limits.presence_idle_s
+                if idle_s and not connection.away and self.tick - connection.active >= idle_s:
+                    connection.idled = True
+                    self.hub.signals.set_away(connection, True)
                 self.hub.reply(connection, PING_FRAME)
                 self._due(connection, heartbeat_s)
 

@@ -271,3 +271,68 @@ async def test_a_hello_timeout_does_not_hit_who_said_it() -> None:
         ticks(node, 5)
         assert await client.frame() == (PING, b"")
         await client.stream.aclose()
+
+
+IDLE = replace(Limits(), presence_idle_s=60.0, shed_delay_s=60.0)
+
+
+async def pinged(node: TestNode, client: RawClient, seconds: int) -> None:
+    """Time passes with nothing but pings from the client."""
+    for _ in range(seconds // 20):
+        ticks(node, 20)
+        client.connection.heard = node.node.shard.tick
+        await client.say("ping", id=1)
+        await settled()
+
+
+async def test_a_connection_that_only_pings_is_away_until_its_next_op() -> None:
+    """Pings keep it connected and not active; any other op brings it back, and another device keeps the person online."""
+    async with serving_node(limits=IDLE) as node:
+        await node.stream("chat:ops")
+        client = RawClient(node.node)
+        await client.hello(streams={"chat:ops": {}})
+        signals, stream = node.node.hub.signals, node.node.hub.by_name["demo", "chat:ops"]
+        await pinged(node, client, 40)
+        assert signals.online(stream)[0] == [("user:amy", "online", 1)]
+        await pinged(node, client, 60)
+        assert signals.online(stream)[0] == [("user:amy", "away", 1)]
+        desk = RawClient(node.node)
+        await desk.hello(streams={"chat:ops": {}})
+        assert signals.online(stream)[0] == [("user:amy", "online", 2)]
+        await desk.stream.aclose()
+        await settled()
+        assert signals.online(stream)[0] == [("user:amy", "away", 1)]
+        await client.say("mark", stream="chat:ops", read=0)
+        await settled()
+        node.node.hub.signals.flush(trio.current_time(), large_rooms=True)
+        assert signals.online(stream)[0] == [("user:amy", "online", 1)]
+        await client.stream.aclose()
+
+
+async def test_who_said_away_stays_away_whatever_it_does() -> None:
+    """Being idle meanwhile changes nothing: only saying online does."""
+    async with serving_node(limits=IDLE) as node:
+        await node.stream("chat:ops")
+        client = RawClient(node.node)
+        await client.hello(streams={"chat:ops": {}})
+        await client.say("signal", kind="presence", value="away")
+        await pinged(node, client, 120)
+        await client.say("mark", stream="chat:ops", read=0)
+        await settled()
+        assert client.connection.away
+        await client.say("signal", kind="presence", value="online")
+        await settled()
+        node.node.hub.signals.flush(trio.current_time(), large_rooms=True)
+        assert not client.connection.away
+        await client.stream.aclose()
+
+
+async def test_nobody_is_idle_where_that_is_switched_off() -> None:
+    """presence_idle_s of 0: silence is never away."""
+    async with serving_node(limits=replace(IDLE, presence_idle_s=0.0)) as node:
+        await node.stream("chat:ops")
+        client = RawClient(node.node)
+        await client.hello(streams={"chat:ops": {}})
+        await pinged(node, client, 200)
+        assert not client.connection.away
+        await client.stream.aclose()
