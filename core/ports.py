@@ -12,7 +12,7 @@ Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from core.model import Entry, Epoch, Event, Mark, Member, MyStream, StreamFacts, Verdict
@@ -118,6 +118,14 @@ class Log(Protocol):
 
     async def save_marks(self, tenant: str, marks: Sequence[Mark]) -> None:
         """Raise stored markers to at least these (monotonic max, never back, never past the stream's head)."""
+        ...
+
+    async def save_seen(self, tenant: str, seen: Mapping[str, int]) -> None:
+        """Raise when principals were last here to at least these times (Unix milliseconds), never back."""
+        ...
+
+    async def load_seen(self, tenant: str, sid: int, principals: Sequence[str]) -> dict[str, int]:
+        """When principals were last here, as far as that is known, and only of those who may follow the stream."""
         ...
 
     async def trim(self, tenant: str, stream: str, before: int) -> int:

@@ -34,6 +34,9 @@ MOVED_MAX: Final = 1_000
 """Names noted as changed since the last telling (with `Signals.shed_presence` that may be long ago); after more, everybody
 is told of, or in a large room nobody."""
 
+GONE_MAX: Final = 100_000
+"""Times of leaving that wait to be stored; while the log is away for long, the oldest are forgotten."""
+
 EVERYBODY: Final = ""
 """Stands for all names: among those who moved, and in `core.signals` among the keys of markers."""
 
@@ -54,6 +57,8 @@ class Presence:
         self._turned: dict[Port, bool] = {}
         """Ports that went away or came back since the last flush, with what they said last."""
         self._dirty: dict[Stream, None] = {}
+        self.gone: dict[tuple[str, str], float] = {}
+        """When a connection of somebody (tenant, principal) was last seen to end, until that is stored; the caller's clock."""
 
     # -- here ---------------------------------------------------------------------------------------------------------
 
@@ -124,6 +129,12 @@ class Presence:
             del stream.present[who]
             self._presence_changed(stream, who, believed)
 
+    def note_gone(self, tenant: str, who: str, at_s: float) -> None:
+        """Their last connection of a node, as far as this one knows, ended at that time."""
+        self.gone[tenant, who] = max(at_s, self.gone.get((tenant, who), at_s))
+        if len(self.gone) > GONE_MAX:
+            del self.gone[next(iter(self.gone))]
+
     # -- on other nodes -----------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -181,6 +192,8 @@ class Presence:
             else:
                 del stream.present[who]
                 self._presence_changed(stream, who, presence_value(before))
+                # Nobody else can say when: the node that knew is dead, at most for a lease.
+                self.note_gone(stream.tenant, who, now_s - self._hub.limits.lease_s)
 
     @staticmethod
     def _far_empty(stream: Stream, node: str) -> None:
@@ -199,6 +212,11 @@ class Presence:
                 break
             people.append((who, self._presence(stream, who), max(self._devices(stream, who), 1)))
         return people, len(stream.present)
+
+    def one(self, stream: Stream, who: str) -> tuple[str, int]:
+        """(value, devices) of somebody, here or not."""
+        value = self._presence(stream, who)
+        return value, 0 if value == "offline" else max(self._devices(stream, who), 1)
 
     def _devices(self, stream: Stream, who: str) -> int:
         """How many connections of a principal follow the stream."""

@@ -277,7 +277,9 @@ OTHER_VARIABLES = frozenset(
 )
 """Variables that are no setting: the file's own place, the keys (`gateway.keyring`), what `readback chat` takes."""
 
-_MAY_BE_ZERO = frozenset({"presence_grace_s", "drain_window_s", "stream_idle_s", "marker_flush_s", "signal_flush_s"})
+_MAY_BE_ZERO = frozenset(
+    {"presence_grace_s", "presence_idle_s", "drain_window_s", "stream_idle_s", "marker_flush_s", "signal_flush_s"}
+)
 
 
 def load_config(

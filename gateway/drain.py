@@ -124,6 +124,11 @@ class Drain:
         with trio.move_on_at(min(now_s + LINGER_S, max(end_s, now_s + RESERVED * LINGER_S))):
             while self._shard.connections:  # noqa: ASYNC110  # there is no event for it, and it is once in a life
                 await trio.sleep(LOOK_S)
+        with trio.move_on_after(LINGER_S):
+            try:
+                await node.save_seen()
+            except Unavailable as error:
+                log.warning("when clients were last here could not be stored: %s", error)
         if node.cluster is not None:
             node.cluster.leave()
         counts.sends = _entries(node) - entries

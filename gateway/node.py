@@ -129,6 +129,7 @@ class Node:
         self.use_keys(secrets)
         self._more = trio.Event()
         self._marks_lock = trio.Lock()
+        self._seen_lock = trio.Lock()
         self.pulse = Pulse(self)
         self.measures = Measures(self)
         self.uniform = random.Random().random
@@ -187,6 +188,7 @@ class Node:
 
     def _connection_closed(self, connection: Connection) -> None:
         self.sessions.close(connection.session, connection, self.wall())
+        self.hub.signals.note_gone(connection.tenant, connection.principal, trio.current_time())
 
     # -- the way of a send ----------------------------------------------------------------------------------------------
 
@@ -347,11 +349,29 @@ class Node:
                         raise
                     del taken[tenant]
 
+    async def save_seen(self) -> None:
+        """Write behind who has left and when; what cannot be stored is kept, and raises."""
+        async with self._seen_lock:
+            signals = self.hub.signals
+            taken, signals.gone = signals.gone, {}
+            skew_s = self.wall() - trio.current_time()
+            rows: dict[str, dict[str, int]] = {}
+            for (tenant, who), at_s in taken.items():
+                rows.setdefault(tenant, {})[who] = int(1000 * (at_s + skew_s))
+            try:
+                for tenant, seen in rows.items():
+                    await self.log.save_seen(tenant, seen)
+            except BaseException:
+                for (tenant, who), at_s in taken.items():
+                    signals.note_gone(tenant, who, at_s)
+                raise
+
     async def _save_marks_forever(self) -> None:
         while True:
             await trio.sleep(self.limits.marker_flush_s)
             try:
                 await self.save_marks()
+                await self.save_seen()
             except Unavailable as error:
                 self.follower.failed(error)
 

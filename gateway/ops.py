@@ -19,7 +19,7 @@ import trio
 
 from core import wire
 from core.frames import text_frame
-from core.model import Entry, Outcome, Verdict
+from core.model import PRINCIPAL_RE, Entry, Outcome, Verdict
 from core.ports import Unavailable
 from core.stream import Stream
 from core.wire import Close
@@ -44,6 +44,9 @@ SHED_RETRY_S: Final = 0.5
 
 PLUS: Final = ord("+")
 """What a large double has in JSON (1.8e+19) and most bodies have not: looking for it as an integer takes 20 ns."""
+
+ASKED_MAX: Final = 100
+"""Principals that one `presence` may ask about."""
 
 _DUP: Final = Outcome.DUP
 _REFERRING = frozenset(("edit", "delete", "react"))
@@ -390,9 +393,12 @@ class Ops:
         if not wire.is_stream(name):
             raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
         assert isinstance(name, str)
+        of = message.get("of")
+        if of is not None and not _are_principals(of):
+            raise WireError("bad_request", f"of: 1 to {ASKED_MAX} principals such as user:bob")
         stream = self.known(connection, name)
-        if stream is None or not self._all_have_told(stream):
-            self.shard.wait_for(connection, functools.partial(self._presence_later, connection, id, name))
+        if stream is None or of is not None or not self._all_have_told(stream):
+            self.shard.wait_for(connection, functools.partial(self._presence_later, connection, id, name, of))
         else:
             self._allowed(connection, stream)
             self._presence(connection, id, stream)
@@ -400,7 +406,7 @@ class Ops:
     def _all_have_told(self, stream: Stream) -> bool:
         return self.node.cluster is None or self.node.cluster.gossip.complete(stream)
 
-    async def _presence_later(self, connection: Connection, id: int, name: str) -> None:
+    async def _presence_later(self, connection: Connection, id: int, name: str, of: list[str] | None) -> None:
         """Of a stream that has just come here: the other nodes are given a moment to say whom they have in it. What is
         not here by then follows as signals."""
         try:
@@ -415,8 +421,33 @@ class Ops:
         with trio.move_on_after(PRESENCE_WAIT_S):
             while not self._all_have_told(stream):  # noqa: ASYNC110  # the pure part has no events, and this is rare
                 await trio.sleep(PRESENCE_WAIT_S / 20)
-        if connection.state is OPEN:
+        if of is not None:
+            await self._presence_of(connection, id, stream, of)
+        elif connection.state is OPEN:
             self._presence(connection, id, stream)
+
+    async def _presence_of(self, connection: Connection, id: int, stream: Stream, of: list[str]) -> None:
+        """Those asked about, in their order; of who is not here, when it last was."""
+        signals = self.hub.signals
+        absent = [who for who in of if signals.one(stream, who)[0] == "offline"]
+        seen: dict[str, int] = {}
+        try:
+            if absent:
+                await self.node.save_seen()  # who left this node a moment ago is in it, too
+                seen = await self.node.log.load_seen(stream.tenant, stream.sid, absent)
+        except Unavailable as error:
+            if connection.state is OPEN:
+                self.refuse(connection, id, unavailable(error))
+            return
+        if connection.state is not OPEN:
+            return
+        people: list[dict[str, Any]] = []
+        for who in of:
+            value, devices = signals.one(stream, who)
+            people.append({"by": who, "value": value, "devices": devices})
+            if value == "offline":
+                people[-1]["seen"] = wire.at_bytes(seen[who]).decode() if who in seen else None
+        self.ok(connection, id, stream=stream.name, online=people, count=len(stream.present))
 
     def _presence(self, connection: Connection, id: int, stream: Stream) -> None:
         people, count = self.hub.signals.online(stream)
@@ -453,6 +484,14 @@ class Ops:
             connection.inflight -= 1
             if connection.state is OPEN:
                 self.refuse(connection, id, unavailable(error))
+
+
+def _are_principals(of: object) -> bool:
+    return (
+        isinstance(of, list)
+        and 1 <= len(of) <= ASKED_MAX
+        and all(isinstance(who, str) and PRINCIPAL_RE.match(who) for who in of)
+    )
 
 
 def unavailable(error: Unavailable) -> WireError:

@@ -11,7 +11,7 @@ call one commit and one snapshot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
 import orjson
@@ -96,6 +96,7 @@ class MemoryLog:
         self._partitions: list[list[Event]] = [[] for _ in range(partitions)]
         self._at_ms = [0] * partitions
         self._by_sid: dict[int, _Stream] = {}
+        self._seen: dict[tuple[str, str], int] = {}
         self._by_name: dict[tuple[str, str], _Stream] = {}
         self._wellformed = Wellformed()
         self._failures: deque[tuple[Failure, str | None]] = deque()
@@ -340,6 +341,24 @@ class MemoryLog:
             if any(raised):
                 stream.marks[mark.principal] = raised
         self._end(unknown)
+
+    async def save_seen(self, tenant: str, seen: Mapping[str, int]) -> None:
+        unknown = await self._begin("save_seen")
+        for principal, at_ms in seen.items():
+            self._seen[tenant, principal] = max(at_ms, self._seen.get((tenant, principal), 0))
+        self._end(unknown)
+
+    async def load_seen(self, tenant: str, sid: int, principals: Sequence[str]) -> dict[str, int]:
+        """By principal."""
+        self._end(await self._begin("load_seen"))
+        stream = self._of_tenant(tenant, sid)
+        if stream is None:
+            return {}
+        return {
+            principal: self._seen[tenant, principal]
+            for principal in sorted(set(principals))
+            if (tenant, principal) in self._seen and (stream.open or stream.role(principal) is not None)
+        }
 
     async def trim(self, tenant: str, stream: str, before: int) -> int:
         """`Refused` not_found where there is no such stream. Never un-trims, never reaches past head."""

@@ -11,7 +11,7 @@ connect when first needed and again after a loss, so that a database that comes 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -217,6 +217,18 @@ class PostgresLog:
             [clamp(mark.delivered) for mark in marks],
             [clamp(mark.read) for mark in marks],
         )
+
+    async def save_seen(self, tenant: str, seen: Mapping[str, int]) -> None:
+        if seen:
+            times = [clamp(at_ms) for at_ms in seen.values()]
+            await self._links.fetch("select readback.save_seen($1, $2, $3)", tenant, list(seen), times)
+
+    async def load_seen(self, tenant: str, sid: int, principals: Sequence[str]) -> dict[str, int]:
+        known = [principal for principal in principals if "\0" not in principal]
+        if not known or "\0" in tenant:
+            return {}
+        rows = await self._links.fetch("select * from readback.load_seen($1, $2, $3)", tenant, clamp(sid), known)
+        return {str(principal): int(at_ms) for principal, at_ms in rows}
 
     async def trim(self, tenant: str, stream: str, before: int) -> int:
         """The new ``first`` holds at once for every reader; bodies go in slices, and all are gone when this returns."""

@@ -22,11 +22,21 @@ def page_of(frame: Frame, stream: str) -> Page:
 
 def roster_of(frame: Frame) -> Roster:
     online = tuple(
-        Here(text_of(one, "by"), text_of(one, "value"), maybe_seq(one, "devices") or 1)
+        Here(text_of(one, "by"), text_of(one, "value"), _devices_of(one), _seen_of(one))
         for one in _objects(frame, "online")
     )
     count = maybe_seq(frame, "count")
     return Roster(online, count if count is not None else len(online))
+
+
+def _devices_of(one: Frame) -> int:
+    devices = maybe_seq(one, "devices")
+    return 1 if devices is None else devices
+
+
+def _seen_of(one: Frame) -> str | None:
+    seen = one.get("seen")
+    return seen if isinstance(seen, str) else None
 
 
 def _objects(frame: Frame, name: str) -> list[Frame]:

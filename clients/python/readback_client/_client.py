@@ -7,7 +7,7 @@ ended the client. Several tasks may use one client; no method blocks another.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import trio
@@ -143,12 +143,16 @@ class Client:
             fields["before"] = before
         return await self._call("history", fields, lambda frame: page_of(frame, stream), timeout_s)
 
-    async def presence(self, stream: str, *, timeout_s: float = 30.0) -> Roster:
-        """Who is here now.
+    async def presence(self, stream: str, *, of: Sequence[str] = (), timeout_s: float = 30.0) -> Roster:
+        """Who is here now; with ``of``, those principals (at most 100) whether here or not, and when they last were.
 
         print([here.by for here in (await rb.presence("chat:ops")).online])
+        print((await rb.presence("chat:ops", of=["user:bob"])).online[0].seen)
         """
-        return await self._call("presence", {"stream": check_stream(stream)}, roster_of, timeout_s)
+        asked: dict[str, object] = {"stream": check_stream(stream)}
+        if of:
+            asked["of"] = list(of)
+        return await self._call("presence", asked, roster_of, timeout_s)
 
     # -- said in passing ----------------------------------------------------------------------------------------------
 

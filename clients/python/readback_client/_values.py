@@ -56,11 +56,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """One principal who is present, over all of its devices. ``value`` is ``online`` or ``away``."""
+    """One principal, over all of its devices. ``value`` is ``online``, ``away``, or (where asked for by name) ``offline``;
+    then ``seen`` is when it was last here, RFC 3339, or ``None`` where nobody knows."""
 
     by: str
     value: str
     devices: int
+    seen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
