@@ -34,7 +34,9 @@ class Limits:
     commit_timeout_s: float = 5.0  # a commit unanswered this long is unknown: its senders get unavailable
     heads_interval_s: float = 1.0  # how often silence is checked against the partition heads
     tail_interval_s: float = 0.075  # the same while the bus is away: events are then late by this and no more
-    gap_wait_s: float = 0.1  # a batch not brought by the bus by then is read from the log; a busy node may be this late to tell
+    gap_wait_s: float = (
+        0.1  # a batch not brought by the bus by then is read from the log; a busy node may be this late to tell
+    )
     parked_batches_max: int = 64  # batches that came before their turn, a partition; more are read from the log
     resume_ttl_s: float = 300.0
     heartbeat_s: float = 25.0  # below the 30 s after which common proxies cut silence

@@ -700,6 +700,24 @@ async def test_markers_only_rise_and_never_pass_head(log: Log) -> None:
     assert await saved() == [Mark(facts.sid, AMY, 10, 10)]
 
 
+async def test_when_somebody_was_last_here(log: Log) -> None:
+    """Times only rise, are the tenant's, and are told of those who may follow the stream asked about."""
+    crew = await new_stream(log, "chat:crew", amy="owner", bob="member")
+    lobby = await new_stream(log, "chat:lobby", open=True)
+    theirs = await new_stream(log, "chat:lobby", tenant="other", open=True)
+    await log.save_seen("demo", {AMY: 1_000, EVE: 2_000})
+    await log.save_seen("demo", {AMY: 900, BOB: 3_000})
+    await log.save_seen("other", {AMY: 9_000})
+    await log.save_seen("demo", {})
+    assert await log.load_seen("demo", crew.sid, [EVE, BOB, AMY, "user:nobody"]) == {AMY: 1_000, BOB: 3_000}
+    assert await log.load_seen("demo", lobby.sid, [AMY, EVE]) == {AMY: 1_000, EVE: 2_000}
+    assert await log.load_seen("other", theirs.sid, [AMY, EVE]) == {AMY: 9_000}
+    assert await log.load_seen("other", crew.sid, [AMY]) == {}
+    assert await log.load_seen("demo", 2**70, [AMY]) == {}
+    assert await log.load_seen("demo", lobby.sid, ["user:\0", ""]) == {}
+    assert await log.load_seen("demo", lobby.sid, []) == {}
+
+
 async def test_markers_of_many(log: Log) -> None:
     """Saved and loaded in one call, by stream and principal; unknown streams are ignored."""
     one, two = await new_stream(log, "chat:one", open=True), await new_stream(log, "chat:two", open=True)

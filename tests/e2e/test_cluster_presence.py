@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from core.limits import Limits
 from tests.nodes import serving_cluster, until
@@ -75,3 +76,54 @@ async def test_a_node_killed_is_seen_one_lease_later() -> None:
             await until(lambda: len(one.node.cluster.gossip.nodes) == 1)  # type: ignore[union-attr]
             async with hello(two.url, "user:dee", {"chat:ops": {}}):
                 assert (await amy.next("signal", by="user:dee"))["value"] == "online"
+
+
+async def test_when_somebody_was_last_here_is_known_on_every_node() -> None:
+    """Who has left one node is told on another with the time of it; who is here is told as here; strangers are unknown."""
+    async with serving_cluster(2, limits=SHORT) as (one, two):
+        await one.stream("chat:crew", open=False, members={"user:amy": "member", "user:bob": "member"})
+        async with hello(two.url, "user:bob", {"chat:crew": {}}) as bob:
+            async with hello(one.url, "user:amy", {"chat:crew": {}}), hello(one.url, "user:eve"):
+                await bob.next("signal", by="user:amy", value="online")
+                here = await bob.ask("presence", stream="chat:crew", of=["user:amy"])
+                assert here["online"] == [{"by": "user:amy", "value": "online", "devices": 1}]
+            await bob.next("signal", by="user:amy", value="offline")
+            await one.node.save_seen()
+            answer = await bob.ask("presence", stream="chat:crew", of=["user:eve", "user:bob", "user:amy"])
+            eve, himself, amy = answer["online"]
+            assert eve == {"by": "user:eve", "value": "offline", "devices": 0, "seen": None}
+            assert himself == {"by": "user:bob", "value": "online", "devices": 1}
+            assert (amy["value"], amy["devices"]) == ("offline", 0)
+            left = datetime.fromisoformat(amy["seen"])
+            assert timedelta(0) <= datetime.now(UTC) - left < timedelta(minutes=1)
+
+
+async def test_the_dead_nodes_people_were_last_here_within_its_lease() -> None:
+    """Nobody but the dead node knew when: those who take its people away write down the beginning of its last lease."""
+    async with serving_cluster(2, limits=SHORT) as (one, two):
+        await one.stream("chat:ops")
+        async with hello(two.url, "user:bob", {"chat:ops": {}}) as bob:
+            async with hello(one.url, "user:amy", {"chat:ops": {}}):
+                await bob.next("signal", by="user:amy", value="online")
+                one.node._connection_closed = lambda connection: None  # type: ignore[method-assign]  # it dies: it writes nothing
+                one.node.shard.on_closed = one.node._connection_closed
+                await one.stop()
+            await bob.next("signal", by="user:amy", value="offline")
+            amy = (await bob.ask("presence", stream="chat:ops", of=["user:amy"]))["online"][0]
+            assert amy["value"] == "offline"
+            assert amy["seen"] is not None
+
+
+async def test_wrong_questions_for_presence_are_answered_in_words() -> None:
+    """``of`` is a list of 1 to 100 principals."""
+    async with serving_cluster(1, limits=SHORT) as (one,):
+        await one.stream("chat:ops")
+        async with hello(one.url, "user:bob", {"chat:ops": {}}) as bob:
+            for of in ([], "user:amy", ["amy"], [7], ["user:amy"] * 101, {}):
+                answer = await bob.ask("presence", stream="chat:ops", of=of)
+                assert (answer["code"], answer["message"]) == (
+                    "bad_request",
+                    "of: 1 to 100 principals such as user:bob",
+                )
+            assert len((await bob.ask("presence", stream="chat:ops", of=["user:amy"] * 100))["online"]) == 100
+            assert (await bob.ask("presence", stream="chat:none", of=["user:amy"]))["code"] == "not_found"

@@ -196,3 +196,24 @@ async def test_a_restored_log_ends_a_node_of_the_old_one() -> None:
     broken = ended.value.split(CorruptLog)[0]
     assert broken is not None
     assert "start it anew" in repr(broken)
+
+
+async def test_when_people_left_is_kept_until_it_is_stored() -> None:
+    """The log is away: nothing is forgotten, of any tenant, and the latest time counts."""
+    log = memory_log()
+    async with serving_node(log) as node:
+        await node.stream("chat:ops")
+        facts = (await log.open_streams([("demo", "chat:ops", "user:amy")]))[0]
+        assert facts is not None
+        async with hello(node.url, "user:amy"):
+            pass
+        async with hello(node.url, "user:zoe", tenant="other"):
+            pass
+        await settled()
+        log.fail_next("unavailable", "save_seen")
+        with pytest.raises(Unavailable):
+            await node.node.save_seen()
+        assert set(node.node.hub.signals.gone) == {("demo", "user:amy"), ("other", "user:zoe")}
+        await node.node.save_seen()
+        assert not node.node.hub.signals.gone
+        assert set(await log.load_seen("demo", facts.sid, ["user:amy", "user:zoe"])) == {"user:amy"}

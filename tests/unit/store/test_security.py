@@ -9,7 +9,7 @@ import pytest
 from store.embedded import EmbeddedPostgres
 from tests.servers import GATEWAY_USER, Database, fresh_database, postgres_server  # noqa: F401
 
-TENANT_TABLES = ("streams", "events", "members", "markers")
+TENANT_TABLES = ("streams", "events", "members", "markers", "seen")
 ALL_TABLES = (*TENANT_TABLES, "batches", "partitions", "meta")
 
 SETUP = """
@@ -21,12 +21,14 @@ SETUP = """
         array[false, false]);
     select readback.save_marks('a', array[1]::bigint[], array['user:amy'], array[1]::bigint[], array[1]::bigint[]);
     select readback.save_marks('b', array[2]::bigint[], array['user:bob'], array[1]::bigint[], array[1]::bigint[]);
+    select readback.save_seen('a', array['user:amy'], array[1]::bigint[]);
+    select readback.save_seen('b', array['user:bob'], array[1]::bigint[]);
 """
 
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: EmbeddedPostgres) -> Iterator[Database]:  # noqa: F811
-    """One stream, member, event and marker in each of two tenants, made as the gateway makes them; for looking at only."""
+    """A stream, member, event, marker and time of leaving in each of two tenants, made as the gateway does; to look at."""
     with fresh_database(postgres_server) as made:
         made.sql(SETUP, user=GATEWAY_USER)
         yield made
