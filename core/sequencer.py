@@ -50,9 +50,20 @@ class Sequencer:
             if first > self._hub.pos[partition] + 1:
                 break
             del waiting[first]
-            self._hub.ingest(partition, first, last, events)
+            self._hub.ingest(partition, first, last, self._as_held(events))
         if not waiting:
             del self._parked[partition]
+
+    def _as_held(self, events: Events) -> Events:
+        """A stream that was let go while its batch waited is another object if it came back: that one has the followers."""
+        hub, held = self._hub, []
+        for parked, seq, frame in events:
+            stream = hub.by_sid.get(parked.sid)
+            if stream is None:
+                hub.note_unknown(parked.sid, seq)
+            else:
+                held.append((stream, seq, frame))
+        return held
 
     def overdue(self, now_s: float, gap_wait_s: float) -> list[int]:
         """Partitions in which something has been missing for ``gap_wait_s``."""

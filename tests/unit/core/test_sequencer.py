@@ -79,3 +79,34 @@ def test_forgetting_leaves_nothing() -> None:
     sequencer.take(2, 3, 4, rows(stream, 3, 4), 0.0)
     sequencer.forget()
     assert not sequencer
+
+
+def test_a_stream_let_go_while_its_batch_waits_gets_it_when_it_is_back() -> None:
+    """Evicted and loaded again it is another object, and the parked batch was for the old one: followers of the new
+    missed the event, and the bytes given to the old one were counted for good."""
+    hub, old = hub_with_stream()
+    sequencer = Sequencer(hub, 8)
+    assert not sequencer.take(2, 2, 2, rows(old, 1, 1), 0.0)
+    facts = StreamFacts(1, "demo", "chat:ops", 2, 0, 1, True, "member")  # as read before that commit
+    hub.loading()
+    hub.evict(1_000.0)
+    assert not hub.by_sid
+    hub.load([(facts, "user:amy")], 1_000.0)
+    stream = hub.by_sid[1]
+    assert stream is not old
+    assert sequencer.take(2, 1, 1, [], 1_000.0)
+    assert (stream.head, old.head) == (1, 0)
+    assert hub.ring_bytes == stream.ring_bytes
+
+
+def test_a_batch_that_waits_for_a_stream_on_its_way_is_remembered() -> None:
+    """Let go, and asked for again with facts older than the batch: it wants what the batch had."""
+    hub, old = hub_with_stream()
+    sequencer = Sequencer(hub, 8)
+    assert not sequencer.take(2, 2, 2, rows(old, 1, 1), 0.0)
+    hub.loading()
+    hub.evict(1_000.0)
+    assert sequencer.take(2, 1, 1, [], 1_000.0)
+    hub.load([(StreamFacts(1, "demo", "chat:ops", 2, 0, 1, True, "member"), "user:amy")], 1_000.0)
+    assert hub.by_sid[1].want == 1
+    assert hub.ring_bytes == 0
