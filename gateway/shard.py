@@ -12,7 +12,6 @@ heartbeats.
 
 from __future__ import annotations
 
-import errno
 import logging
 import select
 import socket
@@ -24,9 +23,10 @@ import trio
 
 from core import wire
 from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame, parse_close
-from core.handshake import Handshake, Refusal, unavailable
+from core.handshake import Handshake, Refusal
 from core.hub import Hub
 from core.limits import Limits
+from gateway.acceptor import Acceptor
 from gateway.connection import CLOSED, CLOSING, HANDSHAKE, HELLO, OPEN, Connection
 
 if TYPE_CHECKING:
@@ -41,44 +41,16 @@ MESSAGES_MAX: Final = 64
 MODERATION_S: Final = 0.001
 """How long arrivals gather where they could not be committed any sooner: a turn of its own for each message costs 25 us of
 the loop's own work. Lone sends, and everything while no commit holds others up, are served at once."""
-ACCEPTS_MAX: Final = 64
 LINGER_TICKS: Final = 2
 PING_FRAME: Final = frame(PING, b"")
-_SHORT: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
-class Counts:
-    """What the shard counts; plain integers, read by the node's metrics."""
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.refused = 0
-        self.shed = 0
-        self.messages_in = 0
-        self.bytes_in = 0
-        self.protocol_errors = 0
-        self.handshakes_refused = 0
-        self.idle_ended = 0
-        self.turns = 0
-
-
-class Shard:
+class Shard(Acceptor):
     def __init__(self, hub: Hub, limits: Limits, *, origins: frozenset[str] | None) -> None:
+        super().__init__(limits)
         self.hub = hub
-        self.limits = limits
         self.origins = origins
-        self.epoll = select.epoll()
-        self.connections: dict[int, Connection] = {}
-        self.listeners: dict[int, socket.socket] = {}
-        self.counts = Counts()
-        self.tick = 0
-        self.refusing_retry_after_s: float | None = None
-        """Set while new connections are not wanted (drain, overload): what their refusal says, and up to twice that as
-        `jitter` has it, so that those who are refused together do not come back together."""
-        self.jitter: Callable[[], float] = lambda: 0.0
-        self.shedding_retry_after_s: float | None = None
-        """Likewise while new connections are shed (gateway.pulse); a drain has the first word."""
         self.ops: Ops
         self.behind_commit: Callable[[], bool] = lambda: False
         """Whether sends that come in now would only wait behind others for the commit under way."""
@@ -86,9 +58,6 @@ class Shard:
         self._wheel: dict[int, list[Connection]] = {}
         self._nursery: trio.Nursery
         self._lost: deque[Connection] = deque()
-        self._paused = False
-        """Not accepting until the next tick, for want of descriptors."""
-        self._paused_at: int | None = None
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -271,65 +240,6 @@ class Shard:
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def listen(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self.listeners[sock.fileno()] = sock
-        self.epoll.register(sock.fileno(), _IN)
-
-    def stop_listening(self) -> None:
-        for fd, sock in self.listeners.items():
-            self.epoll.unregister(fd)
-            sock.close()
-        self.listeners.clear()
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_MAX):
-            try:
-                sock, _address = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _SHORT:
-                    self._pause_listening(error)
-                    return
-                continue  # that one was gone before its turn came
-            self.add(sock)
-
-    def _pause_listening(self, error: OSError) -> None:
-        """Out of descriptors or memory. Who waits stays in the kernel's backlog; polling it on would be a busy loop."""
-        for fd in self.listeners:
-            self.epoll.modify(fd, 0)
-        if self._paused_at is None or self.tick - self._paused_at > 60:
-            log.warning("cannot accept for now: %s", error.strerror)
-        self._paused_at = self.tick
-        self._paused = True
-
-    def _listen_again(self) -> None:
-        self._paused = False
-        for fd in self.listeners:
-            self.epoll.modify(fd, _IN)
-
-    def add(self, sock: socket.socket) -> Connection | None:
-        """Take a connected socket. Too many, or draining: it is told when to come back and closed."""
-        self.counts.accepted += 1
-        sock.setblocking(False)
-        full = len(self.connections) >= self.limits.connections_max
-        retry_after_s = self.refusing_retry_after_s
-        if retry_after_s is None and self.shedding_retry_after_s is not None:
-            self.counts.shed += 1
-            retry_after_s = self.shedding_retry_after_s
-        if retry_after_s is not None:
-            retry_after_s *= 1.0 + self.jitter()
-        elif full:
-            retry_after_s = 5.0
-        if retry_after_s is not None:
-            self.counts.refused += 1
-            self._turn_away(sock, unavailable(retry_after_s), full)
-            return None
-        connection = self._take(sock)
-        self._due(connection, self.limits.handshake_timeout_s)
-        return connection
-
     def _take(self, sock: socket.socket) -> Connection:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -340,17 +250,6 @@ class Shard:
         self.connections[connection.fd] = connection
         self.epoll.register(connection.fd, _IN)
         return connection
-
-    def _turn_away(self, sock: socket.socket, refusal: bytes, full: bool) -> None:
-        """Refuse, and let the peer close where there is room to wait for that (`_say_last` says why)."""
-        if full:
-            try:
-                sock.send(refusal)
-            except OSError:
-                pass
-            sock.close()
-        else:
-            self._say_last(self._take(sock), refusal)
 
     def _handshake(self, connection: Connection, handshake: Handshake, data: bytes) -> None:
         answer = handshake.feed(data)

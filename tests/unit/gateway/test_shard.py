@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import trio
 from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, masked_frame
 from core.limits import Limits
 from gateway.connection import State
-from gateway.shard import LINGER_TICKS, Shard
+from gateway.shard import LINGER_TICKS
 from tests.nodes import TestNode, serving_node, token
 from tests.raw_client import MASK, UPGRADE, RawClient
 
@@ -215,38 +214,6 @@ async def test_a_reset_connection_is_cleared_away() -> None:
             pass
         assert list(node.node.shard.connections.values()) == [other.connection]
         await other.stream.aclose()
-
-
-async def test_a_node_that_drains_refuses_newcomers_with_a_time() -> None:
-    """503 with Retry-After, without a handshake."""
-    async with serving_node() as node:
-        node.node.shard.refusing_retry_after_s = 3.0
-        ours, theirs = socket.socketpair()
-        with ours:
-            assert node.node.shard.add(theirs) is None
-            answer = ours.recv(4096)
-        assert answer.startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 3" in answer.lower()
-        ours, theirs = socket.socketpair()
-        ours.close()
-        assert node.node.shard.add(theirs) is None  # gone before it was told
-        assert node.node.shard.counts.refused == 2
-
-
-async def test_accepting_survives_what_the_kernel_says(caplog: pytest.LogCaptureFixture) -> None:
-    """Out of descriptors: said, and the shard goes on."""
-
-    class Listener:
-        def accept(self) -> object:
-            raise OSError(24, "Too many open files")
-
-    async with serving_node() as node:
-        shard: Shard = node.node.shard
-        shard._accept(Listener())  # type: ignore[arg-type]
-        assert "Too many open files" in caplog.text
-        client = RawClient(node.node)
-        assert (await client.hello())["op"] == "welcome"
-        await client.stream.aclose()
 
 
 async def test_a_bye_before_the_upgrade_is_just_the_end() -> None:
