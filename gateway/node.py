@@ -46,6 +46,7 @@ from gateway.pulse import Pulse
 from gateway.service import WireError
 from gateway.sessions import SUPERSEDED, Claims
 from gateway.shard import Shard
+from gateway.writebehind import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,7 +55,6 @@ log = logging.getLogger("readback.node")
 _OK: Final = Outcome.OK
 
 HOUSEKEEPING_S = 5.0
-MARKS_AT_ONCE = 2_000
 WAITING_MANY = 8
 """Sends behind the commit under way from which on the shard lets arrivals gather."""
 
@@ -128,8 +128,9 @@ class Node:
         self._audience = audience
         self.use_keys(secrets)
         self._more = trio.Event()
-        self._marks_lock = trio.Lock()
-        self._seen_lock = trio.Lock()
+        self.behind = WriteBehind(
+            store, self.hub.signals, wall, every_s=limits.marker_flush_s, failed=self.follower.failed
+        )
         self.pulse = Pulse(self)
         self.measures = Measures(self)
         self.uniform = random.Random().random
@@ -335,45 +336,12 @@ class Node:
             self.settle()
 
     async def save_marks(self) -> None:
-        """Write raised markers behind; returns when all of now are stored, or puts them back and raises."""
-        async with self._marks_lock:
-            signals = self.hub.signals
-            while signals.unsaved:
-                taken = signals.take_unsaved(MARKS_AT_ONCE)
-                for tenant in list(taken):
-                    try:
-                        await self.log.save_marks(tenant, taken[tenant])
-                    except BaseException:
-                        for late, marks in taken.items():
-                            signals.put_back(late, marks)
-                        raise
-                    del taken[tenant]
+        """Store the markers raised until now. Raises `Unavailable`; they are kept then."""
+        await self.behind.marks()
 
     async def save_seen(self) -> None:
-        """Write behind who has left and when; what cannot be stored is kept, and raises."""
-        async with self._seen_lock:
-            signals = self.hub.signals
-            taken, signals.gone = signals.gone, {}
-            skew_s = self.wall() - trio.current_time()
-            rows: dict[str, dict[str, int]] = {}
-            for (tenant, who), at_s in taken.items():
-                rows.setdefault(tenant, {})[who] = int(1000 * (at_s + skew_s))
-            try:
-                for tenant, seen in rows.items():
-                    await self.log.save_seen(tenant, seen)
-            except BaseException:
-                for (tenant, who), at_s in taken.items():
-                    signals.note_gone(tenant, who, at_s)
-                raise
-
-    async def _save_marks_forever(self) -> None:
-        while True:
-            await trio.sleep(self.limits.marker_flush_s)
-            try:
-                await self.save_marks()
-                await self.save_seen()
-            except Unavailable as error:
-                self.follower.failed(error)
+        """Store who has left until now, and when. Raises `Unavailable`; it is kept then."""
+        await self.behind.seen()
 
     async def _keep_house(self) -> None:
         while True:
@@ -398,7 +366,7 @@ class Node:
                 self.loader.run,
                 self._turn_forever,
                 self._flush_signals,
-                self._save_marks_forever,
+                self.behind.run,
                 self._keep_house,
                 self.pulse.run,
                 self.door.run,
