@@ -35,6 +35,7 @@ from urllib.parse import quote
 import trio
 
 from core.ports import StoreError
+from store.keep_up import kept_up
 from store.launch import Launcher, choose_launcher
 from store.leftovers import LeftoverError, processes_in, read_postmaster, stop_leftovers
 
@@ -78,8 +79,6 @@ DATABASE = "readback"
 PORT = 5432  # only the socket's name
 SOCKET_FILES = (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock")
 SOCKET_PATH_MAX = 107  # bytes of sockaddr_un.sun_path, less its NUL
-WATCH_S = 0.2  # how soon an end of the server is noticed
-RELAUNCH_MAX_S = 5.0  # between attempts, at most
 LOG_BYTES_MAX = 10_000_000  # a longer log is put aside as postgres.log.1 at start
 
 
@@ -314,38 +313,17 @@ async def running_postgres(
     """
     server = EmbeddedPostgres(data_dir, settings=settings)
     server.launch()  # on this thread, whose end stops the server (see `EmbeddedPostgres`); a second at most, once
-    raised: BaseException | None = None
-    try:
-        await trio.to_thread.run_sync(server.wait_ready)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_keep_up, server)
-            try:
-                yield server
-            except BaseException as error:  # to come out as it is, not in the nursery's exception group
-                raised = error
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):  # `stop` is bounded by itself
-            await trio.to_thread.run_sync(server.stop)
-        if raised is not None:
-            raise raised
 
+    def ended() -> str | None:
+        return None if server.pid is not None else _last_lines(_tail(server.log_path))
 
-async def _keep_up(server: EmbeddedPostgres) -> None:
-    pause_s = WATCH_S
-    while True:
-        await trio.sleep(pause_s)
-        if server.pid is not None:
-            pause_s = WATCH_S
-            continue
-        logger.error("Postgres ended by itself (%s): starting it again", _last_lines(_tail(server.log_path)))
-        pause_s = min(pause_s * 2, RELAUNCH_MAX_S)
-        try:
-            await trio.to_thread.run_sync(stop_leftovers, server.pgdata)
-            server.relaunch()
-            await trio.to_thread.run_sync(server.wait_ready, abandon_on_cancel=True)
-        except (StoreError, OSError) as error:
-            logger.error("%s", error)
+    async def again() -> None:
+        await trio.to_thread.run_sync(stop_leftovers, server.pgdata)
+        server.relaunch()
+        await trio.to_thread.run_sync(server.wait_ready, abandon_on_cancel=True)
+
+    async with kept_up("Postgres", ended=ended, again=again, stop=server.stop, first=server.wait_ready):
+        yield server
 
 
 def running_url(data_dir: Path | str, *, user: str = SUPERUSER, database: str = DATABASE) -> str | None:

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import trio
 
 from core.ports import StoreError
+from store.keep_up import kept_up
 from store.launch import Launcher
 
 logger = logging.getLogger("readback.store")
@@ -47,8 +48,6 @@ SETTINGS: Mapping[str, str] = {
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 PORT_ATTEMPTS = 5  # a free port may be somebody else's by the time the server binds it
-WATCH_S = 0.2  # how soon an end of the server is noticed
-RELAUNCH_MAX_S = 5.0
 
 
 class EmbeddedRedisError(StoreError):
@@ -234,36 +233,16 @@ async def running_redis(
     """A server that is up inside the block; one that ends by itself, rather than by `kill`, is started again."""
     server = EmbeddedRedis(folder, port=port, args=args, password=password)
     server.start()  # on this thread, whose end stops the server; some 20 ms, once
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_keep_up, server)
-            try:
-                yield server
-            except BaseException as error:  # to come out as it is, not in the nursery's exception group
-                raised = error
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):  # `stop` is bounded by itself
-            await trio.to_thread.run_sync(server.stop)
-        if raised is not None:
-            raise raised
 
+    def ended() -> str | None:
+        return None if server.pid is not None or not server.wanted else server._last_words()
 
-async def _keep_up(server: EmbeddedRedis) -> None:
-    pause_s = WATCH_S
-    while True:
-        await trio.sleep(pause_s)
-        if server.pid is not None or not server.wanted:
-            pause_s = WATCH_S
-            continue
-        logger.error("Redis ended by itself (%s): starting it again", server._last_words())
-        pause_s = min(pause_s * 2, RELAUNCH_MAX_S)
-        try:
-            server.launch()
-            await trio.to_thread.run_sync(server.wait_ready, abandon_on_cancel=True)
-        except (StoreError, OSError) as error:
-            logger.error("%s", error)
+    async def again() -> None:
+        server.launch()
+        await trio.to_thread.run_sync(server.wait_ready, abandon_on_cancel=True)
+
+    async with kept_up("Redis", ended=ended, again=again, stop=server.stop):
+        yield server
 
 
 def find_redis_server(min_version: tuple[int, ...] | None = None) -> RedisBinary:

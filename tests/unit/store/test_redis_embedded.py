@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from store import embedded_redis as module
+from store import keep_up
 from store.embedded_redis import EmbeddedRedis, EmbeddedRedisError, embedded_redis, find_redis_server, running_redis
 
 START_AND_WAIT = """
@@ -111,7 +112,7 @@ def test_an_option_that_it_does_not_know_is_an_error_with_its_words() -> None:
 
 async def test_one_that_ends_by_itself_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else would; one that was killed by its owner stays down."""
-    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    monkeypatch.setattr(keep_up, "WATCH_S", 0.01)
     async with running_redis() as server:
         first = server.pid
         assert first is not None
