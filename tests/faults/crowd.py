@@ -24,6 +24,7 @@ from store.postgres import open_postgres_log
 from tests.faults.histories import History, Life, Seen, findings
 from tests.nodes import token
 from tests.servers import Database
+from tests.together import Together
 from tests.wire_client import WireClient, wire_client
 
 Frame = dict[str, Any]
@@ -220,23 +221,22 @@ class Person:
         return [] if answer is None else sorted(row["by"] for row in answer.get("online", ()))
 
 
-class Crowd:
+class Crowd(Together):
     """Use `crowd_on`."""
 
     def __init__(self, urls: Mapping[str, str], nursery: trio.Nursery) -> None:
+        super().__init__(PATIENCE_S)
         self.urls = urls
         """Node → URL; looked up at every dial, so that a node may come back elsewhere."""
         self.nursery = nursery
         self.people: list[Person] = []
         self.history = History()
-        self.problems: list[str] = []
         self.acks = 0
         self.refusals = 0
         self.unanswered = 0
         """Sends whose connection ended before their answer came."""
         self.talking = 0
         self.quiet = False
-        self._lot = trio.lowlevel.ParkingLot()
 
     def after(self, node: str) -> str:
         names = sorted(self.urls)
@@ -244,20 +244,6 @@ class Crowd:
 
     def on(self, node: str) -> list[Person]:
         return [person for person in self.people if person.node == node]
-
-    def problem(self, text: str) -> None:
-        self.problems.append(text)
-        self.stir()
-
-    def stir(self) -> None:
-        self._lot.unpark_all()
-
-    async def until(self, ready: Callable[[], bool]) -> None:
-        """Wait for what the people bring about."""
-        with trio.fail_after(PATIENCE_S):
-            while not ready() and not self.problems:
-                await self._lot.park()
-        assert not self.problems, self.problems[:5]
 
     async def acknowledged(self, more: int) -> None:
         """Wait for so many more acknowledgements."""

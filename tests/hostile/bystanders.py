@@ -16,6 +16,7 @@ import trio
 
 from tests.hostile.peer import PATIENCE_S, Frame, Peer, connected, text
 from tests.nodes import TestNode
+from tests.together import Together
 
 COUNT = 20
 STREAM = "chat:bystanders"
@@ -67,30 +68,25 @@ class Bystander:
         self.room.stir()
 
 
-class Room:
+class Room(Together):
     """What the twenty know together."""
 
     def __init__(self) -> None:
+        super().__init__(PATIENCE_S)
         self.people: list[Bystander] = []
         self.said: dict[str, str] = {}
         self.order: dict[int, str] = {}
         """seq → key, as the first who got it saw it."""
         self.acked: dict[int, str] = {}
-        self.problems: list[str] = []
         self.quiet = False
         self._silence = trio.Event()
-        self._lot = trio.lowlevel.ParkingLot()
-
-    def stir(self) -> None:
-        self._lot.unpark_all()
 
     def level(self) -> bool:
         """Everything said is acknowledged and everyone has it."""
         return len(self.acked) == len(self.said) and all(b.cursor == len(self.said) for b in self.people)
 
     async def until_level(self) -> None:
-        while not self.level() and not self.problems:
-            await self._lot.park()
+        await self.look_until(self.level)
 
     async def talk(self) -> None:
         """One after the other, each when everybody has heard the last."""
@@ -106,8 +102,7 @@ class Room:
         """Wait until ``count`` more messages have gone round: the chat goes on whatever the case is doing."""
         goal = len(self.acked) + count
         with trio.fail_after(PATIENCE_S):
-            while len(self.acked) < goal and not self.problems:
-                await self._lot.park()
+            await self.look_until(lambda: len(self.acked) >= goal)
 
     async def settle(self) -> None:
         """A last word of everyone at once, and then nothing may be missing anywhere."""

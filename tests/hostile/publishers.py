@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
@@ -18,6 +18,7 @@ import trio
 from tests.hostile.peer import Frame, Peer, connected, text
 from tests.hostile.scene import ROOM, forbidden_words
 from tests.nodes import TestNode
+from tests.together import Together
 
 COUNT = 20
 PATIENCE_S = 60.0
@@ -84,32 +85,22 @@ class Publisher:
             await trio.lowlevel.checkpoint()
 
 
-class Crowd:
+class Crowd(Together):
     def __init__(self, pad: int) -> None:
+        super().__init__(PATIENCE_S)
         self.pad = pad
         self.people: list[Publisher] = []
         self.said: set[str] = set()
         self.acked: dict[str, int] = {}
         self.order: dict[int, str] = {}
         self.unavailable = 0
-        self.problems: list[str] = []
         self.quiet = False
-        self._lot = trio.lowlevel.ParkingLot()
-
-    def stir(self) -> None:
-        self._lot.unpark_all()
 
     def refused(self, answer: Frame) -> None:
         if answer["code"] != "unavailable" or not answer["retry_after"] > 0:
             self.problems.append(f"a send was answered {answer}")
         self.unavailable += 1
         self.stir()
-
-    async def until(self, ready: Callable[[], bool]) -> None:
-        with trio.fail_after(PATIENCE_S):
-            while not ready() and not self.problems:
-                await self._lot.park()
-        assert not self.problems, self.problems[:5]
 
     async def acknowledged(self, more: int) -> None:
         """Wait for so many more acknowledgements."""
