@@ -6,7 +6,7 @@ from tests.buses import redis_server  # noqa: F401
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from core.bus import Message
 from store.bus import BusLimits, RedisBus
 from store.embedded_redis import EmbeddedRedis, embedded_redis
 from store.memory_bus import MemoryBroker, MemoryBus
+from tests.nodes import until
 
 PATIENT = BusLimits(canary_timeout_s=5.0, connect_timeout_s=5.0, reply_timeout_s=5.0, backoff_max_s=0.1)
 """For tests that are not about time: a busy machine must not look like a deaf Redis."""
@@ -54,12 +55,6 @@ class Seen:
 
     async def hears(self, payload: bytes, channel: str = "a") -> None:
         await until(lambda: (channel, payload) in self.messages)
-
-
-async def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not true():  # noqa: ASYNC110  # there is no event for "anything"
-            await trio.sleep(0.002)
 
 
 class MemoryStage:

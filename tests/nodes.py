@@ -10,7 +10,7 @@ import itertools
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -87,6 +87,11 @@ class TestNode:
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/v1/ws"
 
+    @property
+    def hears(self) -> bool:
+        """Whether its bus is well."""
+        return self.bus is not None and self.bus.trouble is None
+
     async def start(self) -> None:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -145,7 +150,19 @@ async def serving_node(log: Log | None = None, limits: Limits | None = None) -> 
             nursery.cancel_scope.cancel()
 
 
-async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def ticks(node: TestNode, count: int) -> None:
+    """The shard's clock runs on by so many seconds; who is due is looked after, as its own tick does."""
+    shard = node.node.shard
+    for _ in range(count):
+        shard.tick += 1
+        for connection in shard._wheel.pop(shard.tick, []):
+            if connection.due == shard.tick:
+                shard._look_after(connection)
+        shard.hub.flush()
+        shard.reap()
+
+
+async def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait for what other tasks bring about; a failure names nothing, so ask for one thing at a time."""
     with trio.fail_after(timeout_s):
         while not true():  # noqa: ASYNC110  # there is no event for "anything"
@@ -185,3 +202,15 @@ async def serving_cluster(
             yield nodes
         finally:
             nursery.cancel_scope.cancel()
+
+
+async def bus_away(broker: MemoryBroker, nodes: Sequence[TestNode]) -> None:
+    """The bus goes away, and every node has noticed."""
+    broker.down = True
+    await until(lambda: not any(node.hears for node in nodes))
+
+
+async def bus_back(broker: MemoryBroker, nodes: Sequence[TestNode]) -> None:
+    """The bus is back, and every node has noticed."""
+    broker.down = False
+    await until(lambda: all(node.hears for node in nodes))

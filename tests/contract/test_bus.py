@@ -10,7 +10,8 @@ import trio
 
 from core.bus import BUS_PAYLOAD_MAX
 from core.ports import Unavailable
-from tests.buses import MemoryStage, RedisStage, Seen, module_redis, redis_server, until  # noqa: F401
+from tests.buses import MemoryStage, RedisStage, Seen, module_redis, redis_server  # noqa: F401
+from tests.nodes import until
 
 Stage = MemoryStage | RedisStage
 

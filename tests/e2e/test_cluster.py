@@ -13,7 +13,7 @@ from core.limits import Limits
 from core.seal import Seals
 from core.tokens import Identity
 from store.memory_bus import MemoryBroker, MemoryBus
-from tests.nodes import SECRETS, TestNode, memory_log, serving_cluster, token, until
+from tests.nodes import SECRETS, TestNode, bus_away, bus_back, memory_log, serving_cluster, token, until
 from tests.wire_client import WireClient, hello
 
 QUIET = replace(Limits(), heads_interval_s=3600.0)
@@ -127,8 +127,7 @@ async def test_without_the_bus_sends_and_delivery_go_on() -> None:
     async with serving_cluster(2, limits=QUIET, broker=broker) as nodes:
         await nodes[0].stream("chat:ops")
         async with everywhere(nodes) as (amy, bob):
-            broker.down = True
-            await until(lambda: all(node.bus is not None and node.bus.trouble is not None for node in nodes))
+            await bus_away(broker, nodes)
             for n in range(1, 6):
                 assert (await amy.send("chat:ops", "on we go"))["seq"] == n
                 assert (await bob.next("event"))["seq"] == n
@@ -136,8 +135,7 @@ async def test_without_the_bus_sends_and_delivery_go_on() -> None:
             assert health.ready
             assert "away" in str(health.facts["bus"])
             assert b"readback_bus_up 0" in nodes[1].desk.metrics_text()
-            broker.down = False
-            await until(lambda: all(node.bus is not None and node.bus.trouble is None for node in nodes))
+            await bus_back(broker, nodes)
             assert nodes[1].desk.health().facts["bus"] == "ok"
             assert b"readback_bus_up 1" in nodes[1].desk.metrics_text()
             await amy.send("chat:ops", "and again")
@@ -151,8 +149,7 @@ async def test_what_came_while_the_bus_was_away_is_there_when_it_is_back() -> No
     async with serving_cluster(2, limits=never, broker=broker) as nodes:
         await nodes[0].stream("chat:ops")
         async with everywhere(nodes) as (amy, bob):
-            broker.down = True
-            await until(lambda: all(node.bus is not None and node.bus.trouble is not None for node in nodes))
+            await bus_away(broker, nodes)
             await trio.testing.wait_all_tasks_blocked(0.01)
             await amy.send("chat:ops", "unheard")
             broker.down = False
@@ -165,11 +162,9 @@ async def test_who_finds_the_bus_back_last_is_heard_meanwhile() -> None:
     async with serving_cluster(2, limits=QUIET, broker=broker) as nodes:
         await nodes[0].stream("chat:ops")
         async with everywhere(nodes) as (amy, bob):
-            broker.down = True
-            await until(lambda: all(node.bus is not None and node.bus.trouble is not None for node in nodes))
+            await bus_away(broker, nodes)
             broker.lose = lambda channel, payload: channel.startswith("events:")  # as if the sender were away still
-            broker.down = False
-            await until(lambda: all(node.bus is not None and node.bus.trouble is None for node in nodes))
+            await bus_back(broker, nodes)
             await trio.lowlevel.checkpoint()
             await amy.send("chat:ops", "unheard")
             assert (await bob.next("event"))["seq"] == 1

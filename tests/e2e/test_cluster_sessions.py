@@ -10,16 +10,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from core.limits import Limits
 from store.memory_bus import MemoryBroker
-from tests.nodes import TestNode, serving_cluster, token, until
+from tests.nodes import bus_away, serving_cluster, token, until
 from tests.wire_client import Frame, WireClient, hello, wire_client
 
 
 async def resume(client: WireClient, welcome: Frame, **fields: Any) -> Frame:
     return await client.ask("resume", **{"resume": welcome["resume"], "log": welcome["log"], "streams": {}, **fields})
-
-
-def well(node: TestNode) -> bool:
-    return node.bus is not None and node.bus.trouble is None
 
 
 async def test_a_session_is_resumed_on_another_node_and_on_the_first_again() -> None:
@@ -106,8 +102,7 @@ async def test_without_the_bus_resumes_go_on_and_later_agree() -> None:
     async with serving_cluster(2, broker=broker) as (a, b):
         async with hello(a.url) as amy:
             first = amy.seen[0]
-        broker.down = True
-        await until(lambda: not well(a) and not well(b))
+        await bus_away(broker, (a, b))
         async with wire_client(a.url) as one, wire_client(b.url) as two:
             assert (await resume(one, first))["op"] == "welcome"
             assert (await resume(two, first))["op"] == "welcome"
@@ -126,8 +121,7 @@ async def test_more_resumes_win_over_fewer_when_the_bus_is_back() -> None:
     async with serving_cluster(2, broker=broker) as (a, b):
         async with hello(a.url) as amy:
             first = amy.seen[0]
-        broker.down = True
-        await until(lambda: not well(a) and not well(b))
+        await bus_away(broker, (a, b))
         async with wire_client(a.url) as one, wire_client(b.url) as two:
             second = await resume(one, first)
             await resume(two, first)
@@ -148,7 +142,7 @@ async def test_a_takeover_that_was_not_heard_is_found_when_hearing_again() -> No
         await wait_all_tasks_blocked(0.01)
         assert (await old.ask("ping"))["op"] == "pong"
         broker.down = True
-        await until(lambda: not well(a))
+        await until(lambda: not a.hears)
         broker.down = False
         assert (await old.closed())[0] == 4504
         assert (await newer.ask("ping"))["op"] == "pong"
@@ -163,7 +157,7 @@ async def test_a_bus_that_came_back_empty_is_told_what_was_used() -> None:
         async with wire_client(a.url) as amy:
             await resume(amy, first)
             broker.down = True
-            await until(lambda: not well(a))
+            await until(lambda: not a.hears)
             broker._numbers.clear()
             broker.down = False
             await until(lambda: bool(broker._numbers))
@@ -205,7 +199,7 @@ async def test_what_is_kept_for_the_bus_is_bounded() -> None:
         claims = a.node.claims
         assert claims is not None
         broker.down = True
-        await until(lambda: not well(a))
+        await until(lambda: not a.hears)
         for n in range(3):
             assert await claims.claim(f"s{n}", 2)
         assert list(claims._kept) == ["s1", "s2"]

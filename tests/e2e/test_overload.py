@@ -23,6 +23,7 @@ from core.overload import CONNECTIONS, PRESENCE, SENDS, STEPS, TYPING
 from core.tokens import Identity
 from gateway.node import Node
 from gateway.service import WireError
+from store.memory import MemoryLog
 from tests.nodes import memory_log, serving_node, token, until
 from tests.raw_client import RawClient
 from tests.wire_client import WireClient, hello
@@ -40,6 +41,19 @@ def raise_to(node: Node, level: int) -> None:
 def calm_to(node: Node, level: int) -> None:
     while node.pulse.level > level:
         node.pulse.beat(0.0)
+
+
+def gated(log: MemoryLog) -> trio.Event:
+    """The log commits nothing before the event is set."""
+    gate = trio.Event()
+    append = log.append
+
+    async def held(entries: Sequence[Entry]) -> list[Verdict]:
+        await gate.wait()
+        return await append(entries)
+
+    log.append = held  # type: ignore[method-assign]
+    return gate
 
 
 async def quiet(client: WireClient, op: str, **fields: object) -> bool:
@@ -158,14 +172,7 @@ async def test_sends_are_refused_last_and_what_was_accepted_is_committed() -> No
     """At level 5 a send, by socket or by HTTP, is ``overloaded`` with a time to repeat it; one that was taken before is
     committed, acknowledged and delivered all the same; repeated with the same key, the refused one lands once."""
     log = memory_log()
-    gate = trio.Event()
-    append = log.append
-
-    async def held(entries: Sequence[Entry]) -> list[Verdict]:
-        await gate.wait()
-        return await append(entries)
-
-    log.append = held  # type: ignore[method-assign]
+    gate = gated(log)
     async with serving_node(log, BY_HAND) as node:
         await node.stream("chat:ops")
         async with hello(node.url, "user:amy", {"chat:ops": {}}) as amy:
@@ -195,14 +202,7 @@ async def test_a_lane_that_fills_stops_sends_and_all_that_was_taken_lands() -> N
     """The log stops; sends pile up until the node refuses them, by itself. It goes on: every send that was not refused is
     acknowledged, the log holds exactly those, once each, and sends are taken again."""
     log = memory_log()
-    gate = trio.Event()
-    append = log.append
-
-    async def held(entries: Sequence[Entry]) -> list[Verdict]:
-        await gate.wait()
-        return await append(entries)
-
-    log.append = held  # type: ignore[method-assign]
+    gate = gated(log)
     limits = replace(LIMITS, lane_entries_max=40, batch_entries_max=20, pulse_interval_s=0.01, shed_calm_s=0.1)
     async with serving_node(log, limits) as node:
         await node.stream("chat:ops")

@@ -8,20 +8,8 @@ import orjson
 import trio
 
 from core.limits import Limits
-from tests.nodes import TestNode, serving_node, token
+from tests.nodes import serving_node, ticks, token
 from tests.wire_client import Frame, WireClient, hello, wire_client
-
-
-def ticks(node: TestNode, count: int) -> None:
-    """Let the shard's clock run ``count`` seconds ahead and look after who is due, as its tick does."""
-    shard = node.node.shard
-    for _ in range(count):
-        shard.tick += 1
-        for connection in shard._wheel.pop(shard.tick, []):
-            if connection.due == shard.tick:
-                shard._look_after(connection)
-        shard.hub.flush()
-        shard.reap()
 
 
 async def resume(client: WireClient, welcome: Frame, **fields: object) -> Frame:

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from core.limits import Limits
 from gateway.connection import State
-from tests.nodes import TestNode, memory_log, serving_node, token, until
+from tests.nodes import TestNode, memory_log, serving_node, ticks, token, until
 from tests.raw_client import RawClient
 from tests.wire_client import WireClient, hello, wire_client
 
@@ -73,12 +73,7 @@ async def test_who_stands_in_line_has_said_hello() -> None:
     async with slow_log() as (node, answers), AsyncExitStack() as stack:
         held = [await say_hello(stack, node) for _ in range(2)]
         waits = await say_hello(stack, node)
-        shard = node.node.shard
-        for _ in range(5):
-            shard.tick += 1
-            for connection in shard._wheel.pop(shard.tick, []):
-                if connection.due == shard.tick:
-                    shard._look_after(connection)
+        ticks(node, 5)
         for client in held:
             assert (await client.closed())[0] == 4006  # these wait for the log, which does not answer
         answers.set()

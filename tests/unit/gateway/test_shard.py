@@ -12,20 +12,8 @@ from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, masked_f
 from core.limits import Limits
 from gateway.connection import State
 from gateway.shard import LINGER_TICKS
-from tests.nodes import TestNode, serving_node, token
+from tests.nodes import TestNode, serving_node, ticks, token
 from tests.raw_client import MASK, UPGRADE, RawClient
-
-
-def ticks(node: TestNode, count: int) -> None:
-    """The shard's clock runs on by so many seconds; who is due is looked after, as its own tick does."""
-    shard = node.node.shard
-    for _ in range(count):
-        shard.tick += 1
-        for connection in shard._wheel.pop(shard.tick, []):
-            if connection.due == shard.tick:
-                shard._look_after(connection)
-        shard.hub.flush()
-        shard.reap()
 
 
 async def settled() -> None:

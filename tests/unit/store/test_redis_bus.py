@@ -18,7 +18,8 @@ from store.bus import BusRefused, RedisBus
 from store.embedded_redis import EmbeddedRedis, embedded_redis
 from store.redis_peer import Peer
 from store.redis_wire import RIGHTS
-from tests.buses import HASTY, PATIENT, Proxy, RedisStage, Seen, module_redis, plain, redis_server, until  # noqa: F401
+from tests.buses import HASTY, PATIENT, Proxy, RedisStage, Seen, module_redis, plain, redis_server  # noqa: F401
+from tests.nodes import until
 
 
 @pytest.fixture

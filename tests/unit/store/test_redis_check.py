@@ -21,7 +21,8 @@ from core.ports import StoreError
 from store.bus import BusRefused, BusUnreachable, check_redis
 from store.embedded_redis import EmbeddedRedis, embedded_redis, free_port
 from store.redis_wire import RIGHTS
-from tests.buses import PATIENT, Proxy, RedisStage, Seen, module_redis, plain, redis_server, until  # noqa: F401
+from tests.buses import PATIENT, Proxy, RedisStage, Seen, module_redis, plain, redis_server  # noqa: F401
+from tests.nodes import until
 
 CELL = "the-cell"
 

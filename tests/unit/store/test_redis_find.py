@@ -26,7 +26,8 @@ from store.embedded_redis import (
 )
 from store.redis_find import Topology, find, name_of, name_on, parse_url, slot_of
 from store.redis_wire import LinkLost, Server
-from tests.buses import PATIENT, Seen, until
+from tests.buses import PATIENT, Seen
+from tests.nodes import until
 
 NO_PASSWORD = ""
 

@@ -15,7 +15,7 @@ from core.ports import Unavailable
 from store.bus_limits import BusCounters, BusLimits
 from store.redis_link import CommandLink, ListeningLink, RedisLink
 from store.redis_wire import ReplyError, Server, Wire, code_of, explain, pack
-from tests.buses import until
+from tests.nodes import until
 
 SERVER = Server("there", 6379)
 LIMITS = BusLimits(publish_bytes_max=1_000)
