@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench import proc
 from bench.load import Load, Loads
 from bench.model import Result, Target, exactly
 from bench.node import Cluster
-from bench.scenarios.common import Context, Tally, jobs
+from bench.scenarios.common import Context, Tally, begin, cluster_field, jobs, result
 from bench.stats import Histogram
 
 WORD_LIMIT_S = 30.0
@@ -111,6 +111,30 @@ def crowd(
     shape = {"rooms": rooms, "each": each, "payload": payload, "return_s": return_s, "seed": 1}
     with Loads.start(jobs(ctx, "crowd", cluster, clients, most=1, **shape), progress) as loads:
         yield Led(loads.loads[0], cluster, 0.0, {})
+
+
+def rounds(
+    ctx: Context,
+    scenario: str,
+    nodes: int,
+    rooms: list[str],
+    one: Callable[[Cluster, Tally, str, int], None],
+    params: dict[str, Any],
+    notes: tuple[str, ...],
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """All rounds of a scenario on one cluster. ``one`` is a round: the cluster, its tally, what to call it, its number."""
+    began = begin()
+    with cluster_field(ctx, nodes, env) as (field, cluster):
+        tally = field.tallies[cluster.peer]
+        field.create_streams(rooms)
+        for turn in range(ctx.rounds):
+            with field.attempt(cluster):
+                one(cluster, tally, f"{scenario} {turn + 1}/{ctx.rounds}", turn)
+            if not field.servers:
+                break
+        shape = {"nodes": nodes, **params, "rounds": ctx.rounds}
+        return result(ctx, scenario, began, shape, field.results([cluster.peer]), [], notes)
 
 
 def phase(tally: Tally, told: dict[str, Any], name: str) -> Histogram:

@@ -10,8 +10,8 @@ import time
 
 from bench.model import Result, at_most
 from bench.node import Cluster
-from bench.scenarios.common import Context, Tally, begin, cluster_field, result
-from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, crowd, phase, promises, series
+from bench.scenarios.common import Context, Tally
+from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, crowd, phase, promises, rounds, series
 from bench.slots import drained
 from bench.stats import Histogram
 from core.limits import Limits
@@ -41,37 +41,16 @@ def run(
     rate: float = 150.0,
     payload: int = 130,
 ) -> Result:
-    began = begin()
     window_s = Limits().drain_window_s
     if ctx.quick:
         clients, rooms, rate, window_s = min(clients, 150), min(rooms, 15), min(rate, 60.0), 3.0
     names = [f"chat:drain-{number}" for number in range(rooms)]
-    with cluster_field(ctx, nodes, {"READBACK_LIMIT_DRAIN_WINDOW_S": str(window_s)}) as (field, cluster):
-        tally = field.tallies[cluster.peer]
-        field.create_streams(names)
-        for turn in range(ctx.rounds):
-            with field.attempt(cluster):
-                note = f"drain {turn + 1}/{ctx.rounds}"
-                _round(ctx, cluster, tally, note, clients, names, rate, payload, window_s)
-            if not field.servers:
-                break
-        made = result(
-            ctx,
-            "drain",
-            began,
-            {
-                "nodes": nodes,
-                "clients": clients,
-                "rooms": rooms,
-                "sends_per_s": rate,
-                "payload": payload,
-                "drain_window_s": window_s,
-                "rounds": ctx.rounds,
-            },
-            field.results([cluster.peer]),
-            [],
-            NOTES,
-        )
+
+    def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
+        _round(ctx, cluster, tally, note, clients, names, rate, payload, window_s)
+
+    params = {"clients": clients, "rooms": rooms, "sends_per_s": rate, "payload": payload, "drain_window_s": window_s}
+    made = rounds(ctx, "drain", nodes, names, one, params, NOTES, {"READBACK_LIMIT_DRAIN_WINDOW_S": str(window_s)})
     ours = made.peer("readback")
     if ours:
         over = ours.values["peak reconnects in a second (x planned)"].high

@@ -10,8 +10,8 @@ import time
 
 from bench.model import Result, at_most, exactly
 from bench.node import Cluster
-from bench.scenarios.common import Context, Tally, begin, cluster_field, result
-from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, Led, crowd, phase, promises, series
+from bench.scenarios.common import Context, Tally
+from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, RETURN_NOTE, Led, crowd, phase, promises, rounds, series
 from bench.stats import Histogram
 from core.limits import Limits
 
@@ -49,40 +49,25 @@ def run(
     return_s: float = 2.0,
 ) -> Result:
     """``return_s``: within which clients of a lost node try elsewhere, each at a moment of its own."""
-    began = begin()
     if ctx.quick:
         clients, rooms, rate = min(clients, 150), min(rooms, 20), min(rate, 100.0)
     # Presence is asked for by name, so rooms must stay below the size from which only counts are told.
     rooms = max(rooms, clients // 100)
     names = [f"chat:node-loss-{number}" for number in range(rooms)]
     lease_s = Limits().lease_s
-    with cluster_field(ctx, nodes) as (field, cluster):
-        tally = field.tallies[cluster.peer]
-        field.create_streams(names)
-        for turn in range(ctx.rounds):
-            with field.attempt(cluster):
-                note = f"node-loss {turn + 1}/{ctx.rounds}"
-                _round(ctx, cluster, tally, note, turn % nodes, clients, names, rate, payload, return_s, lease_s)
-            if not field.servers:
-                break
-        made = result(
-            ctx,
-            "node-loss",
-            began,
-            {
-                "nodes": nodes,
-                "clients": clients,
-                "rooms": rooms,
-                "sends_per_s": rate,
-                "payload": payload,
-                "return_within_s": return_s,
-                "lease_s": lease_s,
-                "rounds": ctx.rounds,
-            },
-            field.results([cluster.peer]),
-            [],
-            NOTES,
-        )
+
+    def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
+        _round(ctx, cluster, tally, note, turn % nodes, clients, names, rate, payload, return_s, lease_s)
+
+    params = {
+        "clients": clients,
+        "rooms": rooms,
+        "sends_per_s": rate,
+        "payload": payload,
+        "return_within_s": return_s,
+        "lease_s": lease_s,
+    }
+    made = rounds(ctx, "node-loss", nodes, names, one, params, NOTES)
     ours = made.peer("readback")
     if ours:
         whole, right = ours.values["kill to all whole (s)"].high, ours.values["kill to presence right (s)"].high

@@ -10,8 +10,8 @@ import time
 
 from bench.model import Result, at_most
 from bench.node import Cluster
-from bench.scenarios.common import Context, Tally, begin, cluster_field, result
-from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, crowd, phase, promises, series
+from bench.scenarios.common import Context, Tally
+from bench.scenarios.crowd import AUDIT_NOTE, CLIENTS_NOTE, crowd, phase, promises, rounds, series
 
 CALM, KILLED, BACK, FROZEN, THAWED = PHASES = (
     "calm",
@@ -45,36 +45,15 @@ def run(
     payload: int = 130,
     stretch_s: float = 5.0,
 ) -> Result:
-    began = begin()
     if ctx.quick:
         clients, rooms, rate, stretch_s = min(clients, 60), min(rooms, 12), min(rate, 100.0), min(stretch_s, 2.0)
     names = [f"chat:redis-loss-{number}" for number in range(rooms)]
-    with cluster_field(ctx, nodes) as (field, cluster):
-        tally = field.tallies[cluster.peer]
-        field.create_streams(names)
-        for turn in range(ctx.rounds):
-            with field.attempt(cluster):
-                note = f"redis-loss {turn + 1}/{ctx.rounds}"
-                _round(ctx, cluster, tally, note, clients, names, rate, payload, stretch_s)
-            if not field.servers:
-                break
-        made = result(
-            ctx,
-            "redis-loss",
-            began,
-            {
-                "nodes": nodes,
-                "clients": clients,
-                "rooms": rooms,
-                "sends_per_s": rate,
-                "payload": payload,
-                "stretch_s": stretch_s,
-                "rounds": ctx.rounds,
-            },
-            field.results([cluster.peer]),
-            [],
-            NOTES,
-        )
+
+    def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
+        _round(ctx, cluster, tally, note, clients, names, rate, payload, stretch_s)
+
+    params = {"clients": clients, "rooms": rooms, "sends_per_s": rate, "payload": payload, "stretch_s": stretch_s}
+    made = rounds(ctx, "redis-loss", nodes, names, one, params, NOTES)
     ours = made.peer("readback")
     if ours:
         worst = ours.values[f"worst gap, {KILLED} (ms)"].high
