@@ -188,7 +188,7 @@ class Cluster:
             return  # still on its way out of the subscription
         self.batches_in += 1
         if not batch.events:
-            self._node.follower.tail_soon(partition)
+            self._node.follower.tail_soon(partition, batch.last)
             return
         by_sid = hub.by_sid
         events = []
@@ -208,7 +208,7 @@ class Cluster:
             if self.bus.trouble is None:
                 self._gap.set()
             else:
-                self._node.follower.tail_soon(partition)
+                self._node.follower.tail_soon(partition, last)
 
     def _session(self, payload: bytes) -> None:
         match _parsed(payload):

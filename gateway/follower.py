@@ -46,7 +46,8 @@ class Follower:
         self._commit_failed_at_s = -math.inf
         self._nursery: trio.Nursery
         self._reads = trio.CapacityLimiter(READS_AT_ONCE)
-        self._tailing: set[int] = set()
+        self._tailing: dict[int, int] = {}
+        """Partitions that are being read, and how far they are known to reach."""
         self._filling: set[Stream] = set()
         self._look = trio.Event()
         self._often_until_s = -math.inf
@@ -118,15 +119,18 @@ class Follower:
 
     # -- whole partitions ---------------------------------------------------------------------------------------------
 
-    def tail_soon(self, partition: int) -> None:
-        """Read a partition from where the hub stands up to its end."""
+    def tail_soon(self, partition: int, last: int = 0) -> None:
+        """Read a partition from where the hub stands up to its end, which is at ``last`` or later."""
         if partition not in self._tailing:
-            self._tailing.add(partition)
+            self._tailing[partition] = last
             self._nursery.start_soon(self._tail, partition)
+        else:
+            self._tailing[partition] = max(last, self._tailing[partition])
 
     async def _tail(self, partition: int) -> None:
         hub = self._hub
         while True:
+            known = self._tailing[partition]
             try:
                 events = await self._log.tail(partition, hub.pos[partition], TAIL_EVENTS)
             except Unavailable as error:
@@ -141,9 +145,11 @@ class Follower:
             self._node.sequencer.settle(partition)
             if fresh:
                 self._node.settle()
-            if len(events) < TAIL_EVENTS:
+            # An answer that was on its way when somebody spoke of more is too old.
+            told = self._tailing[partition]
+            if len(events) < TAIL_EVENTS and (told == known or told <= hub.pos[partition]):
                 break
-        self._tailing.discard(partition)
+        del self._tailing[partition]
 
     def hold(self, stream: Stream) -> None:
         self.held[stream.partition] = self.held.get(stream.partition, 0) + 1

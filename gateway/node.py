@@ -234,11 +234,11 @@ class Node:
             events = [(stream.sid, seq, frame) for stream, seq, frame in part.events] if dense else []
             self.cluster.publish_batch(partition, part.first, part.last, events)
         if not dense:
-            self.follower.tail_soon(partition)
+            self.follower.tail_soon(partition, part.last)
         elif self.cluster is not None:
             self.cluster.take(partition, part.first, part.last, part.events, trio.current_time())
         elif not self.hub.ingest(partition, part.first, part.last, part.events):
-            self.follower.tail_soon(partition)
+            self.follower.tail_soon(partition, part.last)
 
     def show(self, event: Event) -> None:
         """A membership event was committed beside the lanes: into the hub at its place, or by the log if some precede.
@@ -246,7 +246,7 @@ class Node:
         if self.cluster is not None:
             self.cluster.publish_batch(event.partition, event.pos, event.pos, [])
         if not self.hub.ingest_events(event.partition, [event], trio.current_time()):
-            self.follower.tail_soon(event.partition)
+            self.follower.tail_soon(event.partition, event.pos)
         self.settle()
 
     def _failed(self, batch: Sequence[Entry], error: Unavailable) -> None:
