@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.node import Node
 
 log = logging.getLogger("readback.node")
+
+Ts = TypeVarTuple("Ts")
 
 PAGE_EVENTS = 500
 TAIL_EVENTS = 2_000
@@ -45,6 +48,7 @@ class Follower:
         """Times the log was found behind what this node had seen of it."""
         self._commit_failed_at_s = -math.inf
         self._nursery: trio.Nursery
+        self._ending = False
         self._reads = trio.CapacityLimiter(READS_AT_ONCE)
         self._tailing: dict[int, int] = {}
         """Partitions that are being read, and how far they are known to reach."""
@@ -70,10 +74,15 @@ class Follower:
             log.warning("the log answers again")
             self.trouble = None
 
+    def _spawn(self, read: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        # A node that ends takes its tasks in no order: others may still ask for what nobody will read.
+        if not self._ending:
+            self._nursery.start_soon(read, *args)
+
     # -- one stream ---------------------------------------------------------------------------------------------------
 
     def fetch_soon(self, stream: Stream, after: int) -> None:
-        self._nursery.start_soon(self._fetch, stream, after)
+        self._spawn(self._fetch, stream, after)
 
     async def _fetch(self, stream: Stream, after: int) -> None:
         """One page past ``after`` for all who wait for it."""
@@ -99,7 +108,7 @@ class Follower:
     def fill_soon(self, stream: Stream) -> None:
         if stream not in self._filling:
             self._filling.add(stream)
-            self._nursery.start_soon(self._fill, stream)
+            self._spawn(self._fill, stream)
 
     async def _fill(self, stream: Stream) -> None:
         """Close the hole between head and what is known to be committed."""
@@ -123,7 +132,7 @@ class Follower:
         """Read a partition from where the hub stands up to its end, which is at ``last`` or later."""
         if partition not in self._tailing:
             self._tailing[partition] = last
-            self._nursery.start_soon(self._tail, partition)
+            self._spawn(self._tail, partition)
         else:
             self._tailing[partition] = max(last, self._tailing[partition])
 
@@ -230,3 +239,7 @@ class Follower:
             self._nursery = nursery
             nursery.start_soon(self._watch_heads)
             task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._ending = True

@@ -1,4 +1,4 @@
-"""gateway.follower: what is read of the log, and again where an answer was too old."""
+"""gateway.follower: what is read of the log, again where an answer was too old, and never once the node ends."""
 
 from __future__ import annotations
 
@@ -69,3 +69,14 @@ async def test_a_word_of_more_than_there_is_costs_one_read() -> None:
         node.node.follower.tail_soon(3)
         await until(lambda: late.asked == 3)
 
+
+async def test_a_node_that_ends_reads_no_more() -> None:
+    """Its tasks end in no order: one that asked for a page after the reads had ended broke the end of the node."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy", {"chat:ops": {}}):
+            follower, stream = node.node.follower, node.node.hub.by_name["demo", "chat:ops"]
+        await node.stop()
+        follower.fetch_soon(stream, 0)
+        follower.fill_soon(stream)
+        follower.tail_soon(stream.partition)
