@@ -42,6 +42,8 @@ MODERATION_S: Final = 0.001
 """How long arrivals gather where they could not be committed any sooner: a turn of its own for each message costs 25 us of
 the loop's own work. Lone sends, and everything while no commit holds others up, are served at once."""
 LINGER_TICKS: Final = 2
+ROUNDING_S: Final = 1e-6
+"""A time that is met exactly may come out this much too early."""
 PING_FRAME: Final = frame(PING, b"")
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
@@ -363,7 +365,7 @@ class Shard(Acceptor):
         start = trio.current_time()
         while True:
             await trio.sleep_until(start + self.tick + 1)
-            self.tick = int(trio.current_time() - start)
+            self.tick = int(trio.current_time() - start + ROUNDING_S)
             if self._paused:
                 self._listen_again()
             for due in [tick for tick in self._wheel if tick <= self.tick]:

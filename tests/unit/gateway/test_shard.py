@@ -291,3 +291,14 @@ async def test_nobody_is_idle_where_that_is_switched_off() -> None:
         await pinged(node, client, 200)
         assert not client.connection.away
         await client.stream.aclose()
+
+
+async def test_the_second_comes_once_whatever_the_clock_started_at(mock_clock: trio.testing.MockClock) -> None:
+    """From 0.001 a second later is 1.001, and 1.001 - 0.001 is less than 1: the tick woke again and again, for as long as the
+    clock said so."""
+    mock_clock.jump(0.001)
+    async with serving_node() as node:
+        mock_clock.jump(1.0)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert node.node.shard.tick == 1
