@@ -124,7 +124,7 @@ def dev(
 
     import trio
 
-    from gateway.cli_run import run_dev, write_ready_file
+    from gateway.cli_run import deaf_to_interrupts, run_dev, write_ready_file
 
     def ready(facts: Ready, demo: Demo) -> None:
         print_ready(open_console(stderr=False), settings, facts, demo)
@@ -132,6 +132,7 @@ def dev(
             write_ready_file(ready_file, facts)
 
     hurried = trio.run(lambda: run_dev(settings, say=saying(console), on_ready=ready))
+    deaf_to_interrupts()
     say_end(console, hurried)
 
 
@@ -185,7 +186,7 @@ def serve(
 
     import trio
 
-    from gateway.cli_run import run_serve, write_ready_file
+    from gateway.cli_run import deaf_to_interrupts, run_serve, write_ready_file
 
     def ready(facts: Ready) -> None:
         several = f", {settings.workers} workers" if settings.workers > 1 else ""
@@ -203,6 +204,7 @@ def serve(
         return _settings(config, **arguments)
 
     hurried = trio.run(lambda: run_serve(settings, say=saying(console), on_ready=ready, reload=reload))
+    deaf_to_interrupts()
     say_end(console, hurried)
 
 

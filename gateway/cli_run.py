@@ -261,6 +261,11 @@ async def _with_signals(run: Callable[[Stopper], Awaitable[None]], say: Say) -> 
     return stopper.hurried
 
 
+def deaf_to_interrupts() -> None:
+    """For a process that is about to end by itself: one more Ctrl-C must not turn that into a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 async def _serve(
     config: Config, secrets: Secrets, stopper: Stopper, on_ready: Callable[[Ready], None], place: Place
 ) -> None:

@@ -124,7 +124,7 @@ class Drain:
         with trio.move_on_at(min(now_s + LINGER_S, max(end_s, now_s + RESERVED * LINGER_S))):
             while self._shard.connections:  # noqa: ASYNC110  # there is no event for it, and it is once in a life
                 await trio.sleep(LOOK_S)
-        with trio.move_on_after(LINGER_S):
+        with trio.move_on_at(end_s):
             try:
                 await node.save_seen()
             except Unavailable as error:
