@@ -77,10 +77,5 @@ class Sequencer:
         """Whether anything waits."""
         return bool(self._parked)
 
-    def missing(self, partition: int) -> int | None:
-        """How many positions lie between the hub and the first parked batch; ``None`` where nothing is parked."""
-        waiting = self._parked.get(partition)
-        return None if not waiting else min(waiting) - self._hub.pos[partition] - 1
-
     def forget(self) -> None:
         self._parked.clear()
