@@ -25,6 +25,7 @@ from core.limits import Limits
 from core.model import StreamFacts
 from gateway.config import Secrets
 from gateway.connection import OPEN
+from gateway.edges import Edges
 from gateway.memory import COLLECTOR, watching
 from gateway.node import Node
 from store.memory import MemoryLog
@@ -75,7 +76,7 @@ async def measure(connections: int, each: int, streams: int) -> None:
         audience="readback",
         origins=None,
         lanes=1,
-        wall=time.time,
+        edges=Edges(),
         new_id=lambda: "",
         bus=None,
         node_id="gc",

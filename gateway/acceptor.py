@@ -17,6 +17,7 @@ from typing import Final
 from core.handshake import unavailable
 from core.limits import Limits
 from gateway.connection import Connection
+from gateway.edges import Epoll, Poller
 
 log = logging.getLogger("readback.shard")
 
@@ -42,9 +43,9 @@ class Counts:
 class Acceptor:
     """Knows listeners and newcomers. What becomes of a connection, `gateway.shard.Shard` knows."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, poller: Poller | None = None) -> None:
         self.limits = limits
-        self.epoll = select.epoll()
+        self.epoll: Poller = Epoll() if poller is None else poller
         self.connections: dict[int, Connection] = {}
         self.listeners: dict[int, socket.socket] = {}
         self.counts = Counts()

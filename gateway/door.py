@@ -11,7 +11,6 @@ in. Does not: say anything to a connection. Who waits costs no task: in a storm 
 from __future__ import annotations
 
 import functools
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -33,7 +32,7 @@ class Door:
         self._node = node
         self._shard = node.shard
         self._page_events = node.limits.replay_page_events
-        self._admission = admission = Admission(node.limits, random.Random().random)
+        self._admission = admission = Admission(node.limits, node.uniform)
         self._opened: list[Ticket] = []
         """Through since the shard's turn began: a turn lets no more in than may be in hand at once."""
         self._turn = 0

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -36,6 +34,7 @@ from gateway.config import Secrets
 from gateway.connection import Connection
 from gateway.door import Door
 from gateway.drain import Drain, Drained, add_metrics
+from gateway.edges import Edges
 from gateway.follower import Follower
 from gateway.lanes import Lanes
 from gateway.loader import Loader
@@ -94,7 +93,7 @@ class Node:
         audience: str,
         origins: frozenset[str] | None,
         lanes: int,
-        wall: Callable[[], float],
+        edges: Edges,
         new_id: Callable[[], str],
         bus: Bus | None,
         node_id: str,
@@ -102,7 +101,9 @@ class Node:
         self.log = store
         self.epoch = epoch
         self.limits = limits
-        self.wall = wall
+        wall = self.wall = edges.wall
+        self.rng = edges.rng
+        self.uniform = edges.rng.random
         self.new_session_id = new_id
         self.hub = Hub(
             epoch.partitions,
@@ -112,7 +113,7 @@ class Node:
         )
         self.follower = Follower(self)
         self.sequencer = Sequencer(self.hub, limits.parked_batches_max)
-        self.shard = Shard(self.hub, limits, origins=origins)
+        self.shard = Shard(self.hub, limits, origins=origins, poller=edges.poller())
         self.shard.on_closed = self._connection_closed
         self.lanes = Lanes(store, limits, lanes, self._committed, self._failed)
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
@@ -133,7 +134,6 @@ class Node:
         )
         self.pulse = Pulse(self)
         self.measures = Measures(self)
-        self.uniform = random.Random().random
         self.door = Door(self)
         self.drained = Drained()
         add_metrics(self)
@@ -380,7 +380,7 @@ class Node:
     async def drain(self, window_s: float | None = None, *, close_listener: bool = False) -> Drained:
         """Leave in good order (`gateway.drain`), within the window."""
         window_s = self.limits.drain_window_s if window_s is None else window_s
-        return await Drain(self, window_s, close_listener=close_listener).run()
+        return await Drain(self, window_s, close_listener=close_listener, rng=self.rng).run()
 
 
 @asynccontextmanager
@@ -392,7 +392,7 @@ async def running(
     audience: str = "readback",
     origins: frozenset[str] | None = frozenset(),
     lanes: int = 1,
-    wall: Callable[[], float] = time.time,
+    edges: Edges | None = None,
     new_id: Callable[[], str],
     bus: Bus | None = None,
     node_id: str | None = None,
@@ -409,7 +409,7 @@ async def running(
         audience=audience,
         origins=origins,
         lanes=lanes,
-        wall=wall,
+        edges=edges or Edges(),
         new_id=new_id,
         bus=bus,
         node_id=node_id if node_id is not None else new_id(),

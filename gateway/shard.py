@@ -28,6 +28,7 @@ from core.hub import Hub
 from core.limits import Limits
 from gateway.acceptor import Acceptor
 from gateway.connection import CLOSED, CLOSING, HANDSHAKE, HELLO, OPEN, Connection
+from gateway.edges import Poller
 
 if TYPE_CHECKING:
     from gateway.ops import Ops
@@ -49,8 +50,10 @@ _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPO
 
 
 class Shard(Acceptor):
-    def __init__(self, hub: Hub, limits: Limits, *, origins: frozenset[str] | None) -> None:
-        super().__init__(limits)
+    def __init__(
+        self, hub: Hub, limits: Limits, *, origins: frozenset[str] | None, poller: Poller | None = None
+    ) -> None:
+        super().__init__(limits, poller)
         self.hub = hub
         self.origins = origins
         self.ops: Ops
@@ -68,7 +71,7 @@ class Shard(Acceptor):
             self._nursery = nursery
             nursery.start_soon(self._tick_forever)
             task_status.started()
-            poll, hub = self.epoll.poll, self.hub
+            poll, wait, hub = self.epoll.poll, self.epoll.wait, self.hub
             more = False
             while True:
                 events = poll(0, EVENTS_MAX)
@@ -76,7 +79,7 @@ class Shard(Acceptor):
                     # Look again before sleeping: under load there is more, and the loop's own wait costs 20 us.
                     await trio.lowlevel.checkpoint()
                 else:
-                    await trio.lowlevel.wait_readable(self.epoll.fileno())
+                    await wait()
                     if self.behind_commit():
                         await trio.sleep(MODERATION_S)
                     events = poll(0, EVENTS_MAX)
