@@ -55,13 +55,17 @@ async def open_writer(connector: Connector, codec: AppendCodec) -> Writer:
     transport: asyncio.Transport = getattr(link, "_transport")  # noqa: B009 - not in the stubs: it has no public name
     if transport.get_extra_info("ssl_object") is not None:
         return TlsWriter(connector, link)
-    sock = transport.get_extra_info("socket").dup()
-    await connector.call(_let_go, link, transport)
-    writer = SocketWriter(sock, codec)
+    sock: socket.socket | None = None
     try:
+        sock = transport.get_extra_info("socket").dup()
+        writer = SocketWriter(sock, codec)
+        await connector.call(_let_go, link, transport)
         await writer.prepare()
     except BaseException:
-        writer.close()
+        # Cancelled before `_let_go` had a turn, asyncpg still holds its own descriptor of the same session.
+        connector.terminate(link)
+        if sock is not None:
+            sock.close()
         raise
     return writer
 

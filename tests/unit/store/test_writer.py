@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
 import uuid
@@ -17,7 +18,8 @@ from store.appender import Appender
 from store.links import Connector, StoreLimits, asyncio_loop
 from store.pgwire import AppendCodec, Malformed, ProtocolError, ServerError
 from store.postgres import open_postgres_log
-from store.writer import SocketWriter, TlsWriter, open_writer
+from store.writer import SocketWriter, TlsWriter, Writer, open_writer
+from tests.cancelling import at_every_moment
 from tests.servers import Database, database, postgres_server  # noqa: F401
 from tests.unit.store.pgbytes import REPLY, VERDICTS, message
 
@@ -151,6 +153,30 @@ async def test_a_reply_that_makes_no_sense_is_unavailable_to_the_caller(
         monkeypatch.undo()
         assert [verdict.outcome for verdict in await appender.append(entries(1))] == [Outcome.NOT_FOUND]
         appender.close()
+
+
+async def test_a_link_that_nobody_wants_any_more_while_it_opens(database: Database) -> None:  # noqa: F811
+    """Whoever is cancelled between asyncpg's login and our first word leaves no socket. Two were left: asyncpg's, which
+    had not yet been told to let go, and its copy, which nobody had yet; the session stayed at the server for as long."""
+    async with asyncio_loop():
+        connector = Connector(database.url, StoreLimits())
+        made: list[Writer] = []
+
+        async def open_one() -> None:
+            made.append(await open_writer(connector, AppendCodec()))
+
+        async def then(after: str) -> None:
+            while made:
+                made.pop().close()
+
+        assert await at_every_moment(open_one, then) > 20
+        gc.collect()  # a socket that was left open says so now: warnings are errors
+        count = (
+            "select count(*) from pg_stat_activity where usename = 'readback_gateway' and datname = current_database()"
+        )
+        with trio.fail_after(20):
+            while await trio.to_thread.run_sync(database.sql, count) != "0":  # noqa: ASYNC110
+                await trio.sleep(0.02)
 
 
 async def test_asyncpg_s_way_gives_the_same_answers(database: Database) -> None:  # noqa: F811
