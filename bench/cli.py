@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import cli_cluster
 from bench.options import (
     GeneratorsOption,
+    HistoryOption,
     JsonOption,
     PeerOption,
     QuickOption,
@@ -167,9 +168,11 @@ def jitter(
     peer: PeerOption = None,
     quick: QuickOption = False,
     json: JsonOption = None,
+    history: HistoryOption = None,
 ) -> None:
     """Connections are killed while messages flow; every seq at every client is accounted for."""
     ctx = Context(quick, ("readback",) if nodes > 1 else chosen(peer, jitter_scenario.FITTING), 1, 1)
+    ctx.history = history
     measured(
         ctx,
         lambda ctx: jitter_scenario.run(
@@ -252,26 +255,38 @@ PAGE = Path("docs/benchmarks.md")
 README = Path("README.md")
 
 
-def _one_node(rounds: int, quick: bool) -> Scenarios:
+def _one_node(rounds: int, quick: bool, histories: Path | None) -> Scenarios:
     return {
         "floor": lambda path: floor(rounds=rounds, quick=quick, json=path),
         "echo": lambda path: echo(rounds=rounds, quick=quick, json=path),
         "fanout": lambda path: fanout(rounds=rounds, quick=quick, json=path),
         "chat": lambda path: chat(rounds=rounds, quick=quick, json=path),
         "resume-storm": lambda path: resume_storm(quick=quick, json=path),
-        "jitter": lambda path: jitter(quick=quick, json=path),
+        "jitter": lambda path: jitter(
+            quick=quick, json=path, history=histories / "jitter.jsonl" if histories else None
+        ),
         "idle": lambda path: idle(quick=quick, json=path),
         "slow": lambda path: slow(rounds=rounds, quick=quick, json=path),
     }
 
 
-def _many_nodes(rounds: int, quick: bool) -> Scenarios:
+def _many_nodes(rounds: int, quick: bool, histories: Path | None) -> Scenarios:
     return {
-        **cli_cluster.scenarios(rounds, quick),
-        "jitter-cluster": lambda path: jitter(nodes=3, quick=quick, json=path),
+        **cli_cluster.scenarios(rounds, quick, histories),
+        "jitter-cluster": lambda path: jitter(
+            nodes=3, quick=quick, json=path, history=histories / "jitter-cluster.jsonl" if histories else None
+        ),
     }
 
 
+HistoriesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--history",
+        metavar="FOLDER",
+        help="Write down what the clients of jitter, drain, redis-loss and node-loss see, a file each.",
+    ),
+]
 OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="A scenario to run (repeatable). Default: all.")]
 
 
@@ -282,9 +297,10 @@ def everything(
     only: OnlyOption = None,
     data: DataOption = None,
     out: OutOption = PAGE,
+    history: HistoriesOption = None,
 ) -> None:
     """Every scenario with every installed server, then the page. About 45 minutes; the machine should be quiet."""
-    _run(_one_node(rounds, quick) | _many_nodes(rounds, quick), quick, only, data, out)
+    _run(_one_node(rounds, quick, history) | _many_nodes(rounds, quick, history), quick, only, data, out)
 
 
 @app.command("cluster-all")
@@ -294,9 +310,10 @@ def cluster_all(
     only: OnlyOption = None,
     data: DataOption = None,
     out: OutOption = PAGE,
+    history: HistoriesOption = None,
 ) -> None:
     """The scenarios of several nodes, then the page. About 15 minutes; the machine should be quiet."""
-    _run(_many_nodes(rounds, quick), quick, only, data, out)
+    _run(_many_nodes(rounds, quick, history), quick, only, data, out)
 
 
 def _run(scenarios: Scenarios, quick: bool, only: list[str] | None, data: Path | None, out: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.options import JsonOption, QuickOption, RoundsOption, Scenarios, SecondsOption, measured
+from bench.options import HistoryOption, JsonOption, QuickOption, RoundsOption, Scenarios, SecondsOption, measured
 from bench.scenarios import cluster as cluster_scenario
 from bench.scenarios import drain as drain_scenario
 from bench.scenarios import node_loss as node_loss_scenario
@@ -48,9 +49,10 @@ def drain(
     rounds: RoundsOption = 1,
     quick: QuickOption = False,
     json: JsonOption = None,
+    history: HistoryOption = None,
 ) -> None:
     """A rolling restart of all nodes under chat: what is lost, and how many come back at once."""
-    ctx = Context(quick, OURS, 1 if quick else rounds, 1)
+    ctx = Context(quick, OURS, 1 if quick else rounds, 1, history=history)
     measured(ctx, lambda ctx: drain_scenario.run(ctx, nodes=nodes, clients=clients, rooms=rooms, rate=rate), json)
 
 
@@ -82,9 +84,10 @@ def redis_loss(
     rounds: RoundsOption = 3,
     quick: QuickOption = False,
     json: JsonOption = None,
+    history: HistoryOption = None,
 ) -> None:
     """Redis is killed, started, frozen and thawed under chat: how late is an event, is any lost?"""
-    ctx = Context(quick, OURS, 1 if quick else rounds, 1)
+    ctx = Context(quick, OURS, 1 if quick else rounds, 1, history=history)
     measured(
         ctx,
         lambda ctx: redis_loss_scenario.run(
@@ -105,9 +108,10 @@ def node_loss(
     rounds: RoundsOption = 3,
     quick: QuickOption = False,
     json: JsonOption = None,
+    history: HistoryOption = None,
 ) -> None:
     """A node is killed under chat: what is lost, when everybody is whole, when presence is right."""
-    ctx = Context(quick, OURS, 1 if quick else rounds, 1)
+    ctx = Context(quick, OURS, 1 if quick else rounds, 1, history=history)
     measured(
         ctx,
         lambda ctx: node_loss_scenario.run(
@@ -131,12 +135,16 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-def scenarios(rounds: int, quick: bool) -> Scenarios:
-    """All of them; `jitter` on several nodes is the command `jitter` with ``--nodes``."""
+def scenarios(rounds: int, quick: bool, histories: Path | None) -> Scenarios:
+    """All of them; `jitter` on several nodes is the command `jitter` with ``--nodes``. ``histories`` is a folder."""
+
+    def kept(name: str) -> Path | None:
+        return None if histories is None else histories / f"{name}.jsonl"
+
     return {
         "cluster": lambda path: cluster(quick=quick, json=path),
-        "drain": lambda path: drain(quick=quick, json=path),
+        "drain": lambda path: drain(quick=quick, json=path, history=kept("drain")),
         "presence-storm": lambda path: presence_storm(rounds=rounds, quick=quick, json=path),
-        "redis-loss": lambda path: redis_loss(rounds=rounds, quick=quick, json=path),
-        "node-loss": lambda path: node_loss(rounds=rounds, quick=quick, json=path),
+        "redis-loss": lambda path: redis_loss(rounds=rounds, quick=quick, json=path, history=kept("redis-loss")),
+        "node-loss": lambda path: node_loss(rounds=rounds, quick=quick, json=path, history=kept("node-loss")),
     }

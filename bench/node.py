@@ -12,13 +12,14 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
 import time
 import urllib.request
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 TENANT = "bench"
 TOKEN_TTL_S = 6 * 3600.0
+UNANSWERED = re.compile(r"(\d+) sends without an answer")
+"""What a node warns of as it leaves (`gateway.drain.Drained`)."""
 
 
 @contextlib.contextmanager
@@ -213,6 +216,8 @@ class Cluster(Server):
     places: list[Place] = field(default_factory=list)
     ended_s: dict[str, float] = field(default_factory=lambda: {"nodes": 0.0, "redis": 0.0})
     """CPU of the processes that are no more, by group."""
+    happened: Callable[[str, int | None, int], None] = field(default=lambda what, at, status: None, repr=False)
+    """Told what is done to it, as it is done: in a word, to which node, with which status or count."""
 
     @property
     def ports(self) -> list[int]:
@@ -230,18 +235,24 @@ class Cluster(Server):
 
     def kill(self, at: int) -> None:
         """SIGKILL: nothing is said to anybody."""
+        self.happened("SIGKILL", at, 0)
         self.places[at].process.popen.kill()
         self._gone(at, 5.0)
+        self.happened("killed", at, -signal.SIGKILL)
 
     def drain(self, at: int, limit_s: float) -> float:
         """SIGTERM, and the seconds until it was gone; `TimeoutError` when it stays longer than ``limit_s``."""
         began = time.monotonic()
+        self.happened("drain", at, 0)
         self.places[at].process.popen.terminate()
-        self._gone(at, limit_s)
-        return time.monotonic() - began
+        words = self._gone(at, limit_s)
+        took = time.monotonic() - began
+        found = UNANSWERED.search(words)
+        self.happened("drained", at, int(found[1]) if found else 0)
+        return took
 
-    def _gone(self, at: int, limit_s: float) -> None:
-        """Wait for its end; its CPU is read before it is reaped, while /proc still has it."""
+    def _gone(self, at: int, limit_s: float) -> str:
+        """Wait for its end, and say its last words; its CPU is read before it is reaped, while /proc still has it."""
         process = self.places[at].process
         deadline = time.monotonic() + limit_s
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
@@ -249,11 +260,14 @@ class Cluster(Server):
                 raise TimeoutError(f"node {at + 1} has not ended within {limit_s:g} s")
             time.sleep(0.005)
         self.ended_s["nodes"] += proc.cpu_s(process.pid)
+        words = process.last_errors()
         process.stop()
+        return words
 
     def replace(self, at: int, *, same_port: bool = True) -> None:
         """A new node where one was killed or drained, serving when this returns."""
         assert self.base is not None
+        self.happened("starting", at, 0)
         process = self.base.start(self.env, self.places[at].port if same_port else 0)
         try:
             port, http_port = listening_on(process)
@@ -261,6 +275,7 @@ class Cluster(Server):
             process.stop()
             raise
         self.places[at] = Place(process, port, http_port)
+        self.happened("start", at, 0)
 
     def metrics(self, at: int) -> str:
         """What a node says of itself in Prometheus' text."""
@@ -273,6 +288,7 @@ class Cluster(Server):
         assert self.redis is not None
         pid = self.redis.pid
         assert pid is not None
+        self.happened("Redis is killed", None, 0)
         os.kill(pid, signal.SIGSTOP)  # nothing is used up between the reading and the end
         self.ended_s["redis"] += proc.cpu_s(pid)
         self.redis.kill()
@@ -281,14 +297,17 @@ class Cluster(Server):
         """On the port it had."""
         assert self.redis is not None
         self.redis.start()
+        self.happened("Redis is back", None, 0)
 
     def freeze_redis(self) -> None:
         assert self.redis is not None
+        self.happened("Redis is frozen", None, 0)
         self.redis.freeze()
 
     def thaw_redis(self) -> None:
         assert self.redis is not None
         self.redis.thaw()
+        self.happened("Redis is thawed", None, 0)
 
     def stop(self) -> None:
         for place in self.places:

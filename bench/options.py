@@ -26,6 +26,14 @@ PeerOption = Annotated[
     typer.Option("--peer", help=f"A server to measure (repeatable): {', '.join(PEERS)}. Default: those that fit."),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as well.")]
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--history",
+        metavar="FILE",
+        help="Write down all that the clients see, for `readback check --history`; it costs the figures.",
+    ),
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A short smoke run; its figures are not claims.")]
 RoundsOption = Annotated[int, typer.Option("--rounds", min=1, max=20, help="Repeats of every server, in turn.")]
 GeneratorsOption = Annotated[int, typer.Option("--generators", min=1, max=8, help="Load generator processes.")]

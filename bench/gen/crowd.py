@@ -25,6 +25,7 @@ from bench.gen.dialect import Dialect, Keys, body, dialect_of, sent_at_ns, seq_o
 from bench.gen.link import Link, monotonic_ns
 from bench.gen.phases import Phases
 from bench.gen.raw import GONE, OPEN, Raw, Swarm
+from bench.gen.recorded import Recorded, Tape
 from bench.gen.resume import open_slowly, until_true
 from bench.gen.words import Words
 
@@ -62,6 +63,8 @@ class Crowd:
         """By the port that they left: when clients began their next connections."""
         self.returns: list[tuple[int, int, int]] = []
         """(port left, when, when whole again)"""
+        self.tape: Tape | None = None
+        """Where clients write what they see, if anywhere."""
 
     def welcomed(self) -> int:
         """How many came in so far; raises where the run is past saving."""
@@ -275,22 +278,40 @@ class Client(Raw):
         return self.state == OPEN and not self.owed and not self.pending
 
 
+class RecordedClient(Recorded, Client):
+    """Writes down what it sees."""
+
+
+def recorded(crowd: Crowd, number: int, token: str, rooms: list[str]) -> Client:
+    assert crowd.tape is not None
+    client = RecordedClient(crowd, dialect_of("plain"), number, token, rooms)
+    client.record(crowd.tape, f"c{number}", token)
+    return client
+
+
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: ports, connections, tokens, rooms (names), each (rooms a client), payload, return_s, seed.
+    """Job: ports, connections, tokens, rooms (names), each (rooms a client), payload, return_s, seed; history, where all
+    that the clients see is written down (`bench.gen.recorded`).
 
     A go is a word (`bench.gen.words`); ``end`` ends it.
     """
     swarm = Swarm(job["ports"][0])
     crowd = Crowd(job, swarm)
+    if job.get("history"):
+        crowd.tape = Tape(job["history"])
     names: list[str] = job["rooms"]
     each: int = job["each"]
     at_ports = places(crowd.ports, len(names), job["connections"])
     for number in range(job["connections"]):
         rooms = [names[(number + k * (1 + number // len(names))) % len(names)] for k in range(each)]
-        crowd.clients.append(
-            Client(crowd, dialect_of("plain"), number, job["tokens"][number], list(dict.fromkeys(rooms)))
-        )
-        crowd.clients[-1].port = at_ports[number]
+        rooms = list(dict.fromkeys(rooms))
+        token: str = job["tokens"][number]
+        if crowd.tape is None:
+            client = Client(crowd, dialect_of("plain"), number, token, rooms)
+        else:
+            client = recorded(crowd, number, token, rooms)
+        client.port = at_ports[number]
+        crowd.clients.append(client)
     await open_slowly(crowd.clients, crowd.welcomed, link)
     await until_true(lambda: all(one.state == OPEN for one in crowd.clients), 10.0, "opening the crowd")
     words = Words(crowd)

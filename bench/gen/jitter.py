@@ -23,11 +23,14 @@ from typing import Any
 from bench.gen.dialect import Dialect, Keys, SocketIO, body, dialect_of, sent_at_ns, seq_of
 from bench.gen.link import Link, counted_from, monotonic_ns, until
 from bench.gen.raw import OPEN, Raw, Swarm
+from bench.gen.recorded import Recorded, Tape
 from bench.gen.resume import Publisher, open_slowly, until_true
 from bench.stats import Histogram
+from proof.history import Fault, Heal
 
 CATCH_UP_LIMIT_S = 30.0
 RETRY_S = 0.5
+LINGER_S = 1.0
 
 
 class Ledger:
@@ -165,26 +168,54 @@ class Client(Raw):
         return self.state == OPEN and self.head < 0 and self.cursor >= self.ledger.base + self.ledger.messages
 
 
+class RecordedClient(Recorded, Client):
+    """Writes down what it sees."""
+
+    def kill(self, began_ns: int) -> None:
+        """Its owner does not want this end, so it is the network's."""
+        if self.ledger.cutting and self.state == OPEN and self.began_ns == began_ns and self.watched is not None:
+            self.watched.ended("network", reason="cut")
+        super().kill(began_ns)
+
+
+class RecordedPublisher(Recorded, Publisher):
+    """Likewise."""
+
+
 async def run(job: dict[str, Any], link: Link) -> None:
-    """Job: port, ports, dialect, connections, tokens, stream, messages, rate, cut_every_s, away_s, payload, resume, seed."""
+    """Job: port, ports, dialect, connections, tokens, stream, messages, rate, cut_every_s, away_s, payload, resume, seed;
+    history, where all that the clients see is written down (`bench.gen.recorded`)."""
     swarm = Swarm(job["port"])
     ledger = Ledger(job)
+    tape = Tape(job["history"]) if job.get("history") else None
     tokens: list[str] = job["tokens"] or [""]
-    clients = [
-        Client(swarm, dialect_of(job["dialect"]), tokens[number % len(tokens)], ledger)
-        for number in range(job["connections"])
-    ]
+    clients: list[Client] = []
+    for number in range(job["connections"]):
+        token = tokens[number % len(tokens)]
+        if tape is None:
+            clients.append(Client(swarm, dialect_of(job["dialect"]), token, ledger))
+        else:
+            watched = RecordedClient(swarm, dialect_of(job["dialect"]), token, ledger)
+            watched.record(tape, f"c{number}", token)
+            clients.append(watched)
     for number, client in enumerate(clients):
         client.port = ledger.ports[number % len(ledger.ports)] if ledger.ports else swarm.port
     await open_slowly(clients, lambda: ledger.welcome, link)
     dialect = dialect_of(job["dialect"])
-    publisher = Publisher(swarm, dialect, dialect.hello(job["spare_token"] or None, {}, publish=True))
+    opening = dialect.hello(job["spare_token"] or None, {}, publish=True)
+    if tape is None:
+        publisher = Publisher(swarm, dialect, opening)
+    else:
+        publisher = seen = RecordedPublisher(swarm, dialect, opening)
+        seen.record(tape, "publisher", job["spare_token"])
     publisher.connect()
     await until_true(lambda: publisher.state == OPEN, 10.0, "opening the publisher")
     await link.ready()
     ledger.base = clients[0].cursor
     began = monotonic_ns()
     ledger.cutting = True
+    if tape is not None:
+        tape.write(Fault(tape.now(), "connections are cut"))
     for client in clients:
         client.plan_cut(0.0, 1.0)  # the first cuts are spread over the first period, as if it had gone on for long
     keys = Keys()
@@ -198,6 +229,7 @@ async def run(job: dict[str, Any], link: Link) -> None:
     if publisher.refused:
         raise RuntimeError(f"a send was refused: {publisher.refused}")
     ledger.cutting = False
+    healed = None if tape is None else asyncio.create_task(heal(tape, job["away_s"]))
     deadline = monotonic_ns() + int((job["away_s"] + CATCH_UP_LIMIT_S) * 1e9)
     settled = monotonic_ns() + int((job["away_s"] + 2.0) * 1e9)
     while monotonic_ns() < deadline:
@@ -206,8 +238,27 @@ async def run(job: dict[str, Any], link: Link) -> None:
         if not ledger.resume and monotonic_ns() > settled:
             break  # what is lost there stays lost
         await asyncio.sleep(0.02)
-    link.result(took_ns=monotonic_ns() - began, **account(clients, ledger))
+    took = monotonic_ns() - began
+    if tape is not None and healed is not None:
+        await healed
+        await write_end(tape, clients)
+    link.result(took_ns=took, **account(clients, ledger))
     swarm.close()
+
+
+async def heal(tape: Tape, away_s: float) -> None:
+    """The last of those who were cut may come back."""
+    await asyncio.sleep(away_s)
+    tape.write(Heal(tape.now()))
+
+
+async def write_end(tape: Tape, clients: list[Client]) -> None:
+    """Where everybody stands, after a while in which something could have come twice."""
+    await asyncio.sleep(LINGER_S)
+    for client in clients:
+        assert isinstance(client, Recorded)
+        client.stand({client.ledger.stream: client.cursor})
+    tape.close()
 
 
 def account(clients: list[Client], ledger: Ledger) -> dict[str, Any]:

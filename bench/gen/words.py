@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.gen.audit import wrong_presence
 from bench.gen.link import counted_from, monotonic_ns
 from bench.gen.raw import OPEN
+from bench.gen.recorded import Recorded
 
 if TYPE_CHECKING:
     from bench.gen.crowd import Client, Crowd
@@ -116,6 +117,11 @@ class Words:
                 break
             await asyncio.sleep(0.1)
         await asyncio.sleep(word["linger_s"])  # would anything come twice?
+        if crowd.tape is not None:
+            for client in crowd.clients:
+                assert isinstance(client, Recorded)
+                client.stand({room.decode(): cursor for room, cursor in client.cursors.items()})
+            crowd.tape.close()
         return account(crowd)
 
 

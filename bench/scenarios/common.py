@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bench.load import LoadError, Loads, Measured, Progress, shares
@@ -42,6 +43,14 @@ class Context:
     rounds: int = 3
     generators: int = 1
     progress: Progress = _silent
+    history: Path | None = None
+    """Where the run is written down (`proof.history`), if anywhere."""
+
+    def history_of(self, turn: int) -> Path | None:
+        """A round is a history of its own: with several, each file's name ends with its number."""
+        if self.history is None or self.rounds == 1:
+            return self.history
+        return self.history.with_name(f"{self.history.stem}-{turn + 1}{self.history.suffix}")
 
     def say(self, note: str) -> None:
         """A step without a measure of its own."""

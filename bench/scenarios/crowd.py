@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import proc
+from bench.history import Kept, keeping
 from bench.load import Load, Loads
 from bench.model import Result, Target, exactly
 from bench.node import Cluster
 from bench.scenarios.common import Context, Tally, begin, cluster_field, jobs, result
 from bench.stats import Histogram
+from core.limits import Limits
 
 WORD_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
@@ -60,6 +62,7 @@ class Led:
     cluster: Cluster
     began_s: float
     before: dict[str, float]
+    kept: Kept | None = None
 
     def word(self, do: str, limit_s: float = WORD_LIMIT_S, **fields: Any) -> dict[str, Any]:
         self.load.ready(limit_s)
@@ -70,6 +73,11 @@ class Led:
         """Begin the chat, and the reading of CPU."""
         self.word("chat", rate=rate)
         self.before, self.began_s = self._cpu_s(), time.monotonic()
+
+    def healed(self) -> None:
+        """No trouble is made any more, and none that was made is left; for the history."""
+        if self.kept is not None:
+            self.kept.healed()
 
     def _cpu_s(self) -> dict[str, float]:
         return {**self.cluster.cpu_s(), "generator": proc.cpu_s(self.load.process.pid)}
@@ -102,15 +110,20 @@ def crowd(
     each: int,
     payload: int,
     return_s: float,
+    turn: int,
+    limits: Limits | None = None,
 ) -> Iterator[Led]:
-    """All clients open, nothing said yet."""
+    """All clients open, nothing said yet. ``turn`` and ``limits`` are for the history, where one is asked for."""
 
     def progress(done: int, of: int, what: str) -> None:
         ctx.progress(done, of, f"{note}: {what}")
 
-    shape = {"rooms": rooms, "each": each, "payload": payload, "return_s": return_s, "seed": 1}
-    with Loads.start(jobs(ctx, "crowd", cluster, clients, most=1, **shape), progress) as loads:
-        yield Led(loads.loads[0], cluster, 0.0, {})
+    shape: dict[str, Any] = {"rooms": rooms, "each": each, "payload": payload, "return_s": return_s, "seed": 1}
+    with keeping(ctx.history_of(turn), f"bench {note}", cluster, rooms, limits) as kept:
+        if kept is not None:
+            shape["history"] = kept.job()
+        with Loads.start(jobs(ctx, "crowd", cluster, clients, most=1, **shape), progress) as loads:
+            yield Led(loads.loads[0], cluster, 0.0, {}, kept)
 
 
 def rounds(

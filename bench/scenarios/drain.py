@@ -7,6 +7,7 @@ next. Clients come back at the moment that they were given, to another node draw
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from bench.model import Result, at_most
 from bench.node import Cluster
@@ -47,7 +48,7 @@ def run(
     names = [f"chat:drain-{number}" for number in range(rooms)]
 
     def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
-        _round(ctx, cluster, tally, note, clients, names, rate, payload, window_s)
+        _round(ctx, cluster, tally, note, turn, clients, names, rate, payload, window_s)
 
     params = {"clients": clients, "rooms": rooms, "sends_per_s": rate, "payload": payload, "drain_window_s": window_s}
     made = rounds(ctx, "drain", nodes, names, one, params, NOTES, {"READBACK_LIMIT_DRAIN_WINDOW_S": str(window_s)})
@@ -65,13 +66,17 @@ def _round(
     cluster: Cluster,
     tally: Tally,
     note: str,
+    turn: int,
     clients: int,
     names: list[str],
     rate: float,
     payload: int,
     window_s: float,
 ) -> None:
-    with crowd(ctx, cluster, note, clients, names, each=1, payload=payload, return_s=1.0) as led:
+    limits = replace(Limits(), drain_window_s=window_s)
+    with crowd(
+        ctx, cluster, note, clients, names, each=1, payload=payload, return_s=1.0, turn=turn, limits=limits
+    ) as led:
         led.chat(rate)
         time.sleep(1.0)  # warm
         since_ns = time.monotonic_ns()
@@ -83,6 +88,7 @@ def _round(
             ctx.progress(at, len(ports), f"{note}: the successor of node {at + 1} starts")
             cluster.replace(at)
             time.sleep(BETWEEN_S)
+        led.healed()
         told = led.stop(tally)
     for port in map(str, ports):
         seen = drained(told["slots"].get(port, []), told["begun"].get(port, []))

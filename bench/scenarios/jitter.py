@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bench.history import keeping
 from bench.load import Loads
 from bench.model import PeerResult, Result, Target, below, exactly
 from bench.scenarios.common import Context, Field, Tally, begin, cluster_field, field_of, jobs, result
@@ -152,14 +153,18 @@ def _measure(
     def progress(done: int, of: int, what: str) -> None:
         ctx.progress(done, of, f"{note}: {what}")
 
-    plan = jobs(ctx, "jitter", server, clients, most=1, resume=server.tokens is not None, **params)
-    with Loads.start(plan, progress) as loads:
-        loads.ready()
-        before, start = server.cpu_s(), time.monotonic()
-        only = loads.loads[0]
-        only.go()
-        told = only.result(lasts_s + CATCH_UP_LIMIT_S)
-        after, took = server.cpu_s(), time.monotonic() - start
+    ours = server.tokens is not None
+    with keeping(ctx.history if ours else None, f"bench {note}", server, [params["stream"]]) as kept:
+        if kept is not None:
+            params = {**params, "history": kept.job()}
+        plan = jobs(ctx, "jitter", server, clients, most=1, resume=ours, **params)
+        with Loads.start(plan, progress) as loads:
+            loads.ready()
+            before, start = server.cpu_s(), time.monotonic()
+            only = loads.loads[0]
+            only.go()
+            told = only.result(lasts_s + CATCH_UP_LIMIT_S)
+            after, took = server.cpu_s(), time.monotonic() - start
     for name, key in LATENCIES:
         tally.latency[name].merge(Histogram.from_json(told[key]))
     for name, key in COUNTS:

@@ -57,7 +57,7 @@ def run(
     lease_s = Limits().lease_s
 
     def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
-        _round(ctx, cluster, tally, note, turn % nodes, clients, names, rate, payload, return_s, lease_s)
+        _round(ctx, cluster, tally, note, turn, turn % nodes, clients, names, rate, payload, return_s, lease_s)
 
     params = {
         "clients": clients,
@@ -85,6 +85,7 @@ def _round(
     cluster: Cluster,
     tally: Tally,
     note: str,
+    turn: int,
     victim: int,
     clients: int,
     names: list[str],
@@ -93,7 +94,7 @@ def _round(
     return_s: float,
     lease_s: float,
 ) -> None:
-    with crowd(ctx, cluster, note, clients, names, each=1, payload=payload, return_s=return_s) as led:
+    with crowd(ctx, cluster, note, clients, names, each=1, payload=payload, return_s=return_s, turn=turn) as led:
         led.chat(rate)
         time.sleep(1.0)  # warm
         since_ns = time.monotonic_ns()
@@ -109,6 +110,7 @@ def _round(
         led.word("back")
         ctx.say(f"{note}: those who stayed away return")
         time.sleep(return_s)
+        led.healed()
         told = led.stop(tally)
     cluster.replace(victim)
     wholes = Histogram()

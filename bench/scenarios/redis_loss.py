@@ -50,7 +50,7 @@ def run(
     names = [f"chat:redis-loss-{number}" for number in range(rooms)]
 
     def one(cluster: Cluster, tally: Tally, note: str, turn: int) -> None:
-        _round(ctx, cluster, tally, note, clients, names, rate, payload, stretch_s)
+        _round(ctx, cluster, tally, note, turn, clients, names, rate, payload, stretch_s)
 
     params = {"clients": clients, "rooms": rooms, "sends_per_s": rate, "payload": payload, "stretch_s": stretch_s}
     made = rounds(ctx, "redis-loss", nodes, names, one, params, NOTES)
@@ -69,6 +69,7 @@ def _round(
     cluster: Cluster,
     tally: Tally,
     note: str,
+    turn: int,
     clients: int,
     names: list[str],
     rate: float,
@@ -82,7 +83,7 @@ def _round(
         FROZEN: cluster.freeze_redis,
         THAWED: cluster.thaw_redis,
     }
-    with crowd(ctx, cluster, note, clients, names, each=1, payload=payload, return_s=1.0) as led:
+    with crowd(ctx, cluster, note, clients, names, each=1, payload=payload, return_s=1.0, turn=turn) as led:
         led.chat(rate)
         time.sleep(1.0)  # warm
         since_ns = time.monotonic_ns()
@@ -90,6 +91,8 @@ def _round(
             ctx.progress(at, len(PHASES), f"{note}: {name}, {stretch_s:g} s")
             led.word("phase", name=name)
             breaks[name]()
+            if name == THAWED:
+                led.healed()
             time.sleep(stretch_s)
         told = led.stop(tally)
     for name in PHASES:
