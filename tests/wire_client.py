@@ -76,13 +76,16 @@ def _matches(frame: Frame, op: str | None, fields: dict[str, Any]) -> bool:
 
 
 @asynccontextmanager
-async def wire_client(url: str) -> AsyncIterator[WireClient]:
-    """A connection that has said nothing yet."""
-    async with open_websocket_url(url, subprotocols=["readback.v1"]) as websocket:
+async def wire_client(url: str, *, give_up_s: float = 60.0) -> AsyncIterator[WireClient]:
+    """A connection that has said nothing yet. ``give_up_s``: the longest that dialling, or closing, may take."""
+    async with open_websocket_url(
+        url, subprotocols=["readback.v1"], connect_timeout=give_up_s, disconnect_timeout=give_up_s
+    ) as websocket:
         try:
             yield WireClient(websocket)
         finally:
-            await websocket.aclose()
+            with trio.move_on_after(give_up_s):
+                await websocket.aclose()
             # trio-websocket leaves the socket of a client open when the server was first to close.
             await websocket._close_stream()
 

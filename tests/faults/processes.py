@@ -51,6 +51,7 @@ class NodeProcess:
         self.name = name
         self.port = 0
         self.http_port = 0
+        self.starts = 0
         self._ready = folder / f"{name}.ready"
         self._log = folder / f"{name}.log"
         self._environ = environ
@@ -72,6 +73,7 @@ class NodeProcess:
     def launch(self) -> None:
         assert not self.running, f"{self.name} runs already"
         self._ready.unlink(missing_ok=True)
+        self.starts += 1
         clean = {key: value for key, value in os.environ.items() if not key.startswith("READBACK_")}
         command = [sys.executable, "-m", "gateway", "serve", "--ready-file", str(self._ready)]
         with self._log.open("ab") as log:
@@ -85,7 +87,7 @@ class NodeProcess:
                 start_new_session=True,
             )
 
-    async def ready(self) -> None:
+    async def ready(self, *, patience_s: float = PATIENCE_S) -> None:
         """Until it serves; on whichever ports it got."""
 
         async def up() -> bool:
@@ -93,7 +95,7 @@ class NodeProcess:
                 raise AssertionError(f"{self.name} ended with {self.status}: {self.words()[-2000:]}")
             return self._ready.exists()
 
-        await eventually(up)
+        await eventually(up, patience_s=patience_s)
         facts = json.loads(self._ready.read_text())
         self.port, self.http_port = facts["port"], facts["http_port"]
 
@@ -120,9 +122,9 @@ class NodeProcess:
     def drain(self) -> None:
         self._signal(signal.SIGTERM)
 
-    async def ended(self) -> int:
+    async def ended(self, *, patience_s: float = PATIENCE_S) -> int:
         """Its exit status, once it has one."""
-        await eventually(lambda: _answer(self.status is not None))
+        await eventually(lambda: _answer(self.status is not None), patience_s=patience_s)
         assert self.status is not None
         return self.status
 
@@ -183,16 +185,30 @@ async def _answer(value: bool) -> bool:
 class Fleet:
     """Nodes of one cell."""
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str | None, names: str = "abc") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        redis_url: Mapping[str, str] | str | None,
+        names: str = "abc",
+        limits: Mapping[str, str] = LIMITS,
+    ) -> None:
+        """``redis_url``: one for all, or by the node's name."""
         environ = {
             "READBACK_DATA": str(folder),
             "READBACK_SECRETS_FILE": str(write_secrets(folder)),
             "READBACK_DATABASE_URL": database_url,
             "READBACK_HTTP_PORT": "0",
-            **({} if redis_url is None else {"READBACK_REDIS_URL": redis_url}),
-            **{f"READBACK_LIMIT_{name.upper()}": value for name, value in LIMITS.items()},
+            **{f"READBACK_LIMIT_{name.upper()}": value for name, value in limits.items()},
         }
-        self.nodes = [NodeProcess(name, folder, {**environ, "READBACK_NODE": name}) for name in names]
+        if redis_url is None:
+            redis_url = {}
+        elif isinstance(redis_url, str):
+            redis_url = dict.fromkeys(names, redis_url)
+        bus = {name: {"READBACK_REDIS_URL": url} for name, url in redis_url.items()}
+        self.nodes = [
+            NodeProcess(name, folder, {**environ, **bus.get(name, {}), "READBACK_NODE": name}) for name in names
+        ]
         self.urls: dict[str, str] = {}
 
     async def up(self) -> None:

@@ -25,6 +25,7 @@ from gateway.doctor import look_at_data
 from store.embedded import EmbeddedPostgres
 from store.links import StoreLimits
 from store.postgres import migrate_database, open_postgres_log
+from tests.disks import fill, folder_on_small_disk
 from tests.hostile.publishers import PATIENCE_S, Crowd, publishers
 from tests.hostile.scene import ROOM, watched_log
 from tests.nodes import TestNode, serving_node
@@ -229,40 +230,13 @@ async def test_others_take_all_connections(trouble: Database) -> None:
         await crowd.acknowledged(100)
 
 
-@contextmanager
-def small_disk(size: str) -> Iterator[str]:
-    """A file system of that size in memory; skips where this user may not mount one."""
-    with tempfile.TemporaryDirectory(prefix="readback-disk-") as folder:
-        os.chmod(folder, 0o755)
-        if os.geteuid() != 0:
-            pytest.skip("needs root, to mount a small file system that can be filled")
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder], capture_output=True, text=True
-        )
-        if mounted.returncode != 0:
-            pytest.skip(f"may not mount a small file system here: {mounted.stderr.strip()}")
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "-l", folder], check=True, capture_output=True)
-
-
-def fill(path: Path) -> None:
-    """Take all the space there is, whoever else takes some at the same time."""
-    with path.open("wb") as file:
-        at, step = 0, 1 << 28
-        while step >= 4096:
-            try:
-                os.posix_fallocate(file.fileno(), at, step)
-                at += step
-            except OSError:
-                step //= 2
-
-
 @pytest.fixture
 def full_disk() -> Iterator[tuple[str, Database]]:
-    with small_disk("400m") as folder, server_in(folder) as server, fresh_database(server) as fresh:
-        yield folder, fresh
+    with folder_on_small_disk("400m") as (folder, why_not):
+        if why_not:
+            pytest.skip(why_not)
+        with server_in(str(folder)) as server, fresh_database(server) as fresh:
+            yield str(folder), fresh
 
 
 async def test_the_disk_is_full(full_disk: tuple[str, Database]) -> None:

@@ -1,0 +1,374 @@
+"""Random real faults: three node processes, a Postgres and a Redis of their own, twelve people, and a plan drawn from a seed.
+
+    python -m tests.faults.chaos [--seeds 1-10] [--length 30] [--summary FILE] [--keep FOLDER]
+
+Promises of each run: all that was acknowledged is in Postgres, once, where the answer said; everybody saw each stream whole,
+in order, once, and as Postgres has it; when the trouble is over everybody comes to the heads, and knows who is here and who
+has read what; no node ends by itself or says a traceback. The run is a history (`proof.history`), judged by
+`tests.faults.histories` and `proof.guarantees`. It is written down where it fails, and always where a folder is named:
+``--keep``, or READBACK_HISTORY.
+
+A seed draws the same plan and the same people every time; what becomes of it the machine decides, so a failing seed may need to
+be run again, and the history is what to look at first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import trio
+
+from proof import history as proof
+from store.embedded import EmbeddedPostgres
+from store.embedded_redis import EmbeddedRedis, embedded_redis
+from store.postgres import migrate_database
+from tests.disks import folder_on_small_disk
+from tests.faults.crowd import Person, make_streams, read_log
+from tests.faults.histories import Seen, findings
+from tests.faults.plans import KINDS, Trouble, draw
+from tests.faults.processes import LIMITS as FLEET_LIMITS
+from tests.faults.processes import Fleet
+from tests.faults.proxy import Proxy, proxy_to
+from tests.faults.travellers import HEARTBEAT_S, Traveller, Travellers
+from tests.faults.troubles import PATIENCE_S, Servers, Troubles
+from tests.faults.way import way_to
+from tests.servers import TEST_PARTITIONS, Database
+
+NODES = "abc"
+STREAMS = ("chat:ops", "chat:crew", "trip:9")
+TENANTS = {"demo": 3, "rival": 1}
+"""How many people of each are on each node; their principals and streams have the same names."""
+PEOPLE = [(tenant, f"{node}{n}", node) for tenant, a_node in TENANTS.items() for node in NODES for n in range(a_node)]
+"""Tenant, name and first node."""
+LENGTH_S = 30.0
+DISK = "600m"
+SETTINGS = {"fsync": "off", "max_wal_size": "64MB", "min_wal_size": "32MB", "shared_buffers": "32MB"}
+"""A killed process loses nothing that the kernel has; only a lost machine would."""
+LIMITS = {**FLEET_LIMITS, "heartbeat_s": str(HEARTBEAT_S), "commit_timeout_s": "1.5"}
+
+
+@dataclass(slots=True)
+class Report:
+    """One run in figures."""
+
+    seed: int
+    seconds: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)
+    acknowledged: int = 0
+    lost: int = 0
+    deliveries: int = 0
+    connections: int = 0
+    resumed: int = 0
+    unanswered: int = 0
+    refused: int = 0
+    refused_starts: int = 0
+    longest_outage_s: float = 0.0
+    """The longest time in which no send of anybody was acknowledged."""
+    findings: list[str] = field(default_factory=list)
+    history: str = ""
+
+    def __str__(self) -> str:
+        what = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in sorted(self.faults.items()))
+        return (
+            f"seed {self.seed}: {sum(self.faults.values())} faults ({what}); "
+            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.deliveries} deliveries over {self.connections} connections ({self.resumed} resumed), "
+            f"longest outage {self.longest_outage_s:.1f} s; {self.seconds:.0f} s"
+        )
+
+
+def repeat(seed: int, length_s: float) -> str:
+    return f".venv/bin/python -m tests.faults.chaos --seeds {seed} --length {length_s:g}"
+
+
+def run(seed: int, length_s: float = LENGTH_S, *, keep: Path | None = None) -> Report:
+    """One seed, on servers of its own. Call it on the main thread, whose end is theirs too."""
+    report, began_s = Report(seed), time.monotonic()
+    records: list[proof.Record] = []
+    with tempfile.TemporaryDirectory(prefix="readback-chaos-") as home, folder_on_small_disk(DISK) as (disk, why_not):
+        without = ["disk full"] if why_not else []
+        postgres = EmbeddedPostgres(disk / "postgres", settings=SETTINGS)
+        postgres.start()
+        try:
+            trio.run(partial(migrate_database, postgres.url(), partitions=TEST_PARTITIONS))
+            with embedded_redis() as redis:
+                play = partial(_play, seed, length_s, Path(home), disk, postgres, redis, without, report, records)
+                try:
+                    trio.run(play)
+                except Exception as error:
+                    report.findings.append(f"the run did not come to its end: {_words(error)}")
+        finally:
+            postgres.stop()
+        report.seconds = round(time.monotonic() - began_s, 1)
+        if report.findings and keep is None:
+            keep = Path(tempfile.mkdtemp(prefix=f"readback-history-{seed}-"))
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            path = keep / f"faults-{seed}.jsonl"
+            proof.write(path, records)
+            report.history = str(path)
+            if report.findings:
+                for words in Path(home).glob("*.log"):
+                    shutil.copy(words, keep / f"faults-{seed}-{words.name}")
+                shutil.copy(postgres.log_path, keep / f"faults-{seed}-postgres.log")
+    return report
+
+
+def _words(error: BaseException) -> str:
+    """Of a group, what its members say."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_words(part) for part in error.exceptions)
+    return f"{type(error).__name__}: {error}"
+
+
+async def _play(
+    seed: int,
+    length_s: float,
+    home: Path,
+    disk: Path,
+    postgres: EmbeddedPostgres,
+    redis: EmbeddedRedis,
+    without: Sequence[str],
+    report: Report,
+    records: list[proof.Record],
+) -> None:
+    database = Database(postgres, "readback")
+    for tenant in TENANTS:
+        await make_streams(database, STREAMS, tenant=tenant)
+    plan = _plan(seed, length_s, without)
+    async with AsyncExitStack() as stack:
+        bus = {name: await stack.enter_async_context(proxy_to(redis.port)) for name in NODES}
+        fleet = Fleet(home, database.url, {name: _through(redis.url, bus[name]) for name in NODES}, NODES, LIMITS)
+        stack.callback(fleet.end)
+        await fleet.up()
+        servers = Servers({node.name: node for node in fleet.nodes}, postgres, redis, bus, {}, disk)
+        async with _crowd_over(servers, seed, records) as crowd:
+            troubles = Troubles(servers, crowd)
+            try:
+                await troubles.run(plan)
+                await _come_to_rest(crowd, database)
+            finally:
+                _count(report, crowd, troubles)
+        await troubles.end()
+        logs = await _write_down_the_truth(crowd, database)
+    _judge(report, crowd, logs)
+
+
+def _plan(seed: int, length_s: float, without: Sequence[str] = ()) -> list[Trouble]:
+    return draw(seed, length_s, NODES, [f"{tenant}-{who}" for tenant, who, _ in PEOPLE], without=without)
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    """A server's URL by way of the proxy to it."""
+    return f"redis://{urlsplit(url).netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}/0"
+
+
+@asynccontextmanager
+async def _crowd_over(servers: Servers, seed: int, records: list[proof.Record]) -> AsyncIterator[Travellers]:
+    """All of them under way, each over a way of its own."""
+    rng = random.Random(f"readback people {seed}")
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        crowd = Travellers(servers.nodes, servers.ways, nursery)
+        crowd.records = records
+        lease_s, grace_s = float(LIMITS["lease_s"]), float(LIMITS["presence_grace_s"])
+        title = f"faults, seed {seed}"
+        crowd.record(proof.Run(crowd.now(), title, lease_s, grace_s, HEARTBEAT_S, settle_s=PATIENCE_S))
+        for tenant, who, node in PEOPLE:
+            name = f"{tenant}-{who}"
+            person = Traveller(crowd, name, node, STREAMS, tenant=tenant, who=who, rng=random.Random(rng.random()))
+            servers.ways[name] = await stack.enter_async_context(way_to(crowd.port_for(person), rng))
+            nursery.start_soon(crowd.arrive, person)
+        await crowd.until(lambda: len(crowd.people) == len(PEOPLE))
+        await crowd.delivered(30)
+        yield crowd
+        nursery.cancel_scope.cancel()
+
+
+async def _come_to_rest(crowd: Travellers, database: Database) -> None:
+    """They fall silent, come to the heads, read all there is; then they, and a second device of each, are asked what they
+    know."""
+    crowd.quiet = True
+    await crowd.until(lambda: crowd.talking == 0)
+    heads = {
+        (tenant, stream): len(events)
+        for tenant in TENANTS
+        for stream, events in (await read_log(database, STREAMS, tenant=tenant)).items()
+    }
+
+    def at_heads() -> bool:
+        return all(p.online and p.cursor(s) == heads[p.tenant, s] for p in crowd.people for s in p.streams)
+
+    async with _as_far_as_it_comes():
+        await crowd.until(at_heads)
+    async with trio.open_nursery() as nursery:
+        for person in crowd.people:
+            assert isinstance(person, Traveller)
+            nursery.start_soon(person.mark_all)
+    first = list(crowd.people)
+    async with trio.open_nursery() as nursery:
+        for person in first:
+            again = Person(crowd, f"{person.name}-again", person.node, STREAMS, tenant=person.tenant, who=person.who)
+            nursery.start_soon(partial(crowd.arrive, again, talks=False))
+    async with _as_far_as_it_comes():
+        await crowd.until(lambda: at_heads() and all(_knows_all(person, crowd, heads) for person in crowd.people))
+    now = crowd.now()
+    for tenant in TENANTS:
+        there = {person.principal: "online" for person in crowd.of(tenant)}
+        for stream in STREAMS:
+            crowd.record(proof.There(now, tenant, stream, there))
+    for person in crowd.people:
+        fresh = person not in first
+        for stream in person.streams:
+            present = {who: at for (of, who), at in person.present.items() if of == stream and at != "offline"}
+            marks = {who: at for (of, who), at in person.marks.items() if of == stream and who != person.principal}
+            head = heads[person.tenant, stream]
+            crowd.record(proof.View(now, person.conn, stream, head, marks, present, fresh))
+            crowd.record(
+                proof.Stand(now, person.name, person.tenant, stream, person.cursor(stream), head, person.online)
+            )
+
+
+@asynccontextmanager
+async def _as_far_as_it_comes() -> AsyncIterator[None]:
+    """Who does not come to where all should be is named by the judge, better than here."""
+    try:
+        yield
+    except trio.TooSlowError:
+        pass
+
+
+def _knows_all(person: Person, crowd: Travellers, heads: Mapping[tuple[str, str], int]) -> bool:
+    """Who is here, and how far everybody has read."""
+    others = {other.principal for other in crowd.of(person.tenant)}
+    return all(
+        {who for (of, who), at in person.present.items() if of == stream and at == "online"} == others
+        and all(
+            person.marks.get((stream, who)) == [heads[person.tenant, stream]] * 2 for who in others - {person.principal}
+        )
+        for stream in person.streams
+    )
+
+
+async def _write_down_the_truth(crowd: Travellers, database: Database) -> dict[str, dict[str, list[Seen]]]:
+    """The rows, of each tenant; the whole log was checked with them."""
+    logs = {tenant: await read_log(database, STREAMS, tenant=tenant) for tenant in TENANTS}
+    now = crowd.now()
+    for tenant, log in logs.items():
+        for stream, events in log.items():
+            for seq, key, what in events:
+                crowd.record(proof.Committed(now, tenant, stream, seq, key, what.partition(" ")[0], what))
+    crowd.record(proof.End(now))
+    return logs
+
+
+def _count(report: Report, crowd: Travellers, troubles: Troubles) -> None:
+    report.faults = dict(Counter(trouble.kind for trouble in troubles.made))
+    report.acknowledged = sum(len(history.acknowledged) for history in crowd.histories.values())
+    report.deliveries = sum(isinstance(record, proof.Took) for record in crowd.records)
+    report.connections = sum(person.welcomed for person in crowd.people)
+    report.resumed = sum(person.resumed for person in crowd.people)
+    report.unanswered, report.refused = crowd.unanswered, crowd.refusals
+    report.longest_outage_s = round(max((b - a for a, b in pairwise(crowd.acknowledged_at)), default=0.0), 2)
+    report.refused_starts = troubles.refused_starts
+
+
+def _judge(report: Report, crowd: Travellers, logs: Mapping[str, Mapping[str, Sequence[Seen]]]) -> None:
+    for tenant, log in logs.items():
+        held = {(stream, event.key, event.seq) for stream, events in log.items() for event in events}
+        acknowledged = crowd.histories[tenant].acknowledged
+        report.lost += sum(
+            not all((stream, key, seq) in held for seq in seqs) for (stream, key), seqs in acknowledged.items()
+        )
+        report.findings += [f"{tenant}: {finding}" for finding in findings(crowd.histories[tenant], log)]
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+
+
+def seeds_of(text: str) -> list[int]:
+    """``1-10``, ``3``, ``1,5,7-9``."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def summary(reports: Sequence[Report], length_s: float) -> dict[str, object]:
+    """What the documents say of the runs."""
+    faults: Counter[str] = Counter()
+    for report in reports:
+        faults.update(report.faults)
+    rows = [{name: value for name, value in asdict(r).items() if name not in ("findings", "history")} for r in reports]
+    return {
+        "about": "random sequences of real faults; by python -m tests.faults.chaos",
+        "machine": {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"},
+        "trouble_s": length_s,
+        "runs": len(reports),
+        "failed": sum(bool(report.findings) for report in reports),
+        "faults": sum(faults.values()),
+        "faults_by_kind": {kind: faults[kind] for kind in KINDS},
+        "acknowledged": sum(report.acknowledged for report in reports),
+        "lost": sum(report.lost for report in reports),
+        "deliveries": sum(report.deliveries for report in reports),
+        "longest_outage_s": max(report.longest_outage_s for report in reports),
+        "seconds": round(sum(report.seconds for report in reports), 1),
+        "by_seed": rows,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", default=os.environ.get("READBACK_FAULT_SEEDS", "1-10"))
+    parser.add_argument("--length", type=float, default=LENGTH_S, help="seconds of trouble in a run")
+    parser.add_argument("--summary", type=Path, help="write the figures there, as JSON")
+    parser.add_argument(
+        "--keep", type=Path, default=os.environ.get("READBACK_HISTORY"), help="write every history there"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
+    given = parser.parse_args()
+    if given.plan:
+        for seed in seeds_of(given.seeds):
+            print(f"seed {seed}", *_plan(seed, given.length), sep="\n")
+        return 0
+    logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+    reports = []
+    for seed in seeds_of(given.seeds):
+        report = run(seed, given.length, keep=None if given.keep is None else Path(given.keep))
+        reports.append(report)
+        print(report, flush=True)
+        for finding in report.findings[:20]:
+            print(f"  {finding}", flush=True)
+        if report.findings:
+            print(f"  again: {repeat(seed, given.length)}\n  history: {report.history}", flush=True)
+    failed = [report.seed for report in reports if report.findings]
+    total = summary(reports, given.length)
+    verdict = f"FAILED: {failed}" if failed else "all guarantees hold"
+    print(
+        f"{len(reports)} runs, {total['faults']} faults, {total['acknowledged']} acknowledged, {total['lost']} lost, {verdict}"
+        f"; {total['seconds']:.0f} s"
+    )
+    if given.summary is not None:
+        given.summary.write_text(json.dumps(total, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
