@@ -8,13 +8,13 @@ rich before something is to be shown.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli_errors import HURRIED
 from gateway.config import Config, load_config
+from gateway.log_lines import LineFormatter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,12 +32,8 @@ def open_console(*, stderr: bool = True) -> Console:
 def start_console(config: Config, worker: str = "") -> Console:
     """Logging and the console of a command that runs until stopped; each line of a worker says whose it is."""
     console = open_console()
-    whose = f"[{worker}] " if worker else ""
-    line = f"%(asctime)s.%(msecs)03dZ %(levelname)s {whose}%(name)s: %(message)s"
-    formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
+    handler.setFormatter(LineFormatter(worker))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     for name in ("asyncio", "trio-asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
