@@ -43,6 +43,8 @@ class Run:
     live_commits: bool = False
     """`Committed` records stand where the commits took place; else they were read from the log afterwards."""
     version: int = VERSION
+    bus: bool = True
+    """The nodes hear each other; without that, a resume token may be used once at each."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class Open:
     """This connection breaks rules on purpose."""
     epoch: str | None = None
     """The log's epoch that the client named for its cursors, where it did."""
+    privileged: bool = False
+    """The token's roles make it an owner of every stream: no removal shuts it out."""
 
 
 @dataclass(slots=True)
@@ -105,7 +109,8 @@ class Follow:
 
 @dataclass(slots=True)
 class Unfollow:
-    """By the client's wish (``reason`` empty) or because its principal was removed at ``seq``."""
+    """By the client's wish (``reason`` is empty, and this stands where the answer came), or because its principal was
+    removed at ``seq``."""
 
     t: float
     conn: str
@@ -189,7 +194,7 @@ class Restored:
     t: float
     epoch: str
     heads: dict[str, int] = field(default_factory=dict)
-    """By ``tenant/stream``."""
+    """By ``tenant/stream``; of a stream that is not named, everything is undone."""
 
 
 @dataclass(slots=True)
@@ -212,6 +217,8 @@ class Member:
     who: str
     role: str | None
     seq: int
+    open: bool = False
+    """The stream lets everybody of the tenant in: a removal cuts nobody off."""
 
 
 @dataclass(slots=True)
@@ -228,6 +235,8 @@ class Told:
     head: int | None = None
     """The stream's head at the node when it was put on the wire, where the producer could see it: no event up to here may
     come after it."""
+    sent_t: float | None = None
+    """When it was put on the wire, where the producer could see it: its age is as of then."""
 
 
 @dataclass(slots=True)
@@ -331,6 +340,8 @@ class View:
     """By principal, without the connection's own; None where it was not looked at."""
     present: dict[str, str] | None = None
     fresh: bool = False
+    scope: str = ""
+    """Views are compared within a scope, such as one node's; of one that lost markers with its life, others may know more."""
 
 
 @dataclass(slots=True)
