@@ -37,6 +37,14 @@ class LineFormatter(logging.Formatter):
         super().__init__(f"%(asctime)s.%(msecs)03dZ %(levelname)s {named}%(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
 
+    def format(self, record: logging.LogRecord) -> str:
+        # A record keeps its traceback as the first formatter wrote it, which need not have been this one.
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         return one_line(super().formatMessage(record))
 

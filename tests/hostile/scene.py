@@ -158,6 +158,7 @@ def watched_log(expected: str | None = None) -> Iterator[list[logging.LogRecord]
             line += "\n" + logging.Formatter().formatException(record.exc_info)
         assert record.levelno < logging.ERROR or line == expected, line
         assert not _NEVER_LOGGED.search(line), repr(line)
+        assert "\n" not in record.getMessage(), repr(line)
 
 
 async def _plant_secret(node: TestNode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,17 @@ def test_no_line_of_a_traceback_passes_for_a_record(log: tuple[logging.Logger, i
     assert LINE.match(first)
     assert len(others) > 4
     assert all(line.startswith("    | ") and line.isprintable() for line in others)
+
+
+def test_a_traceback_that_another_formatter_wrote_before() -> None:
+    """A record keeps that text for whoever comes next; a handler of somebody else's must not undo the bars."""
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        record = logging.LogRecord("readback.test", logging.ERROR, "", 0, "odd", (), sys.exc_info())
+    logging.Formatter().format(record)
+    assert sum(not line.startswith("    | ") for line in LineFormatter().format(record).split("\n")) == 1
+    assert not logging.Formatter().format(record).count("    | ")
 
 
 def test_the_process_writes_its_log_so(monkeypatch: pytest.MonkeyPatch) -> None:
