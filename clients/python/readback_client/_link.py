@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import trio
 import trio_websocket
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
+from wsproto.utilities import LocalProtocolError
 
 from readback_client._errors import ReadbackError, Refused, wire_error
 from readback_client._values import Limits
@@ -133,7 +134,7 @@ async def run_link(
     tap = await _dial(address, listener.heard, limits, ssl_context)
     try:
         async with trio.open_nursery() as nursery:
-            ws = await _upgrade(nursery, tap, address, limits)
+            ws = await _upgrade(nursery, tap, address, limits, hangup)
             opened()
             nursery.start_soon(_read, ws, listener, hangup, nursery.cancel_scope)
             nursery.start_soon(_write, ws, listener, nursery.cancel_scope)
@@ -191,25 +192,34 @@ def _plain(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-async def _upgrade(nursery: trio.Nursery, tap: _Tap, address: Address, limits: Limits) -> WebSocketConnection:
+async def _upgrade(
+    nursery: trio.Nursery, tap: _Tap, address: Address, limits: Limits, hangup: trio.Event
+) -> WebSocketConnection:
     """The WebSocket handshake, in a nursery of its own until it stands, so that a refusal is an exception here."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     if address.port != (443 if address.tls else 80):
         host = f"{host}:{address.port}"
 
     async def shake(task_status: trio.TaskStatus[WebSocketConnection]) -> None:
-        async with trio.open_nursery() as inner:
-            ws = await trio_websocket.wrap_client_stream(
-                inner,
-                # It asks for a socket stream and uses a stream.
-                cast(trio.SocketStream, tap),
-                host,
-                address.resource,
-                subprotocols=[SUBPROTOCOL],
-                max_message_size=limits.message_bytes_max,
-                receive_buffer_size=65_536,
-            )
-            task_status.started(ws)
+        try:
+            async with trio.open_nursery() as inner:
+                ws = await trio_websocket.wrap_client_stream(
+                    inner,
+                    # It asks for a socket stream and uses a stream.
+                    cast(trio.SocketStream, tap),
+                    host,
+                    address.resource,
+                    subprotocols=[SUBPROTOCOL],
+                    max_message_size=limits.message_bytes_max,
+                    receive_buffer_size=65_536,
+                )
+                task_status.started(ws)
+        except BaseExceptionGroup as group:
+            _, other = group.split(LocalProtocolError)
+            if other is not None or not hangup.is_set():
+                raise
+            # trio-websocket answers a ping that crossed our close, which wsproto forbids: we have said goodbye, so go.
+            nursery.cancel_scope.cancel()
 
     try:
         with trio.fail_after(limits.dial_timeout_s):

@@ -178,6 +178,50 @@ async def test_a_drain_is_obeyed_at_its_slot(autojump_clock: MockClock, server: 
         assert (await events.__anext__()).seq == 2
 
 
+class PingsAtAClose(trio.abc.Stream):
+    """A server's side of a connection on which a ping crosses the client's close."""
+
+    def __init__(self, inner: trio.abc.Stream) -> None:
+        self._inner = inner
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._inner.receive_some(max_bytes)
+        if data[:1] == b"\x88":
+            await self._inner.send_all(b"\x89\x00")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_a_ping_may_cross_the_close(autojump_clock: MockClock, server: FakeServer) -> None:
+    """A heartbeat that was on its way when the client moved at its slot: trio-websocket would answer it on a connection
+    that is being closed, which wsproto forbids, and the program was ended by that. It moves like any other."""
+    async with connect(server.url, "t") as rb:
+        events = rb.subscribe("chat:ops", after=0)
+        await rb.ready()
+        (link,) = server.links
+        link.ws._stream = PingsAtAClose(link.ws._stream)  # type: ignore[assignment]
+        await rb.send("chat:ops", {"text": "so that the server reads on"})
+        began = trio.current_time()
+        await link.say(op="drain", after_ms=1800, resume="for-the-move")
+        server.resumes.add("for-the-move")
+        await server.until(lambda: server.received("resume"))
+        assert trio.current_time() - began < 2.5
+        await server.append("chat:ops")
+        assert [(await events.__anext__()).seq for _ in range(2)] == [1, 2]
+        await server.until(lambda: len(server.links) == 1)
+        server.links[0].ws._stream = PingsAtAClose(server.links[0].ws._stream)  # type: ignore[assignment]
+        await rb.send("chat:ops", {"text": "once more"})
+    await link.gone.wait()
+
+
 async def test_a_drain_cut_short_keeps_its_slot(autojump_clock: MockClock, server: FakeServer) -> None:
     """A node that closes before the slot does not make its clients come back earlier."""
     async with connect(server.url, "t") as rb:
