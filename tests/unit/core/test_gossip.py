@@ -575,3 +575,103 @@ def test_a_node_without_others_keeps_no_more_than_it_has() -> None:
     assert told(amy) == [("user:bob", "online"), ("user:bob", "offline")]
     assert room.far is None
     assert isinstance(Node("b", LIMITS, 1, 0.0).gossip, Gossip)
+
+
+def test_a_question_of_too_many_streams_is_answered_as_far_as_it_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be answered is bounded; who asked asks again."""
+    monkeypatch.setattr(gossip, "ANSWERS_WAITING_MAX", 2)
+    nodes = Nodes("a")
+    assert nodes["a"].gossip.receive(NODES, orjson.dumps(["ask", "b", [], 0, [1, 2, 3]]), nodes.now_s)
+    nodes.turn("a")
+    states = [orjson.loads(payload)[3] for _, channel, payload in nodes.sent if channel != NODES]
+    assert states == [[[1], [2]]]  # of streams that it does not hold it has nobody
+
+
+def test_our_own_words_in_another_spelling_are_still_our_own() -> None:
+    """With a space in front they look otherwise; what they say of this node is not believed."""
+    nodes = Nodes("a")
+    stream = nodes["a"].hold(7)
+    assert nodes["a"].gossip.receive("signals:0", b'[ "a",1,[[7,"user:bob",1]],[],[],[]]', nodes.now_s)
+    assert not nodes["a"].gossip.receive("signals:0", b"[", nodes.now_s)
+    assert not nodes["a"].gossip.receive(NODES, b"[", nodes.now_s)
+    assert (stream.present, nodes["a"].gossip.nodes) == ({}, {})
+
+
+def test_the_end_of_a_node_without_people_takes_nobody_away() -> None:
+    """One that was never heard, and one that was but had nobody here."""
+    nodes, amy = pair()
+    amy.frames()
+    for name in ("stranger", "b"):
+        assert nodes["a"].gossip.receive(NODES, orjson.dumps(["end", name]), nodes.now_s)
+    nodes.kill("b")
+    nodes.pump(GRACE_S + 1)
+    assert (told(amy), nodes["a"].gossip.nodes) == ([], {})
+    assert nodes["a"].online(7) == {"user:amy": ("online", 1)}
+
+
+def test_a_stream_that_is_not_listened_to_is_not_complete() -> None:
+    """Nobody was asked about it; letting go of it, or of an older one with its number, is nothing."""
+    nodes, _amy = pair()
+    node = nodes["a"]
+    elsewhere, known = Bench(), node.hub.by_sid[7]
+    for sid in (7, 8):
+        stranger = elsewhere.stream(sid)
+        node.gossip.let_go(stranger)
+        stranger.partition = 99
+        node.gossip.let_go(stranger)
+    assert node.gossip.complete(known)
+    node.gossip.let_go(known)
+    assert not node.gossip.complete(known)
+
+
+def test_a_question_that_nobody_can_answer_any_more_is_not_asked() -> None:
+    """The only node that owed it died before the question went out."""
+    nodes, _amy = pair()
+    nodes["b"].follow(8, "user:bob")
+    nodes.pump(1.0)
+    nodes["a"].hold(8)
+    assert nodes["a"].gossip.receive(NODES, orjson.dumps(["end", "b"]), nodes.now_s)
+    nodes.kill("b")
+    nodes.sent.clear()
+    nodes.pump(1.0)
+    assert of_kind(nodes, "ask") == []
+    assert nodes.wrong() == []
+
+
+def test_answers_that_are_too_much_for_one_turn_go_on_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three streams with two people each, three people a turn: two answers, then the third."""
+    monkeypatch.setattr(gossip, "ROWS_PER_TAKE", 3)
+    nodes = Nodes("a")
+    for sid in (1, 2, 3):
+        nodes["a"].follow(sid, "user:amy"), nodes["a"].follow(sid, "user:bob")
+    nodes.pump(1.0)
+    nodes.sent.clear()
+    nodes["a"].gossip.receive(NODES, orjson.dumps(["ask", "b", [], 0, [1, 2, 3]]), nodes.now_s)
+    answered = []
+    for _ in range(3):
+        nodes.turn("a")
+        answered.append(
+            [row[0] for _, channel, load in nodes.sent if channel != NODES for row in orjson.loads(load)[3]]
+        )
+        nodes.sent.clear()
+    assert answered == [[1, 2], [3], []]
+
+
+def test_a_stream_loaded_anew_owes_nothing_to_the_dead_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead are taken away in turns; a stream let go and loaded again meanwhile never had them."""
+    monkeypatch.setattr(gossip, "FORGET_PER_TICK", 0)
+    nodes, _amy = pair()
+    for sid in (8, 9):
+        nodes["a"].hold(sid)
+        nodes["b"].follow(sid, "user:bob")
+    nodes.pump(1.0)
+    nodes["a"].gossip.receive(NODES, orjson.dumps(["end", "b"]), nodes.now_s)
+    nodes.kill("b")
+    hub = nodes["a"].hub
+    hub.evict(nodes.now_s + 1e6)
+    assert set(hub.by_sid) == {7}
+    nodes["a"].follow(9, "user:bob")
+    monkeypatch.setattr(gossip, "FORGET_PER_TICK", 100)
+    nodes.pump(GRACE_S + 1)
+    assert hub.by_sid[9].present == {"user:bob": 1}
+    assert nodes.wrong() == []

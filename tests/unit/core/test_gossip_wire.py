@@ -138,3 +138,32 @@ def test_a_node_takes_any_bytes(channel: str, payload: bytes) -> None:
         assert not nodes["a"].gossip.pressing
     nodes.pump(1.0)
     assert amy.frames()
+
+
+def test_a_row_that_is_too_long_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people a message: of a state all but the first part are changes, or each would deny the one before."""
+    monkeypatch.setattr(gossip_wire, "ROWS_PER_MESSAGE", 2)
+    rows = gossip_wire.Rows()
+    rows.add(0, gossip_wire.STATES, [7, "a", 1, "b", 1, "c", 1], 2)
+    rows.add(0, gossip_wire.MARKS, [7, "a", 1, 1, "b", 2, 2, "c", 3, 3], 3)
+    rows.add(1, gossip_wire.STATES, [8], 2)
+    assert rows.parts == {
+        0: [
+            ([], [[7, "a", 1, "b", 1]], [], []),
+            ([[7, "c", 1]], [], [], []),
+            ([], [], [], [[7, "a", 1, 1, "b", 2, 2]]),
+            ([], [], [], [[7, "c", 3, 3]]),
+        ],
+        1: [([], [[8]], [], [])],
+    }
+
+
+def test_short_rows_share_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is full; one that has nobody takes a place too."""
+    monkeypatch.setattr(gossip_wire, "ROWS_PER_MESSAGE", 3)
+    rows = gossip_wire.Rows()
+    rows.add(0, gossip_wire.CHANGES, [1, "a", 1], 2)
+    rows.add(0, gossip_wire.STATES, [2], 2)
+    rows.add(0, gossip_wire.TYPING, [3, "a", True], 2)
+    rows.add(0, gossip_wire.STATES, [4], 2)
+    assert rows.parts == {0: [([[1, "a", 1]], [[2]], [[3, "a", True]], []), ([], [[4]], [], [])]}

@@ -228,6 +228,42 @@ def test_facts_are_taken_as_they_are() -> None:
     assert ENDLESS > wire.SEQ_MAX
 
 
+def test_starting_over_leaves_no_stream_behind() -> None:
+    """The log was restored: other positions, nothing in memory, everybody who listened for a stream is told; no port may
+    follow any more."""
+    bench = Bench(partitions=2)
+    room, other = bench.stream(1), bench.stream(2)
+    gone: list[Stream] = []
+    bench.hub.on_let_go = gone.append
+    amy = bench.follow(room)
+    bench.events(room, 3)
+    with pytest.raises(AssertionError, match="still follows"):
+        bench.hub.forget([5, 6])
+    bench.sub(amy, room, after=0)
+    room.behind[amy] = room.live.pop(amy)
+    with pytest.raises(AssertionError, match="still follows"):
+        bench.hub.forget([5, 6])
+    bench.hub.drop(amy, bench.now_s)
+    pos, gone[:] = bench.hub.pos, []
+    bench.hub.forget([5, 6])
+    assert gone == [room, other]
+    assert (bench.hub.by_sid, bench.hub.by_name, bench.hub.idle, bench.hub.ring_bytes) == ({}, {}, {}, 0)
+    assert bench.hub.pos is pos
+    assert pos == [5, 6]
+    bench.signals(1e6)
+    assert bench.stream(1) is not room
+
+
+def test_whether_facts_are_on_their_way() -> None:
+    """From the question to its answer, however many there are at once."""
+    bench = Bench()
+    seen = [bench.hub.is_loading]
+    for step in (bench.hub.loading, bench.hub.loading, bench.hub.loaded, bench.hub.loaded):
+        step()
+        seen.append(bench.hub.is_loading)
+    assert seen == [False, True, True, True, False]
+
+
 # Subscribing
 
 
@@ -366,13 +402,16 @@ def test_a_big_room_does_not_overtake_an_answer(big_rooms: None) -> None:
 
 
 def test_a_direct_send_that_is_cut(big_rooms: None) -> None:
-    """Full, half taken, blocked before: each is caught up from its own place."""
+    """Full, half taken, blocked before: each is caught up from its own place; one that broke is told so and left."""
     bench = Bench()
     room = bench.stream()
-    full, half, shut = (bench.follow(room, f"user:{n}") for n in range(3))
+    full, half, shut, dead = (bench.follow(room, f"user:{n}") for n in range(4))
     full.room, half.room = 0, 20
     bench.block(shut)
+    dead.gone = True
     bench.events(room, 2)
+    assert (dead.calls, dead.closed) == (["broken"], True)
+    bench.hub.drop(dead, bench.now_s)
     assert (full.subs[room], half.subs[room], shut.subs[room]) == (0, 1, 0)
     for port in (full, half, shut):
         bench.unblock(port)

@@ -7,6 +7,7 @@ A failing program is printed with its story. What was found so is told again, st
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from core import hub
 from tests.hub_world import World, explain
 
-PROGRAMS = 3_000
+PROGRAMS = int(os.environ.get("READBACK_TEST_PROGRAMS", "3000"))
 SIZES = (60, 150, 300, 600)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from core import wire
 from core.outbox import Outbox
-from core.stream import Stream
+from core.stream import Port, Stream
 from tests.fake_port import FakePort
 from tests.hubs import Bench, said
 
@@ -147,3 +147,37 @@ def test_the_lower_half_asks_the_upper() -> None:
     outbox.reply(port, wire.encode_ok(1))
     outbox.flush()
     assert said(port) == [("ok", None)]
+
+
+def test_what_is_latest_goes_when_the_rest_is_on_the_wire() -> None:
+    """Markers and signals noted for a port are asked for once it took everything else, and not before."""
+
+    class Latest(Outbox):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[FakePort] = []
+
+        def _latest(self, port: Port) -> None:
+            assert isinstance(port, FakePort)
+            self.asked.append(port)
+
+    outbox, port = Latest(), FakePort()
+    stream = Stream("demo", "chat:a", 1, 0, 0, 1, False)
+    port.mark_keys = {(stream, "user:bob"): None}
+    port.room = 1
+    outbox.reply(port, wire.encode_ok(1))
+    outbox.flush()
+    assert outbox.asked == []
+    port.room = 1 << 20
+    outbox.pump(port)
+    outbox.pump(port)  # twice in a turn is once
+    outbox.flush()
+    assert (outbox.asked, said(port)) == ([port], [("ok", None)])
+    port.mark_keys, port.signal_keys = None, {(stream, ("typing", "user:bob")): None}
+    outbox.pump(port)
+    outbox.flush()
+    assert outbox.asked == [port, port]
+    port.signal_keys = None
+    outbox.pump(port)
+    outbox.flush()
+    assert outbox.asked == [port, port]

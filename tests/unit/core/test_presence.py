@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from core import presence
+from core import gossip_wire, presence
+from core.gossip import NODES, Gossip
 from core.limits import Limits
+from core.presence import Presence
 from core.stream import Stream
 from tests.fake_port import FakePort, Frame
 from tests.hubs import Bench
@@ -49,6 +51,9 @@ def test_the_sum_is_what_counts() -> None:
     assert room.far == {"b": {"user:cy": 1}, "c": {"user:u0": 2}}
     bench.signals(GRACE_S + 1)
     assert [person[0] for person in signals.online(room)[0]] == ["user:u0", "user:cy"]
+    signals.far_state(room, "b", {"user:cy": 1, "user:dee": 1}, bench.now_s)
+    signals.far_count(room, "b", "user:dee", 0, bench.now_s)
+    assert room.far == {"b": {"user:cy": 1}, "c": {"user:u0": 2}}
     signals.far_state(room, "b", {}, bench.now_s)
     signals.far_count(room, "c", "user:u0", 0, bench.now_s)
     signals.far_count(room, "c", "user:u0", 0, bench.now_s)
@@ -304,3 +309,115 @@ def test_the_aggregate_is_kept_up_while_markers_rise() -> None:
         (marks,) = [frame for frame in ports[0].frames() if frame["op"] == "marks"]
         assert marks["delivered"] == sum(delivered >= room.head for delivered, _ in room.marks.values())
         assert marks["read"] == sum(read >= room.head for _, read in room.marks.values())
+
+
+# Telling and asking
+
+
+def heard(bench: Bench) -> list[bytes]:
+    """What gossip would tell now, beats left out."""
+    assert bench.hub.signals.gossip is not None
+    return [payload for channel, payload in bench.hub.signals.gossip.take(bench.now_s) if channel != NODES]
+
+
+def test_what_changes_here_is_told_to_the_other_nodes() -> None:
+    """Coming, going away, coming back and leaving, as absolute counts; somebody else's node is not told on."""
+    bench = Bench()
+    Gossip(bench.hub, "a", bench.hub.limits)
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    told = [heard(bench)]
+    bench.hub.signals.set_away(amy, True)
+    told.append(heard(bench))
+    bench.hub.signals.far_count(room, "b", "user:amy", 2, bench.now_s)
+    told.append(heard(bench))
+    bench.hub.drop(amy, bench.now_s)
+    told.append(heard(bench))
+    changes = [[gossip_wire.parse_told(payload) for payload in payloads] for payloads in told]
+    assert [[one.changes for one in part if one is not None] for part in changes] == [
+        [[[1, "user:amy", 1]]],
+        [[[1, "user:amy", presence.AWAY]]],
+        [],
+        [[[1, "user:amy", 0]]],
+    ]
+
+
+def test_one_person_is_found_or_not() -> None:
+    """Value and devices; offline has none, and who is within the grace is what was believed, with one."""
+    bench, room, (amy,) = room_of(1)
+    bench.follow(room, "user:u0")
+    assert bench.hub.signals.one(room, "user:u0") == ("online", 2)
+    assert bench.hub.signals.one(room, "user:nobody") == ("offline", 0)
+    bob = bench.follow(room, "user:bob")
+    bench.hub.signals.set_away(bob, True)
+    bench.hub.drop(bob, bench.now_s)
+    assert bench.hub.signals.one(room, "user:bob") == ("away", 1)
+    assert (amy.away, bob.away) == (False, True)
+
+
+def test_a_port_that_turned_and_went_turns_no_more() -> None:
+    """It said away and back and away within one flush, and ended: the last word is of nobody."""
+    bench, room, (amy,) = room_of(1)
+    bob = bench.follow(room, "user:bob")
+    bench.signals()
+    amy.frames()
+    for away in (True, False):
+        bench.hub.signals.set_away(bob, away)
+    assert bob.away  # the second waits for the flush
+    bench.hub.drop(bob, bench.now_s)
+    bench.signals()
+    assert bench.hub.signals.one(room, "user:bob") == ("away", 1)
+    assert [(f["by"], f["value"]) for f in amy.frames() if f["op"] == "signal"] == [("user:bob", "away")]
+
+
+def test_own_people_are_those_of_live_and_of_lagging_ports() -> None:
+    """Counted from the connections, whatever the sum over all nodes says; away counts as away."""
+    bench, room, (amy,) = room_of(1)
+    bench.events(room, 2)
+    behind = bench.follow(room, "user:u0")
+    bench.block(behind)
+    bench.events(room, 1)
+    bob = bench.follow(room, "user:bob")
+    bench.hub.signals.set_away(bob, True)
+    bench.hub.signals.far_count(room, "b", "user:cy", 5, bench.now_s)
+    assert (amy in room.live, behind in room.behind) == (True, True)
+    assert Presence.own_people(room) == {"user:u0": 2, "user:bob": presence.AWAY}
+    assert [Presence.own(room, who) for who in ("user:u0", "user:bob", "user:cy", "user:dee")] == [
+        2,
+        presence.AWAY,
+        0,
+        0,
+    ]
+
+
+def test_when_somebody_was_last_here_is_kept_until_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest time of each; while the log is away for long the oldest entries are forgotten, not the newest."""
+    monkeypatch.setattr(presence, "GONE_MAX", 2)
+    signals = Bench().hub.signals
+    for who, at_s in (("user:amy", 5.0), ("user:bob", 6.0), ("user:bob", 4.0)):
+        signals.note_gone("demo", who, at_s)
+    assert signals.gone == {("demo", "user:amy"): 5.0, ("demo", "user:bob"): 6.0}
+    signals.note_gone("demo", "user:cy", 7.0)
+    assert signals.gone == {("demo", "user:bob"): 6.0, ("demo", "user:cy"): 7.0}
+
+
+def test_a_list_is_cut_at_its_bound() -> None:
+    """So many people and no more, beside the count of all."""
+    bench, room, _ = room_of(6)
+    people, count = bench.hub.signals.online(room)
+    assert ([who for who, _, _ in people], count) == ([f"user:u{n}" for n in range(4)], 6)
+
+
+def test_who_was_here_and_elsewhere_was_told_of_already() -> None:
+    """A second device on another node changes what others believe only when it changes the value."""
+    bench, room, (amy,) = room_of(1)
+    bob = bench.follow(room, "user:bob")
+    bench.hub.signals.set_away(bob, True)
+    bench.signals()
+    amy.frames()
+    bench.hub.signals.far_count(room, "b", "user:bob", presence.AWAY, bench.now_s)
+    bench.signals()
+    assert amy.frames() == []
+    bench.hub.signals.far_count(room, "b", "user:bob", 1, bench.now_s)
+    bench.signals()
+    assert [(f["by"], f["value"]) for f in amy.frames()] == [("user:bob", "online")]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core import wire
 from core.limits import Limits
 from core.stream import LIVE
+from tests.fake_port import FakePort
 from tests.hubs import SMALL, Bench, said
 
 
@@ -128,3 +130,61 @@ def test_the_ring_is_bounded_in_bytes_too() -> None:
         assert room.ring_bytes == bench.hub.ring_bytes == sum(map(len, room.frames)) <= 1_000
     bench.events(room, 1, size=5_000)
     assert (len(room.frames), room.base) == (1, 16)
+
+
+def test_two_streams_are_brought_forward_side_by_side() -> None:
+    """A page a turn is for the port, not for each of its streams; what is left over comes with the next turns."""
+    bench = Bench(SMALL)
+    one, two = bench.stream(1), bench.stream(2)
+    bench.events(one, 4)
+    bench.events(two, 4)
+    amy = FakePort()
+    for room in (one, two):
+        bench.hub.reply(amy, wire.encode_ok(room.sid))
+        bench.hub.subscribe(amy, room, 0, bench.now_s)
+    bench.hub.flush()
+    turns = []
+    while frames := [(frame["stream"], frame["seq"]) for frame in amy.frames() if frame["op"] == "event"]:
+        turns.append(frames)
+        bench.hub.turn(bench.now_s)
+    assert turns == [
+        [("chat:s1", 1), ("chat:s1", 2), ("chat:s1", 3)],
+        [("chat:s1", 4), ("chat:s2", 1), ("chat:s2", 2)],
+        [("chat:s2", 3), ("chat:s2", 4)],
+    ]
+    assert (amy.subs, amy.lag) == ({one: LIVE, two: LIVE}, {})
+
+
+def test_a_removed_port_is_brought_to_its_end_and_no_further() -> None:
+    """Page by page up to the last seq it may have, then it is told; the events past it stay away."""
+    bench = Bench(SMALL)
+    room = bench.stream()
+    bench.events(room, 8)
+    amy = bench.follow(room, after=0)
+    bench.hub.remove(room, "user:amy", 7, bench.now_s)
+    while bench.hub.turn(bench.now_s):
+        pass
+    assert said(amy) == [("ok", None), *(("event", seq) for seq in range(1, 8)), ("unsub", 7)]
+    assert (amy.subs, room.behind) == ({}, {})
+
+
+def test_a_removed_port_whose_last_events_were_trimmed_is_told_without_a_reset() -> None:
+    """There is nothing to start again with: all that it may have is no longer kept."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    amy = bench.follow(room, after=0)
+    bench.hub.remove(room, "user:amy", 2, bench.now_s)
+    bench.hub.page(room, 0, bench.rows(room, 3, 4), 3)
+    bench.hub.turn(bench.now_s)
+    assert said(amy) == [("ok", None), ("unsub", 2)]
+    assert bench.hub.resets == 0
+
+
+def test_a_page_of_a_stream_let_go_meanwhile_is_dropped() -> None:
+    """The stream that asked is not the one that is held now."""
+    bench = Bench()
+    old = bench.stream(head=4)
+    bench.hub.evict(bench.now_s + 1e6)
+    room = bench.stream(head=4)
+    bench.hub.page(old, 0, bench.rows(room, 3, 4), 3)
+    assert (old.first, old.frames, room.first, room.frames) == (1, [], 1, [])

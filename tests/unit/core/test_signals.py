@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.gossip import Gossip
+from core.gossip_wire import parse_told
 from core.limits import Limits
 from core.model import Mark
 from core.presence import AWAY, presence_value
@@ -347,3 +349,217 @@ def test_presence_of_someone_gone_meanwhile_reads_offline() -> None:
     bench.signals(GRACE_S + 1)
     bench.unblock(amy)
     assert presence(amy) == [("user:bob", "offline")]
+
+
+# Beside other nodes, and under overload
+
+
+def test_what_is_said_here_is_told_on_and_what_is_told_is_not() -> None:
+    """Typing and markers of this node go to the others; theirs are shown here and go no further."""
+    bench = Bench()
+    gossip = Gossip(bench.hub, "a", bench.hub.limits)
+    room = bench.stream(head=5)
+    amy = bench.follow(room, "user:amy")
+    gossip.take(bench.now_s)
+    signals = bench.hub.signals
+    signals.typing(room, "user:bob", True, bench.now_s)
+    signals.mark(room, "user:bob", 3, 2)
+    signals.far_typing(room, "user:cy", True, bench.now_s)
+    signals.far_mark(room, "user:cy", 4, 4)
+    signals.far_mark(room, "user:cy", 1, 1)
+    bench.signals()
+    by = [(frame["op"], frame["by"]) for frame in amy.frames() if frame["op"] in ("mark", "signal")]
+    assert by == [("mark", "user:bob"), ("mark", "user:cy"), ("signal", "user:bob"), ("signal", "user:cy")]
+    ((_, payload),) = [message for message in gossip.take(bench.now_s) if message[0] == "signals:0"]
+    told_on = parse_told(payload)
+    assert told_on is not None
+    assert (told_on.typing, told_on.marks) == ([[1, "user:bob", True]], [[1, "user:bob", 3, 2]])
+    assert list(signals.unsaved.values()) == [Mark(1, "user:bob", 3, 2)]
+
+
+def test_typing_from_elsewhere_is_shed_too() -> None:
+    """Its beginning; its end is taken, or it would stay."""
+    bench = Bench()
+    room = bench.stream()
+    signals = bench.hub.signals
+    signals.far_typing(room, "user:bob", True, bench.now_s)
+    signals.shed_typing = True
+    signals.far_typing(room, "user:cy", True, bench.now_s)
+    signals.typing(room, "user:dee", True, bench.now_s)
+    assert (list(room.signals), signals.typing_shed) == ([("typing", "user:bob")], 2)
+    signals.far_typing(room, "user:bob", False, bench.now_s)
+    assert room.signals == {}
+
+
+def test_a_marker_ahead_of_the_log_waits_for_its_event() -> None:
+    """Raised where the event is known already: kept, and told when the event is here, also to who was blocked."""
+    bench = Bench()
+    room = bench.stream(head=1)
+    amy, bob = bench.follow(room, "user:amy"), bench.follow(room, "user:bob")
+    bench.signals()
+    bench.hub.signals.far_mark(room, "user:cy", 2, 1)
+    bench.signals()
+    late = bench.follow(room, "user:dee")
+    bench.block(bob)
+    bench.signals()
+    assert told(amy, "mark") == told(late, "mark") == []
+    bench.events(room)
+    bench.signals()
+    bench.unblock(bob)
+    for port in (amy, bob, late):
+        assert [frame["op"] for frame in port.frames() if frame["op"] in ("event", "mark")] == ["event", "mark"]
+
+
+def test_a_key_noted_for_a_port_is_read_when_it_is_free() -> None:
+    """Blocked in one stream and lagging in another: what waits for the lagging one goes on waiting."""
+    bench = Bench(replace(Limits(), replay_page_events=1))
+    one, two = bench.stream(1), bench.stream(2)
+    bench.events(one, 3)
+    amy = bench.follow(one, after=0)
+    bench.sub(amy, two)
+    bench.hub.signals.mark(one, "user:bob", 3, 3)
+    bench.hub.signals.typing(one, "user:bob", True, bench.now_s)
+    bench.signals()
+    while bench.hub.turn(bench.now_s):
+        pass
+    ops = [frame["op"] for frame in amy.frames() if frame["op"] in ("event", "mark", "signal")]
+    assert ops == ["event", "event", "event", "mark", "signal"]
+
+
+def test_a_person_learns_of_its_own_markers_by_another_device() -> None:
+    """Read on the phone, seen at the desk, whether it was blocked meanwhile or not; one device alone is told nothing."""
+    bench = Bench()
+    room = bench.stream(head=3)
+    phone, desk = bench.follow(room, "user:amy"), bench.follow(room, "user:amy")
+    bench.signals()
+    bench.block(desk)
+    bench.hub.signals.mark(room, "user:amy", 2, 2)
+    bench.signals()
+    bench.unblock(desk)
+    assert told(phone, "mark") == told(desk, "mark") == [{"by": "user:amy", "delivered": 2, "read": 2}]
+    bench.hub.drop(phone, bench.now_s)
+    bench.block(desk)
+    bench.hub.signals.mark(room, "user:amy", 3, 3)
+    bench.signals()
+    bench.unblock(desk)
+    assert told(desk, "mark") == []
+
+
+def test_presence_is_shed_as_a_whole_and_told_in_the_end() -> None:
+    """Who comes and goes is not told, counted once a room and flush; afterwards what is, is."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    bench.signals()
+    signals = bench.hub.signals
+    signals.shed_presence = True
+    bench.follow(room, "user:bob")
+    bench.signals()
+    signals.typing(room, "user:cy", True, bench.now_s)
+    bench.signals()
+    assert (presence(amy), signals.presence_shed) == ([], 2)
+    quiet = bench.stream(2)
+    signals.shed_presence = False
+    dee = bench.follow(quiet, "user:dee")
+    bench.signals()
+    signals.shed_presence = True
+    signals.typing(quiet, "user:cy", True, bench.now_s)
+    bench.signals()
+    assert ([frame["kind"] for frame in told(dee)], signals.presence_shed) == (["typing"], 2)
+    bench.follow(room, "user:eve")
+    bench.signals()
+    amy.frames()
+    signals.shed_presence = False
+    bench.signals()
+    assert presence(amy) == [("user:eve", "online")]
+
+
+def test_a_room_that_nobody_follows_any_more_is_told_nothing() -> None:
+    """What was dirty is clean; who begins to follow gets what there is by then."""
+    bench = Bench()
+    room = bench.stream(head=2)
+    amy = bench.follow(room, "user:amy")
+    bench.hub.signals.mark(room, "user:bob", 2, 1)
+    bench.hub.signals.typing(room, "user:bob", True, bench.now_s)
+    bench.hub.drop(amy, bench.now_s)
+    bench.signals()
+    assert (room.dirty_marks, room.dirty_signals, room.moved) == (set(), set(), None)
+    bob = bench.follow(room, "user:cy")
+    assert [frame["op"] for frame in bob.frames()] == ["ok", "mark", "signal"]
+
+
+def test_a_stream_let_go_takes_its_keys_along() -> None:
+    """Typing, graces and what was dirty or withheld: nothing of it comes due for a stream that is not held."""
+    bench = Bench()
+    room = bench.stream(head=2)
+    amy = bench.follow(room, "user:amy")
+    signals = bench.hub.signals
+    signals.shed_presence = True
+    bench.signals()
+    signals.typing(room, "user:bob", True, bench.now_s)
+    bench.hub.drop(amy, bench.now_s)
+    signals.let_go(room)
+    bench.hub.signals.shed_presence = False
+    bench.signals(1e6)
+    assert (room.signals.keys(), room.present) == ({("typing", "user:bob")}, {"user:amy": 0})
+
+
+def test_a_hub_that_starts_over_keeps_the_markers_that_are_not_stored() -> None:
+    """They are of the log; typing and presence are of nobody any more."""
+    bench = Bench()
+    room = bench.stream(head=2)
+    amy = bench.follow(room, "user:amy")
+    signals = bench.hub.signals
+    signals.mark(room, "user:amy", 2, 1)
+    signals.typing(room, "user:amy", True, bench.now_s)
+    bench.hub.drop(amy, bench.now_s)
+    signals.forget()
+    bench.signals(1e6)
+    assert room.signals
+    assert signals.take_unsaved(9) == {"demo": [Mark(1, "user:amy", 2, 1)]}
+
+
+def test_a_room_that_became_large_and_small_again_tells_its_markers() -> None:
+    """Large: the aggregate, with its seq; small again: everybody's, or the aggregate where too many have any."""
+    bench = Bench(replace(Limits(), presence_list_max=4))
+    room = bench.stream(head=3)
+    ports = [bench.follow(room, f"user:u{n}") for n in range(5)]
+    bench.signals()
+    signals = bench.hub.signals
+    ports[0].frames()
+    signals.mark(room, "user:u1", 3, 2)
+    bench.signals(large_rooms=False)
+    assert told(ports[0], "marks") == []
+    bench.signals()
+    assert told(ports[0], "marks") == [{"seq": 3, "delivered": 1, "read": 0}]
+    signals.mark(room, "user:u2", 3, 3)
+    bench.signals()
+    assert told(ports[0], "marks") == [{"seq": 3, "delivered": 2, "read": 1}]
+    for port in ports[2:]:
+        bench.hub.drop(port, bench.now_s)
+    bench.signals(GRACE_S + 1)
+    marks = [{"by": "user:u1", "delivered": 3, "read": 2}, {"by": "user:u2", "delivered": 3, "read": 3}]
+    frames = ports[0].frames()
+    assert [{k: f[k] for k in ("by", "delivered", "read")} for f in frames if f["op"] == "mark"] == marks
+    (signal,) = [frame for frame in frames if frame["op"] == "signal"]
+    assert [one["by"] for one in signal["people"]] == ["user:u0", "user:u1"]
+
+
+def test_a_blocked_port_of_a_large_room_gets_the_count_of_then() -> None:
+    """It missed names, so it is told the number of now, and that there is more."""
+    bench = Bench(replace(Limits(), presence_list_max=2))
+    room = bench.stream()
+    ports = [bench.follow(room, f"user:u{n}") for n in range(3)]
+    bench.signals()
+    ports[0].frames()
+    bench.block(ports[0])
+    bench.follow(room, "user:u3")
+    bench.signals()
+    bench.follow(room, "user:u4")
+    bench.unblock(ports[0])
+    assert told(ports[0])[0] == {"kind": "online", "value": 5, "more": True, "age": 0.0}
+    bench.signals()
+    ports[0].frames()
+    bench.hub.signals.set_away(ports[1], True)
+    bench.signals()
+    assert told(ports[0]) == []  # the number is the same

@@ -68,3 +68,12 @@ def test_a_port_is_an_interface() -> None:
     port.broken()
     assert (port.blocked, port.closed, port.subs, port.send(b"abc")) == (False, False, {}, 3)
     assert FakePort("user:bob").principal == "user:bob"
+
+
+def test_a_role_is_ones_own_or_the_tenants() -> None:
+    """Who is not known may do nothing; admin and service of the tenant act as owner everywhere."""
+    stream = ring(0)
+    stream.roles["user:amy"] = "reader"
+    assert stream.role("user:amy", False) == "reader"
+    assert stream.role("user:bob", False) is None
+    assert stream.role("user:bob", True) == stream.role("user:amy", True) == "owner"

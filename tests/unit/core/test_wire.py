@@ -207,3 +207,11 @@ def test_last_words(close: Close) -> None:
             "TOO_LARGE",
         }
     )
+
+
+def test_times_within_one_second_differ_in_their_milliseconds() -> None:
+    """The formatted second is kept, the rest is not."""
+    assert wire.at_bytes(NOON_MS).decode() == NOON
+    assert wire.at_bytes(NOON_MS + 1).decode() == "2026-11-21T12:00:00.008Z"
+    assert wire.at_bytes(NOON_MS + 1_000).decode() == "2026-11-21T12:00:01.007Z"
+    assert wire.at_bytes(NOON_MS).decode() == NOON

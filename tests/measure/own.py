@@ -1,0 +1,35 @@
+"""Which tests are a module's own, in one place.
+
+Tests mirror sources: of ``core/hub.py`` they are ``tests/unit/core/test_hub.py`` and ``test_hub_<more>.py``. What is named
+otherwise is listed here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+CORE: Final = tuple(sorted(path.stem for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"))
+NAMED_OTHERWISE: Final = {"test_removal": "hub"}
+
+TOO_LONG_TO_TRACE: Final = (
+    "tests/unit/core/test_hub_properties.py",
+    "tests/unit/core/test_gossip_world.py",
+    "tests/unit/core/test_frames.py::test_a_million_empty_fragments_hold_nothing",
+)
+"""Random programs and large amounts, left out of coverage: nothing may be covered by chance alone."""
+
+
+def module_of(test: str) -> str:
+    """The module that a test file is of, by the longest name that fits: test_gossip_wire is gossip_wire's, not gossip's."""
+    if test in NAMED_OTHERWISE:
+        return NAMED_OTHERWISE[test]
+    name = test.removeprefix("test_")
+    return max((module for module in CORE if name == module or name.startswith(f"{module}_")), key=len, default="")
+
+
+def tests_of(module: str) -> list[str]:
+    """The test files of a module of core, as pytest takes them."""
+    files = sorted((ROOT / "tests/unit/core").glob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in files if module_of(path.stem) == module]
