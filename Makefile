@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test lint types unit bench clean
+.PHONY: help run test lint types unit coverage mutation bench clean
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -27,7 +27,14 @@ lint: $(READY) ## style, types and the import contract
 unit: $(READY) ## the tests alone
 	$(BIN)/python -m pytest
 
-test: lint unit ## everything that CI checks
+coverage: $(READY) ## each module of core under its own tests alone: lines and branches, 100 % or it fails
+	$(BIN)/python -m tests.measure.coverage
+
+test: lint coverage unit ## everything that CI checks
+
+mutation: $(READY) ## plant errors in the hub, the frames and the resume, and count those that no test finds (an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
+	nice -n 10 $(BIN)/python -m tests.measure.mutation --write
 
 bench: $(READY) ## every benchmark against every installed peer; writes docs/benchmarks.md
 	$(BIN)/readback bench all
