@@ -335,18 +335,42 @@ def migrate(
 
 @app.command(rich_help_panel="Operate")
 @mended
-def check(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFile = None) -> None:
+def check(
+    database_url: DatabaseUrl = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history", metavar="FILE", help="A recorded run to judge, instead of a log.", show_default=False
+        ),
+    ] = None,
+    data: Data = None,
+    config: ConfigFile = None,
+    json: Annotated[bool, typer.Option("--json", help="With --history: the same as one JSON document.")] = False,
+) -> None:
     """Verify the log against its own promises: places, order, keys, heads, the chain of hashes.
 
     Reads everything once and changes nothing; it may run while the gateway does. Ends with 1 and names the exact row
     where something does not hold. Connect as a user that may read every tenant's rows.
+
+    With --history it judges a recorded run instead, as a simulation, a benchmark or a capture writes it: every guarantee
+    of Readback, how much was seen of it, and the exact record where it was not kept. No database is needed for that.
 
     Examples:
 
       readback check
 
       readback check --database-url postgresql://postgres@db.internal/readback
+
+      readback check --history run.jsonl
     """
+    if history is not None:
+        if database_url is not None:
+            raise ConfigError("Give --history or --database-url, not both: a history brings what it says of the log.")
+        _check_history(history, json=json)
+        return
+    if json:
+        raise ConfigError("The argument --json is for --history; what is found in a log comes out line by line.")
+
     from gateway.cli_tools import check_log
 
     settings = _settings(config, database_url=database_url, data=data)
@@ -355,6 +379,18 @@ def check(database_url: DatabaseUrl = None, data: Data = None, config: ConfigFil
         typer.echo(f"{len(findings)} findings in {checked} events", err=True)
         raise typer.Exit(FINDINGS)
     typer.echo(f"all is well: {checked} events checked")
+
+
+def _check_history(file: Path, *, json: bool) -> None:
+    from gateway.cli_history import check_history, print_report, report_json
+
+    report = check_history(file, open_console())
+    if json:
+        sys.stdout.buffer.write(report_json(report))
+    else:
+        print_report(report, open_console(stderr=False))
+    if not report.holds:
+        raise typer.Exit(FINDINGS)
 
 
 @app.command(rich_help_panel="Operate")

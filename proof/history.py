@@ -15,11 +15,12 @@ reading, so that an older checker reads a newer history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -382,7 +383,26 @@ Record = (
 )  # fmt: skip
 
 KINDS: Final[dict[str, type[Record]]] = {kind.__name__.lower(): kind for kind in Record.__args__}
-_FIELDS: Final = {kind: frozenset(f.name for f in fields(kind)) for kind in KINDS.values()}
+
+
+def _fits(hint: Any) -> Callable[[object], bool]:
+    """Whether a value read from JSON is what a field is declared to hold; 1 is a float too, but True is no 1."""
+    if hint is Any:
+        return lambda value: True
+    if get_origin(hint) is UnionType:
+        either = [_fits(part) for part in get_args(hint)]
+        return lambda value: any(fits(value) for fits in either)
+    if get_origin(hint) is dict:
+        held = _fits(get_args(hint)[1])
+        return lambda value: type(value) is dict and all(map(held, value.values()))
+    if get_origin(hint) is list:
+        item = _fits(get_args(hint)[0])
+        return lambda value: type(value) is list and all(map(item, value))
+    types = (float, int) if hint is float else (hint,)
+    return lambda value: type(value) in types
+
+
+_FIELDS: Final = {kind: {name: _fits(hint) for name, hint in get_type_hints(kind).items()} for kind in KINDS.values()}
 
 
 def digest(*parts: object) -> str:
@@ -404,8 +424,12 @@ def decode(line: bytes) -> Record | None:
     if kind is None:
         return None
     known = _FIELDS[kind]
+    held = {name: given for name, given in value.items() if name in known}
+    for name, given in held.items():
+        if not known[name](given):
+            raise ValueError(f"a {value['k']} record cannot have {str(given)[:40]!r} as its {name}")
     try:
-        return kind(**{name: given for name, given in value.items() if name in known})
+        return kind(**held)
     except TypeError:
         missing = [f.name for f in fields(kind) if f.name not in value]
         raise ValueError(f"a {value['k']} record needs {', '.join(missing)}") from None
@@ -424,12 +448,20 @@ def write(path: Path, records: Iterable[Record]) -> int:
 def read(path: Path) -> Iterator[Record]:
     """Raises `HistoryError` with the line for what is no record, `OSError` for what cannot be read."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = decode(line)
-            except ValueError as error:
-                raise HistoryError(f"{path}, line {number}: {error}") from None
-            if record is not None:
-                yield record
+        yield from parse(file, str(path))
+
+
+def parse(lines: Iterable[bytes], name: str) -> Iterator[Record]:
+    """The records of a history's lines, wherever they come from. Raises `HistoryError`, but not for half a last line: then
+    its writer was killed, and there is no `End`."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = decode(line)
+        except ValueError as error:
+            if number > 1 and not line.endswith(b"\n"):
+                return
+            raise HistoryError(f"{name}, line {number}: {error}") from None
+        if record is not None:
+            yield record

@@ -6,6 +6,7 @@ so that a guarantee of which nothing was seen is told apart from one that holds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -71,9 +72,13 @@ class Report:
     def holds(self) -> bool:
         return not self.findings
 
+    def found(self) -> Counter[str]:
+        """How many findings, by guarantee; those without any are left out."""
+        return Counter(finding.guarantee for finding in self.findings)
+
     def state(self, name: str) -> str:
         """``broken``, ``holds`` or ``nothing seen``."""
-        if any(finding.guarantee == name for finding in self.findings):
+        if name in self.found():
             return "broken"
         return "holds" if self.judged.get(name) else "nothing seen"
 
