@@ -36,6 +36,7 @@ from urllib.parse import urlsplit
 import trio
 
 from proof import history as proof
+from proof.guarantees import check
 from store.embedded import EmbeddedPostgres
 from store.embedded_redis import EmbeddedRedis, embedded_redis
 from store.postgres import migrate_database
@@ -47,7 +48,7 @@ from tests.faults.processes import LIMITS as FLEET_LIMITS
 from tests.faults.processes import Fleet
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.travellers import HEARTBEAT_S, Traveller, Travellers
-from tests.faults.troubles import PATIENCE_S, Servers, Troubles
+from tests.faults.troubles import Servers, Troubles
 from tests.faults.way import way_to
 from tests.servers import TEST_PARTITIONS, Database
 
@@ -81,6 +82,8 @@ class Report:
     refused_starts: int = 0
     longest_outage_s: float = 0.0
     """The longest time in which no send of anybody was acknowledged."""
+    judged: dict[str, int] = field(default_factory=dict)
+    """By guarantee, how many observations could have broken it."""
     findings: list[str] = field(default_factory=list)
     history: str = ""
 
@@ -88,8 +91,8 @@ class Report:
         what = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in sorted(self.faults.items()))
         return (
             f"seed {self.seed}: {sum(self.faults.values())} faults ({what}); "
-            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.deliveries} deliveries over {self.connections} connections ({self.resumed} resumed), "
-            f"longest outage {self.longest_outage_s:.1f} s; {self.seconds:.0f} s"
+            f"{self.acknowledged} acknowledged, {self.lost} lost, {self.deliveries} deliveries over {self.connections} "
+            f"connections ({self.resumed} resumed), longest outage {self.longest_outage_s:.1f} s; {self.seconds:.0f} s"
         )
 
 
@@ -189,7 +192,8 @@ async def _crowd_over(servers: Servers, seed: int, records: list[proof.Record]) 
         crowd.records = records
         lease_s, grace_s = float(LIMITS["lease_s"]), float(LIMITS["presence_grace_s"])
         title = f"faults, seed {seed}"
-        crowd.record(proof.Run(crowd.now(), title, lease_s, grace_s, HEARTBEAT_S, settle_s=PATIENCE_S))
+        # Where everybody stands is written down when all had their time (`_come_to_rest`): it is judged whenever that was.
+        crowd.record(proof.Run(crowd.now(), title, lease_s, grace_s, HEARTBEAT_S, settle_s=0.0))
         for tenant, who, node in PEOPLE:
             name = f"{tenant}-{who}"
             person = Traveller(crowd, name, node, STREAMS, tenant=tenant, who=who, rng=random.Random(rng.random()))
@@ -239,7 +243,7 @@ async def _come_to_rest(crowd: Travellers, database: Database) -> None:
             present = {who: at for (of, who), at in person.present.items() if of == stream and at != "offline"}
             marks = {who: at for (of, who), at in person.marks.items() if of == stream and who != person.principal}
             head = heads[person.tenant, stream]
-            crowd.record(proof.View(now, person.conn, stream, head, marks, present, fresh))
+            crowd.record(proof.View(now, person.conn, stream, head, marks, present, fresh, scope=person.node))
             crowd.record(
                 proof.Stand(now, person.name, person.tenant, stream, person.cursor(stream), head, person.online)
             )
@@ -297,6 +301,10 @@ def _judge(report: Report, crowd: Travellers, logs: Mapping[str, Mapping[str, Se
             not all((stream, key, seq) in held for seq in seqs) for (stream, key), seqs in acknowledged.items()
         )
         report.findings += [f"{tenant}: {finding}" for finding in findings(crowd.histories[tenant], log)]
+    verdict = check(crowd.records)
+    report.findings += [str(finding) for finding in verdict.findings]
+    report.findings += verdict.warnings
+    report.judged = verdict.judged
 
 
 # -- the command ----------------------------------------------------------------------------------------------------------
@@ -314,9 +322,12 @@ def seeds_of(text: str) -> list[int]:
 def summary(reports: Sequence[Report], length_s: float) -> dict[str, object]:
     """What the documents say of the runs."""
     faults: Counter[str] = Counter()
+    judged: Counter[str] = Counter()
     for report in reports:
         faults.update(report.faults)
-    rows = [{name: value for name, value in asdict(r).items() if name not in ("findings", "history")} for r in reports]
+        judged.update(report.judged)
+    left_out = ("judged", "findings", "history")
+    rows = [{name: value for name, value in asdict(r).items() if name not in left_out} for r in reports]
     return {
         "about": "random sequences of real faults; by python -m tests.faults.chaos",
         "machine": {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"},
@@ -329,6 +340,7 @@ def summary(reports: Sequence[Report], length_s: float) -> dict[str, object]:
         "lost": sum(report.lost for report in reports),
         "deliveries": sum(report.deliveries for report in reports),
         "longest_outage_s": max(report.longest_outage_s for report in reports),
+        "judged": dict(judged),
         "seconds": round(sum(report.seconds for report in reports), 1),
         "by_seed": rows,
     }

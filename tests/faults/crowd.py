@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
+from wsproto.utilities import LocalProtocolError
 
 from core import wire
 from proof import history as proof
@@ -122,8 +123,8 @@ class Person:
             try:
                 async with self.crowd.dial(self) as client:
                     await self._stay(client)
-            except (HandshakeError, OSError):
-                pass
+            except (HandshakeError, OSError, LocalProtocolError):
+                pass  # the last is trio-websocket's for a ping that crossed our close, which it would answer
             await trio.sleep(min(self._pause_s, REPEAT_S_MAX))
             self.node = self.crowd.after(self.node)
 

@@ -7,12 +7,14 @@ because its disk was full while it recovered.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import httpx
 import trio
@@ -24,7 +26,7 @@ from store.leftovers import stop_leftovers
 from tests.disks import fill
 from tests.faults.crowd import eventually
 from tests.faults.plans import Trouble
-from tests.faults.processes import NodeProcess
+from tests.faults.processes import LIMITS, NodeProcess, on_all
 from tests.faults.proxy import Proxy
 from tests.faults.travellers import MANNERS, Travellers, start_of
 from tests.faults.way import DOWN, UP, Way
@@ -33,6 +35,10 @@ PATIENCE_S = MANNERS.patience_s
 AGAIN_S = 0.2
 """Between two starts of a node whose log is away."""
 SLOW_S = 0.15
+DRAINING, DRAINED = "draining: ", "drained: "
+"""How a node's words begin when it is asked to drain, and when it has."""
+WORDS: Final = {"node killed": "kill", "node stopped": "pause", "node drained": "drain"}
+"""What the guarantees call what they make allowance for."""
 
 
 @dataclass(slots=True)
@@ -73,8 +79,9 @@ class Troubles:
         crowd, servers = self._crowd, self._servers
         family, _, how = trouble.kind.partition(" ")
         name = trouble.on[0]
-        node = start_of(servers.nodes[name]) if family == "node" else ""
-        crowd.record(proof.Fault(crowd.now(), str(trouble), node, trouble.for_s))
+        start = start_of(servers.nodes[name]) if family == "node" else ""
+        what = WORDS.get(trouble.kind, f"{trouble.kind}: {', '.join(trouble.on)}")
+        crowd.record(proof.Fault(crowd.now(), what, start, trouble.for_s))
         self.made.append(trouble)
         lasting = partial(trio.sleep, trouble.for_s)
         match family:
@@ -106,15 +113,29 @@ class Troubles:
         self._down.add(node.name)
         if how == "killed":
             node.kill()
-            crowd.record(proof.Exit(crowd.now(), start, status=-signal.SIGKILL))
+            crowd.record(proof.Exit(crowd.now(), start, wanted=False, status=-signal.SIGKILL))
         else:
-            node.drain()
-            status = await node.ended(patience_s=PATIENCE_S)
-            crowd.record(proof.Exit(crowd.now(), start, status=status))
-            if status != 0:
-                crowd.problem(f"{start} was drained and ended with {status}: {node.words()[-2000:]}")
+            await self._drain(node)
         await lasting()
         await self._bring_up(node)
+
+    async def _drain(self, node: NodeProcess) -> None:
+        """It has its window, and the time that a busy machine takes to end a process."""
+        crowd, start, window_s = self._crowd, start_of(node), float(LIMITS["drain_window_s"])
+        crowd.record(proof.Draining(crowd.now(), start, window_s + PATIENCE_S))
+        node.drain()
+        status = await node.ended(patience_s=PATIENCE_S)
+        unanswered = None
+        for line in node.words().rpartition(DRAINING)[2].splitlines():
+            if DRAINED in line:
+                found = re.search(r"(\d+) sends without an answer", line)
+                unanswered = 0 if found is None else int(found[1])
+        if unanswered is not None:
+            crowd.record(proof.Drained(crowd.now(), start, unanswered))
+        left = ["a traceback in its log"] if "Traceback" in node.words() else []
+        crowd.record(proof.Exit(crowd.now(), start, status=status, left=left))
+        if status != 0:
+            crowd.problem(f"{start} was drained and ended with {status}: {node.words()[-2000:]}")
 
     async def _bring_up(self, node: NodeProcess) -> None:
         """Until it serves, as a supervisor would: at start a node whose log is away ends with a sentence."""
@@ -227,13 +248,7 @@ class Troubles:
 
     async def end(self) -> None:
         """Nodes are drained with nobody on them: each ends with status 0 and has said nothing of a fault of its own."""
-        crowd, nodes = self._crowd, self._servers.nodes.values()
-        for node in nodes:
-            node.drain()
-        for node in nodes:
-            status = await node.ended(patience_s=PATIENCE_S)
-            left = ["a traceback in its log"] if "Traceback" in node.words() else []
-            crowd.record(proof.Exit(crowd.now(), start_of(node), status=status, left=left))
+        await on_all(list(self._servers.nodes.values()), self._drain)
 
 
 def signal_all(postgres: EmbeddedPostgres, number: signal.Signals) -> list[int]:
