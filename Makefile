@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test lint types unit coverage mutation bench clean
+.PHONY: help run test lint types unit coverage mutation test-faults bench clean
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -31,6 +31,10 @@ coverage: $(READY) ## each module of core under its own tests alone: lines and b
 	$(BIN)/python -m tests.measure.coverage
 
 test: lint coverage unit ## everything that CI checks
+
+SEEDS ?= 1-10
+test-faults: $(READY) ## ten runs of random real faults (six minutes); SEEDS=3,7 for others
+	$(BIN)/python -m tests.faults.chaos --seeds "$${READBACK_FAULT_SEEDS:-$(SEEDS)}" $(if $(SUMMARY),--summary "$(SUMMARY)")
 
 mutation: $(READY) ## plant errors in the hub, the frames and the resume, and count those that no test finds (an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
