@@ -65,12 +65,12 @@ def _reliable(scene: Scene, judge: Judge) -> None:
     judge.judged = scene.tooks + len(scene.restarts)
     for at, took, span, first in scene.skips:
         _gap(scene, judge, at, took, span, first)
-    for at, took, conn in scene.strays:
+    for at, took, conn, over, removed in scene.strays:
         if conn is None:
             judge.finds(at, took.conn, f"seq {took.seq} of {took.stream} on a connection that nobody opened")
-        elif conn.ended is not None:
+        elif over:
             judge.finds(at, conn.place(took.stream), f"seq {took.seq} came after the connection's end")
-        elif took.stream not in conn.removed:  # that is for Auth-fresh to say
+        elif removed is None:  # else Auth-fresh speaks of it
             judge.finds(at, conn.place(took.stream), f"seq {took.seq} of a stream that is not followed")
     for at, unfollow, span in scene.cut:
         if unfollow.seq >= scene.trims.get((span.conn.tenant, span.stream), 0):

@@ -145,11 +145,13 @@ class Late(NamedTuple):
 
 
 class Stray(NamedTuple):
-    """An event of a stream that the connection does not follow at that time."""
+    """An event of a stream that the connection does not follow at that time; ``removed``: since a removal at that seq."""
 
     at: int
     took: Took
     conn: Conn | None
+    over: bool
+    removed: int | None
 
 
 class Differing(NamedTuple):
@@ -162,12 +164,14 @@ class Differing(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A marker or signal, with where the connection's cursor stood; ``None`` where it does not follow the stream."""
+    """A marker or signal, with where the connection's cursor stood; ``None`` where it does not follow the stream, and
+    ``removed`` where that is since a removal."""
 
     at: int
     told: Told
     conn: Conn | None
     cursor: int | None
+    removed: int | None
 
 
 class Restart(NamedTuple):

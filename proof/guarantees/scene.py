@@ -185,7 +185,7 @@ class Scene:
             tooks += 1
             conn = conns.get(record.conn)
             if conn is None:
-                self.strays.append(Stray(at, record, None))
+                self.strays.append(Stray(at, record, None, False, None))
                 continue
             if record.mark and record.mark != conn.tenant:
                 marked.append((at, record, conn))
@@ -193,7 +193,7 @@ class Scene:
                 overdue.append((at, record, conn))
             span = conn.spans.get(record.stream)
             if span is None:
-                self.strays.append(Stray(at, record, conn))
+                self.strays.append(Stray(at, record, conn, conn.ended is not None, conn.removed.get(record.stream)))
                 continue
             seq = record.seq
             if seq == span.next:
@@ -321,7 +321,8 @@ class Scene:
     def _on_told(self, at: int, told: Told) -> None:
         conn = self.conns.get(told.conn)
         span = None if conn is None else conn.spans.get(told.stream)
-        self.given.append(Given(at, told, conn, None if span is None else span.next - 1))
+        removed = None if conn is None or span is not None else conn.removed.get(told.stream)
+        self.given.append(Given(at, told, conn, None if span is None else span.next - 1, removed))
         if conn is not None and told.t > conn.late_t:
             self.overdue.append((at, told, conn))
 
