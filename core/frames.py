@@ -134,7 +134,7 @@ class FrameReader:
         self.error: ProtocolError | None = None  # once set, nothing more is parsed
         self._message_bytes_max = message_bytes_max
         # The table knows masked frames only, and must not let a message over the limit through.
-        self._small_max = 0 if client_side else min(_SMALL_MAX, message_bytes_max + 6)
+        self._small_max = 0 if client_side else min(_SMALL_MAX, message_bytes_max + 7)
         self._client_side = client_side
         self._binary = binary
         self._partial: _Partial | None = None

@@ -73,6 +73,77 @@ def test_server_frames_have_the_shortest_length_and_no_mask(size: int) -> None:
     assert not reader.pending
 
 
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_binary_and_control_frames_are_written_like_text(size: int) -> None:
+    """Any opcode, in every form of a length, final and unmasked; a client's is the same under its mask."""
+    payload = b"x" * size
+    for opcode in (BINARY, PING, PONG) if size < 126 else (BINARY,):
+        assert frame(opcode, payload)[0] == masked_frame(opcode, payload, MASK)[0] == 0x80 | opcode
+        assert FrameReader(LIMIT, client_side=True).feed(frame(opcode, payload)) == [(opcode, payload)]
+        assert FrameReader(LIMIT).feed(masked_frame(opcode, payload, MASK)) == [(opcode, payload)]
+
+
+def test_the_table_is_what_the_rfc_draws() -> None:
+    """By size of a chunk: the only header that a final masked text frame of this size can have, and the factor that lays
+    the mask over the payload and over nothing before it. Sizes that no such frame has match no chunk."""
+    rows = frames._table()
+    sizes = {len(masked_frame(TEXT, bytes(size), MASK)): size for size in range(1528)}
+    assert len(rows) == max(sizes) + 1 == 1536
+    for size, (head, factor, product) in enumerate(rows):
+        if size not in sizes:
+            assert (head, factor, product) == (b"\xff\xff", 0, 0)
+            continue
+        whole = masked_frame(TEXT, bytes(sizes[size]), MASK)
+        skip = len(head) + 4
+        assert whole[: skip - 4] == head
+        laid = (int.from_bytes(MASK, "little") * factor).to_bytes(product, "little")
+        assert size <= product < size + 4
+        assert laid[skip:size] == whole[skip:]  # a payload of zeros under its mask is the mask
+
+
+def test_small_texts_take_the_table_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nearly every chunk is costs one look-up, alone and pipelined, up to the table's size and to the limit."""
+
+    def slow(*arguments: object) -> None:
+        raise AssertionError("the way of all other frames")
+
+    monkeypatch.setattr(FrameReader, "_open", slow)
+    texts = [b"x" * size for size in (*range(400), 1000, 1526, 1527)]
+    texts += [("é" * size).encode() for size in (1, 62, 63, 700)]
+    together = b"".join(masked_frame(TEXT, text, MASK) for text in texts)
+    assert FrameReader(LIMIT).feed(together) == [(TEXT, text) for text in texts]
+    with pytest.raises(AssertionError, match="the way of all other frames"):
+        FrameReader(LIMIT).feed(masked_frame(TEXT, b"x" * 1528, MASK))
+    monkeypatch.setattr(FrameReader, "_feed", slow)
+    for text in texts:
+        assert FrameReader(LIMIT).feed(masked_frame(TEXT, text, MASK)) == [(TEXT, text)]
+    assert FrameReader(20).feed(masked_frame(TEXT, b"x" * 20, MASK)) == [(TEXT, b"x" * 20)]
+    with pytest.raises(AssertionError, match="the way of all other frames"):
+        FrameReader(20).feed(masked_frame(TEXT, b"x" * 21, MASK))
+
+
+def test_what_is_wrong_with_a_first_byte() -> None:
+    """Each of the 256, by section 5.2: three bits are reserved, so are ten opcodes, and control frames are final."""
+    for first in range(256):
+        opcode, reserved, final = first % 16, first // 16 % 8, first >= 128
+        if reserved:
+            expected = "reserved bits are set and no extension was agreed"
+        elif opcode not in (0, 1, 2, 8, 9, 10):
+            expected = f"opcode {opcode} is reserved"
+        elif opcode > 7 and not final:
+            expected = "control frames may not be fragmented"
+        else:
+            expected = ""
+        assert frames._breach(first) == expected
+
+
+def test_the_last_code_points_before_the_surrogates_are_text() -> None:
+    """U+D7A3 begins like a surrogate and is none: it is read although it comes byte by byte."""
+    for text in ("힣", "\ud7ff", "\ue000", "\U0010ffff"):
+        data = masked_frame(TEXT, text.encode(), MASK)
+        assert read(FrameReader(LIMIT), bytewise(data)) == [(TEXT, text.encode())]
+
+
 @given(sessions(), st.data())
 @settings(deadline=None, max_examples=150)
 def test_any_session_in_any_chunks_gives_the_same_events(session: Session, data: st.DataObject) -> None:
@@ -144,6 +215,37 @@ def test_breach_is_refused_with_its_code(breach: Breach) -> None:
     assert reader.error is error
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xc1", "reserved bits are set and no extension was agreed"),
+        (b"\x83", "opcode 3 is reserved"),
+        (b"\x09", "control frames may not be fragmented"),
+        (b"\x80", "continuation without a message to continue"),
+        (masked_frame(TEXT, b"", MASK, fin=False) + b"\x81", "new message before the last one was complete"),
+        (b"\x81\x01", "frames must be masked"),
+        (b"\x89\xfe", "control frames hold at most 125 bytes"),
+        (b"\x82\xfe\x00\x7d", "length is not in its shortest form"),
+        (b"\x82\xff" + (65_535).to_bytes(8, "big"), "length is not in its shortest form"),
+        (b"\x82\xff\x80" + bytes(7), "length has its top bit set"),
+        (b"\x82\xff" + (LIMIT + 1).to_bytes(8, "big"), "messages hold at most 1048576 bytes"),
+        (masked_frame(TEXT, b"\xff", MASK), "text is not UTF-8"),
+        (masked_frame(TEXT, b"a", MASK) + masked_frame(TEXT, b"\xff", MASK), "text is not UTF-8"),
+        (masked_frame(TEXT, b"\xff", MASK, fin=False), "text is not UTF-8"),
+        (masked_frame(TEXT, b"\xed\xa0", MASK, fin=False), "text is not UTF-8"),
+        (masked_frame(CLOSE, b"\x03", MASK), "close payload of one byte"),
+        (masked_frame(CLOSE, b"\x03\xed", MASK), "close code 1005 may not be sent"),
+        (masked_frame(CLOSE, b"\x03\xe8\xff", MASK), "close reason is not UTF-8"),
+    ],
+)
+def test_a_breach_is_told_in_words(data: bytes, reason: str) -> None:
+    """The peer's programmer reads what was wrong, in the close frame."""
+    reader = FrameReader(LIMIT)
+    reader.feed(data)
+    assert reader.error is not None
+    assert reader.error.reason == reason
+
+
 @breaches
 def test_breach_is_refused_at_the_byte_that_shows_it(breach: Breach) -> None:
     """Dribbled in, a breach is not waited for: the byte before it is still fine, the byte itself is not."""
@@ -171,7 +273,7 @@ def test_client_refuses_masked_frames(data: bytes) -> None:
     reader = FrameReader(LIMIT, client_side=True)
     assert reader.feed(data) == []
     assert reader.error is not None
-    assert reader.error.code == 1002
+    assert reader.error == ProtocolError(1002, "frames to a client may not be masked")
 
 
 def test_binary_is_refused_where_it_is_not_served() -> None:
@@ -205,6 +307,14 @@ def test_limit_counts_all_fragments_together() -> None:
     assert reader.feed(masked_frame(CONTINUATION, b"!", MASK)[:2]) == []
     assert reader.error is not None
     assert reader.error.code == 1009
+
+
+def test_the_limit_is_of_messages_and_not_of_control_frames() -> None:
+    """Whatever the limit, a control frame holds its 125 bytes, a close with its reason too."""
+    for opcode, payload in ((PING, b"x" * 125), (PONG, b"x" * 125), (CLOSE, close_payload(4000, "x" * 123))):
+        assert len(payload) == 125
+        assert FrameReader(10).feed(masked_frame(opcode, payload, MASK)) == [(opcode, payload)]
+        assert FrameReader(10, client_side=True).feed(frame(opcode, payload)) == [(opcode, payload)]
 
 
 def test_enormous_declared_length_holds_nothing() -> None:
@@ -320,5 +430,6 @@ def test_close_codes_that_may_not_be_sent_are_our_mistake(code: int) -> None:
 
 def test_long_control_frames_are_our_mistake() -> None:
     """A control frame over 125 bytes is never written."""
-    with pytest.raises(AssertionError, match="125"):
-        frame(PING, b"x" * 126)
+    for opcode in (CLOSE, PING, PONG):
+        with pytest.raises(AssertionError, match=r"^control frames hold at most 125 bytes"):
+            frame(opcode, b"x" * 126)

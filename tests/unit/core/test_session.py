@@ -154,3 +154,34 @@ def test_at_most_so_many_sessions_are_remembered() -> None:
     ours.resume(CLAIMS, "c")
     ours.open("s3", "d")
     assert (ours.generation("s1"), ours.generation("s2"), ours.generation("s3")) == (2, None, 1)
+
+
+def test_one_that_ended_is_forgotten_before_one_that_lives() -> None:
+    """The oldest of those without a connection, whenever it began; only where all live, the oldest of them."""
+    ours = sessions(3)
+    for name in ("s1", "s2", "s3"):
+        ours.open(name, name)
+    ours.close("s2", "s2", 0.0)
+    ours.close("s3", "s3", 0.0)
+    ours.open("s4", "s4")
+    assert [ours.generation(f"s{n}") for n in (1, 2, 3, 4)] == [1, None, 1, 1]
+
+
+def test_two_nodes_with_as_many_resumes_know_of_each_other() -> None:
+    """Both took one token while they could not talk: the one that is told gives its connection up."""
+    ours = sessions()
+    ours.open("s1", "first")
+    ours.resume(CLAIMS, "second")
+    assert ours.taken("s1", 2, 5.0) == "second"
+    assert ours.spoken_for("s1") is None
+
+
+def test_expiry_counts_from_the_takeover_and_from_no_later_word_of_it() -> None:
+    """The connection here ended then; hearing of it once more prolongs nothing."""
+    ours = sessions()
+    ours.open("s1", "first")
+    newest = replace(CLAIMS, generation=2)
+    ours.taken("s1", 2, 5_000.0)
+    assert ours.may_resume(newest, 5_000.0 + TTL_S - 1) is None
+    ours.taken("s1", 2, 5_200.0)
+    assert ours.may_resume(newest, 5_000.0 + TTL_S) == "expired"
