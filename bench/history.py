@@ -63,6 +63,7 @@ class Kept:
                 lease_s=limits.lease_s,
                 grace_s=limits.presence_grace_s,
                 heartbeat_s=limits.heartbeat_s,
+                bus=not isinstance(server, Cluster) or server.redis is not None,
             )
         )
         if isinstance(server, Cluster):

@@ -235,7 +235,7 @@ class Cluster(Server):
 
     def kill(self, at: int) -> None:
         """SIGKILL: nothing is said to anybody."""
-        self.happened("SIGKILL", at, 0)
+        self.happened("kill", at, 0)
         self.places[at].process.popen.kill()
         self._gone(at, 5.0)
         self.happened("killed", at, -signal.SIGKILL)
@@ -288,7 +288,7 @@ class Cluster(Server):
         assert self.redis is not None
         pid = self.redis.pid
         assert pid is not None
-        self.happened("Redis is killed", None, 0)
+        self.happened("redis killed", None, 0)
         os.kill(pid, signal.SIGSTOP)  # nothing is used up between the reading and the end
         self.ended_s["redis"] += proc.cpu_s(pid)
         self.redis.kill()
@@ -297,17 +297,17 @@ class Cluster(Server):
         """On the port it had."""
         assert self.redis is not None
         self.redis.start()
-        self.happened("Redis is back", None, 0)
+        self.happened("redis back", None, 0)
 
     def freeze_redis(self) -> None:
         assert self.redis is not None
-        self.happened("Redis is frozen", None, 0)
+        self.happened("redis frozen", None, 0)
         self.redis.freeze()
 
     def thaw_redis(self) -> None:
         assert self.redis is not None
         self.redis.thaw()
-        self.happened("Redis is thawed", None, 0)
+        self.happened("redis thawed", None, 0)
 
     def stop(self) -> None:
         for place in self.places:

@@ -34,18 +34,18 @@ async def read_log(
         heads[tenant, stream] = facts.first - 1
         while page := await log.read(tenant, facts.sid, heads[tenant, stream], PAGE):
             for event in page:
-                for record in of_event(t, tenant, stream, event):
+                for record in of_event(t, tenant, stream, event, open=facts.open):
                     emit(record)
             heads[tenant, stream] = page[-1].seq
     return heads
 
 
-def of_event(t: float, tenant: str, stream: str, event: Event) -> Iterator[Record]:
+def of_event(t: float, tenant: str, stream: str, event: Event, *, open: bool) -> Iterator[Record]:
     body = orjson.loads(event.body or b"null")
     what = what_of(event.type, wire.at_bytes(event.at_ms).decode(), body)
     yield Committed(t, tenant, stream, event.seq, event.key, event.by, what)
     if event.type.startswith("member.") and isinstance(body, dict):
-        yield Member(t, tenant, stream, body["principal"], body.get("role"), event.seq)
+        yield Member(t, tenant, stream, body["principal"], body.get("role"), event.seq, open)
 
 
 def followed(history: Iterable[Record]) -> set[tuple[str, str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.gen.audit import wrong_presence
 from bench.gen.link import counted_from, monotonic_ns
 from bench.gen.raw import OPEN
-from bench.gen.recorded import Recorded
+from bench.gen.recorded import Recorded, Tape
+from proof.history import Record, There, View
 
 if TYPE_CHECKING:
     from bench.gen.crowd import Client, Crowd
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 TICK_S = 0.002
 WHOLE_LIMIT_S = 40.0
 PRESENCE_LIMIT_S = 5.0
+PRESENT_LIMIT_S = 12.0
+"""A lease and time to spare: the longest that presence may be wrong after the last trouble."""
 
 
 class Words:
@@ -74,8 +78,9 @@ class Words:
         missing = sum(one.gone_ns != 0 and not one.away for one in clients)
         return {"open": by_port, "missing": missing}
 
-    async def presence(self, word: dict[str, Any]) -> dict[str, Any]:
-        """Ask one member of every room on every node who is there, and compare with who is."""
+    async def presence(self, word: dict[str, Any], write: Callable[[Record], None] | None = None) -> dict[str, Any]:
+        """Ask one member of every room on every node who is there, and compare with who is. Both are written down where
+        ``write`` is given."""
         rooms: dict[bytes, dict[int, Client]] = {}
         there: dict[bytes, set[str]] = {}
         for client in self.crowd.clients:
@@ -86,18 +91,26 @@ class Words:
                 there.setdefault(room, set()).add(client.who)
         wrong = asked = answered = 0
 
-        def judged(room: bytes, message: dict[str, Any]) -> None:
+        def judged(room: bytes, client: Client, message: dict[str, Any]) -> None:
             nonlocal wrong, answered
             answered += 1
             if message["op"] != "ok":
                 wrong += 1
                 return
-            wrong += wrong_presence({one["by"]: one["value"] for one in message["online"]}, there[room])
+            online = {one["by"]: one["value"] for one in message["online"]}
+            wrong += wrong_presence(online, there[room])
+            if write is not None and isinstance(client, Recorded) and client.watched is not None:
+                now, conn, stream = client.tape.now(), client.watched.conn, room.decode()
+                write(View(now, conn, stream, client.cursors[room], present=online))
 
         for room, observers in rooms.items():
+            if write is not None:
+                one = next(iter(observers.values()))
+                assert isinstance(one, Recorded)
+                write(There(one.tape.now(), one.tenant, room.decode(), dict.fromkeys(there[room], "online")))
             for client in observers.values():
                 asked += 1
-                client.ask(room, lambda message, room=room: judged(room, message))  # type: ignore[misc]
+                client.ask(room, partial(judged, room, client))
             if asked % 64 < len(observers):
                 await asyncio.sleep(0)
         deadline = monotonic_ns() + int(PRESENCE_LIMIT_S * 1e9)
@@ -118,11 +131,19 @@ class Words:
             await asyncio.sleep(0.1)
         await asyncio.sleep(word["linger_s"])  # would anything come twice?
         if crowd.tape is not None:
-            for client in crowd.clients:
-                assert isinstance(client, Recorded)
-                client.stand({room.decode(): cursor for room, cursor in client.cursors.items()})
-            crowd.tape.close()
+            await self.write_end(crowd.tape)
         return account(crowd)
+
+    async def write_end(self, tape: Tape) -> None:
+        """Who holds whom to be there, once that is right or should be; and where everybody stands."""
+        deadline = monotonic_ns() + int(PRESENT_LIMIT_S * 1e9)
+        while (told := await self.presence({}))["wrong"] + told["unanswered"] and monotonic_ns() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+        await self.presence({}, write=tape.write)
+        for client in self.crowd.clients:
+            assert isinstance(client, Recorded)
+            client.stand({room.decode(): cursor for room, cursor in client.cursors.items()})
+        tape.close()
 
 
 def account(crowd: Crowd) -> dict[str, Any]:

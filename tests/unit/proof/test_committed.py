@@ -67,7 +67,7 @@ async def test_what_is_kept_no_more_is_said() -> None:
     heads = await read_log(log, [("demo", "chat:a")], 9.0, records.append)
     assert heads == {("demo", "chat:a"): 4}
     assert records[0] == Trimmed(9.0, "demo", "chat:a", 3)
-    assert records[-1] == history.Member(9.0, "demo", "chat:a", "user:bob", "reader", 4)
+    assert records[-1] == history.Member(9.0, "demo", "chat:a", "user:bob", "reader", 4, True)
 
 
 def test_a_history_names_its_streams_with_their_tenant() -> None:

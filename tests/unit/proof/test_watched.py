@@ -204,3 +204,35 @@ def test_nothing_that_was_said_in_confidence_is_in_a_record() -> None:
     written = b"".join(map(encode, seen.records))
     for secret in (b"hidden", b"secret", b"33.95", b'"next"'):
         assert secret not in written
+
+
+def test_a_record_that_goes_on_elsewhere_ends_here_and_begins_there() -> None:
+    """With the cursors that it has by then; what was asked before is answered in neither."""
+    seen = Seen(tenant="demo", who="user:amy").opened(**{STREAM: {"head": 3, "after": 3}})
+    seen.told(op="event", stream=STREAM, seq=4, type="m", key=KEY, by="u", at="x", body=1)
+    seen.said(op="sub", id=2, stream="chat:b", after=0)
+    seen.said(op="send", id=3, stream=STREAM, key=KEY, type="m", body=1)
+    carried = seen.watched.carry("c1.1~2")
+    assert carried is not None
+    end, begin = carried
+    assert (end.conn, end.by, end.reason) == ("c1.1", "unseen", "goes on as c1.1~2")
+    assert [type(record) for record in begin] == [Open, Welcome, Follow]
+    assert isinstance(begin[0], Open)
+    assert begin[0].asked == {STREAM: 4}
+    seen.records.clear()
+    seen.told(op="ok", id=2, stream="chat:b", head=0, after=0)
+    seen.told(op="error", id=3, code="unavailable", message="x")
+    seen.said(op="unsub", id=2, stream="chat:b")
+    seen.told(op="ok", id=2, stream="chat:b")
+    assert [type(record) for record in seen.records] == [Follow, Asked, Unfollow, Answered]
+    assert seen.watched.cursors == {STREAM: 4}
+
+
+def test_who_is_not_welcome_yet_goes_on_nowhere() -> None:
+    """Nor who has ended."""
+    seen = Seen()
+    seen.said(op="hello", id=1, token="t", streams={})
+    assert seen.watched.carry("c1.1~2") is None
+    seen.told(op="welcome", id=1, session="s", log="e", resume="r", streams={})
+    seen.watched.ended("client")
+    assert seen.watched.carry("c1.1~2") is None
