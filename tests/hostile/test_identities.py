@@ -38,9 +38,20 @@ def claims(**changed: object) -> dict[str, Any]:
 HEAD = {"alg": "HS256", "typ": "JWT", "kid": "k1"}
 
 
+def headed(header: object, signature: bytes = b"\0") -> str:
+    """A JWT with this header and a signature that is none."""
+    return f"{b64(header)}.{b64(claims())}.{b64(signature)}"
+
+
 def swapped_claims() -> str:
     head, _, mac = token("user:mallory").split(".")
     return f"{head}.{b64(claims(sub='user:amy', roles=['admin']))}.{mac}"
+
+
+def respelled_end(good: str) -> str:
+    """The last letter of 32 bytes in base64 carries two bits that nobody reads: another letter, the same bytes."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return good[:-1] + alphabet[alphabet.index(good[-1]) ^ 1]
 
 
 TOKENS: dict[str, tuple[object, str]] = {
@@ -55,6 +66,46 @@ TOKENS: dict[str, tuple[object, str]] = {
     "alg HS512": (signed({**HEAD, "alg": "HS512"}, claims()), "algorithm"),
     "alg RS256 (the secret as a public key)": (signed({**HEAD, "alg": "RS256"}, claims()), "algorithm"),
     "alg a list": (signed({**HEAD, "alg": ["HS256"]}, claims()), "algorithm"),
+    "alg RS256, its secret in PEM's clothes": (
+        signed(
+            {**HEAD, "alg": "RS256"}, claims(), b"-----BEGIN PUBLIC KEY-----\n" + KEY + b"\n-----END PUBLIC KEY-----"
+        ),
+        "algorithm",
+    ),
+    "alg ES256 with a signature of zeros": (
+        headed({**HEAD, "alg": "ES256"}, bytes(64)),
+        "algorithm",
+    ),
+    "alg EdDSA": (signed({**HEAD, "alg": "EdDSA"}, claims()), "algorithm"),
+    "alg hs256": (signed({**HEAD, "alg": "hs256"}, claims()), "algorithm"),
+    "alg with white space": (signed({**HEAD, "alg": "HS256 "}, claims()), "algorithm"),
+    "alg with a NUL": (signed({**HEAD, "alg": "HS256\0"}, claims()), "algorithm"),
+    "alg null": (signed({**HEAD, "alg": None}, claims()), "algorithm"),
+    "no alg": (signed({"typ": "JWT", "kid": "k1"}, claims()), "algorithm"),
+    "alg twice, none last": (
+        headed(b'{"alg":"HS256","kid":"k1","alg":"none"}'),
+        "algorithm",
+    ),
+    "a kid with SQL": (signed({**HEAD, "kid": "k1' union select 'secret"}, claims()), "unknown key"),
+    "a kid with a command": (signed({**HEAD, "kid": "k1|id"}, claims()), "unknown key"),
+    "a kid with a NUL": (signed({**HEAD, "kid": "k1\0"}, claims()), "unknown key"),
+    "a kid with a line feed": (signed({**HEAD, "kid": "k1\nk1"}, claims()), "unknown key"),
+    "a kid that is the null device": (signed({**HEAD, "kid": "/dev/null"}, claims(), b""), "unknown key"),
+    "an empty kid": (signed({**HEAD, "kid": ""}, claims()), "unknown key"),
+    "a kid that is a number": (signed({**HEAD, "kid": 1}, claims()), "unknown key"),
+    "a kid that is an object": (signed({**HEAD, "kid": {"k1": 1}}, claims()), "unknown key"),
+    "a kid of 5 KB": (signed({**HEAD, "kid": "k" * 5_000}, claims()), "unknown key"),
+    "a kid of the resume keys": (signed({**HEAD, "kid": "r1"}, claims(), SECRETS.resume_keys["r1"]), "unknown key"),
+    "a key to be fetched (jku)": (signed({**HEAD, "jku": "http://127.0.0.1:1/"}, claims()), "unsupported"),
+    "a certificate brought along": (signed({**HEAD, "x5c": ["MIIB"]}, claims()), "unsupported"),
+    "a certificate to be fetched": (signed({**HEAD, "x5u": "file:///etc/passwd"}, claims()), "unsupported"),
+    "claims not in base64 (b64 false)": (signed({**HEAD, "b64": False, "crit": ["b64"]}, claims()), "unsupported"),
+    "compressed": (signed({**HEAD, "zip": "DEF"}, claims()), "unsupported"),
+    "encrypted: five parts": (".".join([b64({"alg": "dir", "enc": "A128GCM"}), "", "AA", "AA", "AA"]), "not a JWT"),
+    "a header that is a list": (headed(["HS256"]), "header is not understood"),
+    "a header that is no JSON": (headed(b"{"), "header is not understood"),
+    "a header with a byte order mark": (headed(b"\xef\xbb\xbf{}"), "header is not understood"),
+    "a header 2,000 deep": (headed(b"[" * 2_000), "header is not understood"),
     "an unknown kid": (signed({**HEAD, "kid": "k2"}, claims()), "unknown key"),
     "a kid that is a path": (signed({**HEAD, "kid": "../../etc/passwd"}, claims()), "unknown key"),
     "a kid that is a list": (signed({**HEAD, "kid": ["k1"]}, claims()), "unknown key"),
@@ -64,10 +115,35 @@ TOKENS: dict[str, tuple[object, str]] = {
     "no exp": (signed(HEAD, claims(exp=...)), "exp is missing"),
     "exp a text": (signed(HEAD, claims(exp="2099-01-01")), "exp is missing"),
     "exp true": (signed(HEAD, claims(exp=True)), "exp is missing"),
+    "expired long ago": (signed(HEAD, claims(exp=0)), "expired"),
+    "exp below nothing": (signed(HEAD, claims(exp=-(2**63))), "expired"),
+    "exp 1e400": (
+        signed(HEAD, b'{"sub":"user:mallory","tenant":"demo","aud":"readback","exp":1e400}'),
+        "not understood",
+    ),
+    "exp Infinity": (
+        signed(HEAD, b'{"sub":"user:mallory","tenant":"demo","aud":"readback","exp":Infinity}'),
+        "not understood",
+    ),
+    "exp NaN": (signed(HEAD, b'{"sub":"user:mallory","tenant":"demo","aud":"readback","exp":NaN}'), "not understood"),
+    "exp a list": (signed(HEAD, claims(exp=[time.time() + 60])), "exp is missing"),
+    "exp null": (signed(HEAD, claims(exp=None)), "exp is missing"),
+    "exp twice, the last over": (
+        signed(HEAD, b'{"sub":"user:mallory","tenant":"demo","aud":"readback","exp":9999999999,"exp":1}'),
+        "expired",
+    ),
+    "nbf a text": (signed(HEAD, claims(nbf="2020-01-01")), "nbf is not a number"),
+    "nbf true": (signed(HEAD, claims(nbf=True)), "nbf is not a number"),
+    "nbf null": (signed(HEAD, claims(nbf=None)), "nbf is not a number"),
+    "nbf in a thousand years": (signed(HEAD, claims(nbf=1e11)), "not valid yet"),
     "not valid yet": (signed(HEAD, claims(nbf=time.time() + 600)), "not valid yet"),
     "another audience": (signed(HEAD, claims(aud="billing")), "audience"),
     "no audience": (signed(HEAD, claims(aud=...)), "audience"),
     "an audience that begins like ours": (signed(HEAD, claims(aud="readback-admin")), "audience"),
+    "audiences without ours": (signed(HEAD, claims(aud=["billing", "readback "])), "audience"),
+    "an audience in capitals": (signed(HEAD, claims(aud="READBACK")), "audience"),
+    "an audience that is an object": (signed(HEAD, claims(aud={"readback": True})), "audience"),
+    "an audience within a list within a list": (signed(HEAD, claims(aud=[["readback"]])), "audience"),
     "no tenant": (signed(HEAD, claims(tenant=...)), "tenant"),
     "a tenant that is a list": (signed(HEAD, claims(tenant=["demo"])), "tenant"),
     "a tenant with a NUL": (signed(HEAD, claims(tenant="demo\0")), "tenant"),
@@ -77,6 +153,11 @@ TOKENS: dict[str, tuple[object, str]] = {
     "a principal with a quote": (signed(HEAD, claims(sub='user:a","by":"x')), "principal"),
     "roles that are a text": (signed(HEAD, claims(roles="admin")), "roles"),
     "roles that are objects": (signed(HEAD, claims(roles=[{}])), "role"),
+    "33 roles": (signed(HEAD, claims(roles=[f"r{n}" for n in range(33)])), "roles"),
+    "a role with a line feed": (signed(HEAD, claims(roles=["admin\n"])), "role"),
+    "a role in capitals": (signed(HEAD, claims(roles=["Admin"])), "role"),
+    "roles that are null": (signed(HEAD, claims(roles=None)), "roles"),
+    "roles that are an object": (signed(HEAD, claims(roles={"admin": True})), "roles"),
     "claims that are a list": (signed(HEAD, [1, 2]), "not understood"),
     "claims that are no JSON": (signed(HEAD, b"{"), "not understood"),
     "claims 10,000 deep": (signed(HEAD, b"[" * 4_000), "not understood"),
@@ -84,6 +165,19 @@ TOKENS: dict[str, tuple[object, str]] = {
     "two dots": ("..", "not a JWT"),
     "not ASCII": ("é.é.é", "not a JWT"),
     "a line feed at the end": (token("user:mallory") + "\n", "not a JWT"),
+    "white space before": (" " + token("user:mallory"), "not a JWT"),
+    "white space behind": (token("user:mallory") + " ", "not a JWT"),
+    "white space amid": (token("user:mallory").replace(".", ". ", 1), "not a JWT"),
+    "CR LF amid": (token("user:mallory").replace(".", "\r\n.", 1), "not a JWT"),
+    "a NUL behind": (token("user:mallory") + "\0", "not a JWT"),
+    "with its scheme": ("Bearer " + token("user:mallory"), "not a JWT"),
+    "padded base64": (token("user:mallory").replace(".", "=.", 1), "not a JWT"),
+    "the other alphabet of base64": (token("user:mallory").replace(".", "+/.", 1), "not a JWT"),
+    "letters that look alike": (token("user:mallory").replace("e", "\u0435", 1), "not a JWT"),
+    "fullwidth dots": (token("user:mallory").replace(".", "\uff0e"), "not a JWT"),
+    "two tokens": (token("user:mallory") + "." + token("user:amy"), "not a JWT"),
+    "a bit of the signature's last letter that means nothing": (respelled_end(token("user:mallory")), "not a JWT"),
+    "8,193 letters": ("a" * 8_189 + ".b.c", "too long"),
     "60 KB of it": ("a" * 20_000 + "." + "b" * 20_000 + "." + "c" * 20_000, "too long"),
     "a number": (17, "string"),
     "a list": ([token("user:mallory")], "string"),
@@ -111,6 +205,12 @@ HEADERS = {
     "Bearer with another's": "Bearer " + signed(HEAD, claims(), b"x" * 32),
     "no scheme": token("user:mallory"),
     "bytes beyond ASCII": "Bearer \udcff\udcfe",
+    "two tokens with a comma": f"Bearer {token('user:mallory')}, Bearer {token('user:amy')}",
+    "a token in quotes": f'Bearer "{token("user:mallory")}"',
+    "a scheme that begins like ours": "BearerX " + token("user:mallory"),
+    "a tab for the space": "Bearer\t" + token("user:mallory"),
+    "a parameter behind": f"Bearer {token('user:mallory')}; realm=x",
+    "a token of 10 KB": "Bearer " + "a" * 10_000,
 }
 
 

@@ -40,6 +40,38 @@ NO_MESSAGE: dict[str, tuple[bytes, str]] = {
     "a raw NUL in a string": (b'{"op":"ping","s":"\0"}', "malformed JSON"),
     "a raw line feed in a string": (b'{"op":"ping","s":"a\nb"}', "malformed JSON"),
     "\\x escapes": (b'{"op":"ping","s":"\\x41"}', "malformed JSON"),
+    "trailing letters": (b'{"op":"ping"}x', "malformed JSON"),
+    "a trailing NUL": (b'{"op":"ping"}\0', "malformed JSON"),
+    "a trailing bracket": (b'{"op":"ping"}]', "malformed JSON"),
+    "two objects on two lines": (b'{"op":"ping"}\n{"op":"ping"}', "malformed JSON"),
+    "a record separator first": (b'\x1e{"op":"ping"}', "malformed JSON"),
+    "a guard against scripts first": (b')]}\',\n{"op":"ping"}', "malformed JSON"),
+    "a byte order mark twice": (b"\xef\xbb\xbf" * 2 + b'{"op":"ping"}', "malformed JSON"),
+    "UTF-16": ('{"op":"ping"}'.encode("utf-16-le"), "malformed JSON"),
+    "UTF-32": ('{"op":"ping"}'.encode("utf-32-be"), "malformed JSON"),
+    "a no-break space for white space": ('{"op":\xa0"ping"}'.encode(), "malformed JSON"),
+    "a form feed for white space": (b'{"op":\x0c"ping"}', "malformed JSON"),
+    "typographic quotes": ("{\u201cop\u201d:\u201cping\u201d}".encode(), "malformed JSON"),
+    "a key without quotes": (b'{op:"ping"}', "malformed JSON"),
+    "a key that is a number": (b'{1:"ping"}', "malformed JSON"),
+    "a key that is null": (b'{null:"ping"}', "malformed JSON"),
+    "a key without a value": (b'{"op"}', "malformed JSON"),
+    "a value without a key": (b'{"op":"ping",:1}', "malformed JSON"),
+    "commas only": (b"{" + b"," * 60_000 + b"}", "malformed JSON"),
+    "undefined": (b'{"op":"ping","id":undefined}', "malformed JSON"),
+    "True of Python": (b'{"op":"ping","x":True}', "malformed JSON"),
+    "an open string": (b'{"op":"ping', "malformed JSON"),
+    "an escape that ends too soon": (b'{"op":"ping","s":"\\u12"}', "malformed JSON"),
+    "an escape that is none": (b'{"op":"ping","s":"\\a"}', "malformed JSON"),
+    "a raw tab in a string": (b'{"op":"ping","s":"a\tb"}', "malformed JSON"),
+    "a high surrogate and a letter": (b'{"op":"ping","s":"\\ud800a"}', "malformed JSON"),
+    "a lone surrogate in a key": (b'{"op":"ping","\\udfff":1}', "malformed JSON"),
+    "true": (b"true", "one JSON object"),
+    "a string of 60 KB": (b'"' + b"a" * 60_000 + b'"', "one JSON object"),
+    "an empty array": (b"[]", "one JSON object"),
+    "a batch": (b'[{"op":"ping","id":1},{"op":"ping","id":2}]', "one JSON object"),
+    "65 deep, in a field nobody reads": (b'{"op":"ping","a":' + b"[" * 64 + b"]" * 64 + b"}", "nested deeper than 64"),
+    "objects 1,000 deep, an empty key each": (b'{"":' * 1_000 + b"1" + b"}" * 1_000, "nested deeper than 64"),
     "arrays 30,000 deep": (b'{"op":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "malformed JSON"),
     "arrays 60,000 deep, never closed": (b"[" * 60_000, "malformed JSON"),
     "objects 10,000 deep": (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "malformed JSON"),
@@ -69,6 +101,36 @@ async def test_json_100_000_deep_is_refused_where_frames_are_large_enough_for_it
         other = await stage.welcomed("user:other")
         await other.put(text(ANSWERED % b"8" + b" " * 999_000))
         assert (await other.next(id=8))["op"] == "pong"
+
+
+ODD: dict[str, bytes] = {
+    "op twice: the last counts": b'{"op":"bye","op":"ping","id":6}',
+    "id twice: the last counts": b'{"op":"ping","id":9,"id":6}',
+    "id twice, the first no number": b'{"op":"ping","id":[],"id":6}',
+    "an empty key": b'{"":"","op":"ping","id":6}',
+    "a key of 60 KB": b'{"%b":1,"op":"ping","id":6}' % (b"k" * 60_000),
+    "ten thousand keys": b"{" + b"".join(b'"%d":%d,' % (n, n % 10) for n in range(6_000)) + b'"op":"ping","id":6}',
+    "the same key ten thousand times": b"{" + b'"a":1,' * 10_000 + b'"op":"ping","id":6}',
+    "escapes in the op's name": b'{"\\u006fp":"\\u0070ing","id":6}',
+    "a key that looks like the op's": '{"\u043ep":"bye","op":"ping","id":6}'.encode(),
+    "63 deep": b'{"op":"ping","id":6,"a":' + b"[" * 62 + b"]" * 62 + b"}",
+    "brackets in a string": b'{"op":"ping","id":6,"a":"' + b"[{" * 10_000 + b'"}',
+    "the least number that is not nothing": b'{"op":"ping","id":6,"n":1e-400}',
+    "minus nothing": b'{"op":"ping","id":6,"n":-0}',
+    "a fraction of 10,000 digits": b'{"op":"ping","id":6,"n":0.%b}' % (b"1" * 10_000),
+    "white space all about": b'\n\t { "op" :\r\n"ping" , "id" : 6 } \n',
+    "__proto__ and constructor": b'{"__proto__":{"op":"bye"},"constructor":1,"op":"ping","id":6}',
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_json_that_is_odd_and_good_is_read(name: str) -> None:
+    """Where the grammar allows it, it means what RFC 8259 and the page say, and nobody falls over it."""
+    async with scene() as stage:
+        peer = await stage.welcomed()
+        await peer.put(text(ODD[name]))
+        assert (await peer.next(id=6))["op"] == "pong"
+        await stage.still_serves(peer)
 
 
 MISSPOKEN: dict[str, tuple[Frame | bytes, str, str]] = {
