@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli_errors import USAGE, CliError
-from gateway.cli_tools import FINDINGS_SHOWN
+from gateway.cli_show import FINDINGS_SHOWN
 from gateway.log_lines import one_line
 from proof.guarantees import GUARANTEES, Report, check
 from proof.history import HistoryError, Record, parse
@@ -42,7 +42,10 @@ def check_history(path: Path, console: Console) -> Report:
 
 def _load(path: Path, console: Console) -> list[Record]:
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress, path.open("rb") as file:
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        path.open("rb") as file,
+    ):
         bar = progress.add_task("reading", total=path.stat().st_size)
 
         def lines() -> Iterator[bytes]:
@@ -85,8 +88,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def summary(report: Report) -> str:
-    unseen = sum(not judged for judged in report.judged.values())
-    records = f"{report.records:,} records"
+    records, unseen = f"{report.records:,} records", sum(not judged for judged in report.judged.values())
     if report.findings:
         broken = len(report.found())
         return f"{len(report.findings)} findings in {records}: {broken} of {len(GUARANTEES)} guarantees are broken"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gateway.cli_run import Demo, Say
     from gateway.config import Ready
 
+FINDINGS_SHOWN = 100  # of what a check finds; a broken chain makes a finding a batch, and the first ones tell where
+
 
 def open_console(*, stderr: bool = True) -> Console:
     from rich.console import Console

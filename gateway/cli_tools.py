@@ -18,11 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.cli_errors import CliError
 from gateway.cli_run import new_key
+from gateway.cli_show import FINDINGS_SHOWN
 from gateway.config import Config
 from store.embedded import running_postgres, running_url
 from store.postgres import migrate_database, open_postgres_log
-
-FINDINGS_SHOWN = 100  # a broken chain makes a finding a batch; the first ones tell where
 
 
 @asynccontextmanager

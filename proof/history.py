@@ -417,7 +417,10 @@ def encode(record: Record) -> bytes:
 
 def decode(line: bytes) -> Record | None:
     """``None`` for a kind that is not known here. Raises `ValueError` for what is no record."""
-    value = orjson.loads(line)
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(error.msg) from None  # its own "line 1" would be taken for the file's
     if not isinstance(value, dict) or not isinstance(value.get("k"), str):
         raise ValueError('a record is an object with its kind under "k"')
     kind = KINDS.get(value["k"])
@@ -427,12 +430,12 @@ def decode(line: bytes) -> Record | None:
     held = {name: given for name, given in value.items() if name in known}
     for name, given in held.items():
         if not known[name](given):
-            raise ValueError(f"a {value['k']} record cannot have {str(given)[:40]!r} as its {name}")
+            raise ValueError(f"a record of kind {value['k']} cannot have {str(given)[:40]!r} as its {name}")
     try:
         return kind(**held)
     except TypeError:
         missing = [f.name for f in fields(kind) if f.name not in value]
-        raise ValueError(f"a {value['k']} record needs {', '.join(missing)}") from None
+        raise ValueError(f"a record of kind {value['k']} needs {', '.join(missing)}") from None
 
 
 def write(path: Path, records: Iterable[Record]) -> int:

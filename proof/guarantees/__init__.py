@@ -19,9 +19,9 @@ from proof.guarantees.latest import LATEST, PRESENCE, SNAPSHOT
 from proof.guarantees.returns import EPOCH_HONEST, RESUMABLE
 from proof.guarantees.scene import Scene
 from proof.guarantees.sends import DEADLINES, DURABLE_ACK, EXACTLY_ONE, NO_POISON
-from proof.guarantees.verdict import CUT_SHORT, Finding, Guarantee, Judge, Report
+from proof.guarantees.verdict import CUT_SHORT, NO_RUN, Finding, Guarantee, Judge, Report
 from proof.guarantees.walls import AUTH_FRESH, BLAST_RADIUS, TENANT_WALL
-from proof.history import Record
+from proof.history import Record, Run
 
 __all__ = ["GUARANTEES", "Finding", "Guarantee", "Report", "check"]
 
@@ -59,6 +59,8 @@ def check(records: Sequence[Record]) -> Report:
         report.judged[guarantee.name] = judge.judged
         report.findings += judge.findings
     report.findings.sort(key=lambda finding: finding.index)
+    if not records or not isinstance(records[0], Run):
+        report.warnings.append(NO_RUN)
     if not scene.whole:
         report.warnings.append(CUT_SHORT)
     return report

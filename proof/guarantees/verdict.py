@@ -86,3 +86,4 @@ class Report:
 CUT_SHORT: Final = (
     "the history was cut short: its last record is not End, so what should have come at last was not judged"
 )
+NO_RUN: Final = "the history does not begin with a Run record, so times are judged by the defaults"
