@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
-NAMES = ("frames",)
+NAMES = ("frames", "capture")
 
 ROUNDS = 9
 ROUND_S = 0.05

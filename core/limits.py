@@ -62,3 +62,4 @@ class Limits:
     shed_delay_s: float = 0.05  # loop delay that sheds typing, further steps at double; healthy p99: 10 to 20 ms
     shed_samples: int = 5  # pulses in a row over a threshold before a step: less is a slow turn, or a collection
     shed_calm_s: float = 2.0  # all must be well for so long before a step is taken back
+    capture_bytes_max: int = 536_870_912  # a node's files of a capture (off by default); the oldest quarter goes first

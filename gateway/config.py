@@ -57,6 +57,7 @@ class Config:
     audience: str = "readback"
     log_level: str = "info"
     secrets_file: Path | None = None
+    capture: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -261,6 +262,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("audience", "READBACK_AUDIENCE", _word, "a word", "the `aud` that access tokens must name"),
     Setting("log_level", "READBACK_LOG_LEVEL", _log_level, "debug, info, warning or error", "how much is logged"),
     Setting("secrets_file", "READBACK_SECRETS_FILE", _path, "the path of a file", "where the keys are"),
+    Setting(
+        "capture",
+        "READBACK_CAPTURE",
+        _path,
+        _A_FOLDER,
+        "where what clients send and are sent is written down, without bodies and tokens; off where it is not set",
+    ),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

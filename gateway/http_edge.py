@@ -34,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PROBLEM_TYPE = "application/problem+json"
+_FRAMINGS = frozenset((b"content-length", b"transfer-encoding"))
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-store"),  # answers are one principal's own
@@ -119,6 +120,12 @@ class Edge:
             await send_with_headers({"type": "http.response.start", "status": status, "headers": headers})
             await send_with_headers({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
 
+        if {name for name, _ in scope["headers"]} >= _FRAMINGS:
+            # RFC 9112, section 6.1: whoever stands between may have seen this request end elsewhere, and so what follows
+            # on the connection may be somebody else's; the server must close it. h11 alone would go on.
+            status, headers, body = problem(400, "bad_request", "Content-Length or Transfer-Encoding, not both")
+            await answer(status, [*headers, (b"connection", b"close")], body)
+            return
         # Probes must be answered above all when everything else is refused.
         counted = scope["path"] not in ("/livez", "/readyz", "/metrics")
         if counted and self.running >= self.limits.requests_max:

@@ -14,8 +14,10 @@ import faulthandler
 import logging
 import secrets as randomness
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -33,6 +35,9 @@ from gateway.systemd import Watchdog
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
+
+if TYPE_CHECKING:
+    from gateway.capture import Capture
 
 log = logging.getLogger("readback.serve")
 
@@ -91,9 +96,10 @@ async def serve(
                 bus=bus,
                 node_id=node_id,
             ) as node,
+            _captured(config, node, node_id) as capture,
             trio.open_nursery() as nursery,
         ):
-            await _serve_node(node, nursery, config, place, sock, http_sock, on_ready)
+            await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture)
 
 
 async def _serve_node(
@@ -104,11 +110,12 @@ async def _serve_node(
     sock: socket.socket,
     http_sock: socket.socket,
     on_ready: Callable[[Ready], object],
+    capture: Capture | None,
 ) -> None:
     """Everything around the node, in the nursery that ends with it."""
     assert config.database_url is not None
     port, http_port = sock.getsockname()[1], http_sock.getsockname()[1]
-    ending = _Ending(node, place)
+    ending = _Ending(node, place, capture)
     gather = None
     if place.folder is not None:
         registry, health = node.measures.registry, node.measures.health
@@ -133,11 +140,25 @@ async def _serve_node(
     )
 
 
+@asynccontextmanager
+async def _captured(config: Config, node: Node, node_id: str) -> AsyncIterator[Capture | None]:
+    """What clients send and are sent is written down, where that is wanted; else nothing of it is even loaded."""
+    if config.capture is None:
+        yield None
+        return
+    from gateway.capture import Capture
+
+    bus = node.bus is not None
+    async with Capture(config.capture, node_id, config.limits, node.wall, bus=bus).running(node) as capture:
+        yield capture
+
+
 class _Ending:
     """How the node leaves, from being asked to the last HTTP answer."""
 
-    def __init__(self, node: Node, place: Place) -> None:
+    def __init__(self, node: Node, place: Place, capture: Capture | None) -> None:
         self._node = node
+        self._capture = capture
         self._place = place
         self._to_siblings = place.inherited is not None
         self.answering: trio.CancelScope | None = None
@@ -161,7 +182,11 @@ class _Ending:
                 node.shard.stop_listening()
             if self._to_siblings:
                 self.http.set()
+            if self._capture is not None:
+                self._capture.draining(len(node.shard.connections))
             await node.drain(close_listener=self._to_siblings)
+            if self._capture is not None:
+                self._capture.drained(node.drained.unanswered)
             nursery.cancel_scope.cancel()
         self.http.set()
         if self.answering is not None:

@@ -60,6 +60,9 @@ class Shard(Acceptor):
         self.behind_commit: Callable[[], bool] = lambda: False
         """Whether sends that come in now would only wait behind others for the commit under way."""
         self.on_closed: Callable[[Connection], None] = lambda connection: None
+        self.on_taken: Callable[[Connection], None] = lambda connection: None
+        """A connection has come; and, beside it, one has gone, socket and all. For a capture."""
+        self.on_gone: Callable[[Connection], None] = lambda connection: None
         self._wheel: dict[int, list[Connection]] = {}
         self._nursery: trio.Nursery
         self._lost: deque[Connection] = deque()
@@ -254,6 +257,7 @@ class Shard(Acceptor):
         connection.mask = _IN
         self.connections[connection.fd] = connection
         self.epoll.register(connection.fd, _IN)
+        self.on_taken(connection)
         return connection
 
     def _handshake(self, connection: Connection, handshake: Handshake, data: bytes) -> None:
@@ -345,6 +349,7 @@ class Shard(Acceptor):
         del self.connections[connection.fd]
         self.epoll.unregister(connection.fd)
         connection.sock.close()
+        self.on_gone(connection)
 
     def watch(self, connection: Connection) -> None:
         """Tell epoll what matters for the connection now."""

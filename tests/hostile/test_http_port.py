@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ import trio
 from gateway import http_serve
 from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
+from tests.hostile.peer import text
 from tests.hostile.scene import ROOM, VAULT, Scene, forbidden_words, scene
 from tests.nodes import token
 
@@ -94,6 +96,69 @@ async def test_rubbish_on_the_http_port_is_its_senders_trouble(name: str) -> Non
             stage.pardon("Error in ASGI Framework")
         assert not forbidden_words(answer)
         assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 500"))
+
+
+UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+H2C = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+)
+SECOND = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+"""What a smuggler wants answered: nothing else on this page answers 200."""
+POST = b"POST /v1/streams HTTP/1.1\r\nHost: a\r\n"
+
+SMUGGLED: dict[str, bytes] = {
+    "behind an upgrade": UPGRADE + SECOND,
+    "behind an upgrade, in a frame": UPGRADE + text(SECOND),
+    "behind an upgrade, after a close frame": UPGRADE + b"\x88\x80" + b"\0" * 4 + SECOND,
+    "behind an upgrade, after 64 KB of rubbish": UPGRADE + b"\xff" * 65_536 + SECOND,
+    "behind an upgrade to h2c, rubbish": H2C + b"\xff" * 64,
+    "behind an upgrade with a length": UPGRADE.replace(b"Host", b"Content-Length: 5\r\nHost") + b"hello",
+    "in a body of two lengths": POST + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
+    "in a body of two lengths in one field": POST + b"Content-Length: 0, %d\r\n\r\n" % len(SECOND) + SECOND,
+    "in a body of both lengths": (
+        POST + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % (5 + len(SECOND)) + SECOND
+    ),
+    "in a body of both lengths, the other way": POST
+    + b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\nzz\r\n"
+    + SECOND,
+    "in a body with a length and a sign": POST + b"Content-Length: +0\r\n\r\n" + SECOND,
+    "in a body with a length below nothing": POST + b"Content-Length: -1\r\n\r\n" + SECOND,
+    "in a body with a length in hex": POST + b"Content-Length: 0x0\r\n\r\n" + SECOND,
+    "in a body with a length of 10,000 digits": POST + b"Content-Length: " + b"9" * 10_000 + b"\r\n\r\n" + SECOND,
+    "in a body of an encoding nobody knows": POST + b"Transfer-Encoding: xchunked\r\n\r\n" + SECOND,
+    "in a body encoded twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + SECOND,
+    "in a body, white space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + SECOND,
+    "behind a chunk of a length below nothing": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n" + SECOND,
+    "behind a chunk of 2^64 bytes": POST + b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n" + SECOND,
+    "behind a chunk with 20 KB of extension": POST
+    + b"Transfer-Encoding: chunked\r\n\r\n1;"
+    + b"x" * 20_000
+    + b"\r\n"
+    + SECOND,
+    "behind a fold": POST + b"X: a\r\n Content-Length: 0\r\nContent-Length: 99\r\n\r\n" + SECOND,
+    "behind a NUL": POST + b"X: a\0b\r\n\r\n" + SECOND,
+    "behind a bare CR": POST + b"X: a\rb\r\n\r\n" + SECOND,
+    "behind two Hosts": POST + b"Host: b\r\n\r\n" + SECOND,
+    "behind no Host": b"POST /v1/streams HTTP/1.1\r\n\r\n" + SECOND,
+    "behind a name that is none": POST + b"X Y: a\r\n\r\n" + SECOND,
+    "behind 10,000 fields": POST + b"".join(b"X-%d: 1\r\n" % n for n in range(10_000)) + b"\r\n" + SECOND,
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+async def test_a_request_hidden_in_another_is_not_answered(name: str) -> None:
+    """Where one ends is never in doubt: what is doubtful is refused and its connection over, and nobody's mistake."""
+    async with http_scene() as (stage, port):
+        answer = await said(port, SMUGGLED[name])
+        assert b"HTTP/1.1 200" not in answer, answer[:300]
+        assert b"HTTP/1.1 500" not in answer
+        assert len(re.findall(rb"HTTP/1\.1 [2-5]\d\d ", answer)) <= 1
+        assert not forbidden_words(answer)
+        stage.pardon_all("Error in ASGI Framework")
 
 
 REFUSED: dict[str, tuple[bytes, int, bytes]] = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench import micro, micro_frames
+from bench import micro, micro_capture, micro_frames
+from core.frames import TEXT, masked_frame
 
 
 def test_an_operation_is_divided_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +40,27 @@ def test_frames_are_measured_side_by_side(
         assert rows == {(size, who) for size in sizes for who in ("readback", "websockets", "wsproto")}
         assert "130 B" in sizes
     assert "handshake" in capsys.readouterr().out
+
+
+def test_a_capture_is_measured_beside_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each case once without a tap and once with it, which saw every frame that it was timed with."""
+    seen: list[int] = []
+
+    def once(operation: Callable[[], object], per_call: int = 1) -> tuple[float, float]:
+        operation()
+        seen.append(per_call)
+        return 1.0, 2.0
+
+    monkeypatch.setattr(micro_capture, "time_us", once)
+    figures = list(micro_capture.measure())
+    cases = [(figure.what, figure.size) for figure in figures]
+    assert cases[: len(cases) // 2] == cases[len(cases) // 2 :]
+    assert [figure.who for figure in figures] == ["off"] * 5 + ["on"] * 5
+    assert micro_capture.JOINED in seen
+    bench = micro_capture.Bench(tmp_path, tapped=True)
+    assert bench.capture is not None
+    bench.sends([micro_capture.event(1)])()
+    assert b'"took"' in bench.capture.part.lines[-1]
+    bench.reads(masked_frame(TEXT, micro_capture.SEND, micro_capture.MASK))()
+    assert b'"asked"' in bench.capture.part.lines[-1]
+    bench.capture.close()
