@@ -1,5 +1,5 @@
 """What a capture costs on the wire: one send and one read of a connection with nothing between it and its socket, and with a
-tap (`gateway.capture`).
+tap (`gateway.tap`).
 
 "off" is the code that runs where no capture is configured: the socket's own ``send`` and the frame reader itself, with
 nothing added. The kernel's part is left out of both, since it is the same. "to a room" is what each further member of a
