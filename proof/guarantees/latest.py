@@ -35,7 +35,7 @@ def _presence(scene: Scene, judge: Judge) -> None:
         if conn is None or there is None or view.present is None:
             continue
         judge.judged += 1
-        own = frozenset() if conn.who in view.present else frozenset((conn.who,))
+        own = frozenset((conn.who,))  # whose signals are not sent to its own connections
         difference = _difference(_present(view.present, own), _present(there, own))
         if difference:
             judge.finds(at, conn.place(view.stream), difference)

@@ -258,7 +258,8 @@ class Scene:
         opening.left = {stream: after for stream, after in opened.asked.items() if stream not in welcome.refused}
         conn.tenant, conn.who = opened.tenant, opened.who
         if opened.expires_t is not None:
-            conn.late_t = opened.expires_t + 2 * self.run.heartbeat_s
+            # One whose token has just ended may be let in still, by the leeway for clocks, until it is looked after.
+            conn.late_t = max(opened.expires_t, welcome.t) + 2 * self.run.heartbeat_s
 
     def _on_rejected(self, at: int, rejected: Rejected) -> None:
         conn = self._conn(rejected.conn)

@@ -11,6 +11,8 @@ from proof.guarantees.verdict import Guarantee, Judge
 from proof.history import Ended, Fault, Member, Open, View, Welcome
 
 DEAD_STANDINGS: Final = frozenset(("used", "expired", "forged", "foreign", "revoked"))
+LEEWAY_S: Final = 30.0
+"""What `core.tokens.TokenVerifier` forgives an access token for the difference between two clocks."""
 BUS_WORDS: Final = ("bus", "redis", "part")
 """In the name of a fault: after it nodes may not have heard each other."""
 BLAMES: Final = {
@@ -107,7 +109,7 @@ def _auth_fresh(scene: Scene, judge: Judge) -> None:
         assert conn.opening is not None
         expires_t = conn.opening.open.expires_t
         assert expires_t is not None
-        if given.t > conn.late_t + scene.paused_s(conn.node, expires_t, given.t):
+        if given.t > conn.late_t + scene.paused_s(conn.node, conn.late_t - 2 * scene.run.heartbeat_s, given.t):
             what = "an event" if not hasattr(given, "kind") else f"a {given.kind}"
             detail = f"{what} came {given.t - expires_t:.1f} s after the access token had expired"
             judge.finds(at, conn.place(given.stream), detail)
@@ -129,6 +131,9 @@ def _openings(scene: Scene, judge: Judge) -> None:
         if not isinstance(opening.answer, Welcome):
             continue
         if opened.standing == "used" and _unheard(scene, opened, opening.answered_at):
+            continue
+        expires_t = opened.expires_t
+        if opened.standing == "expired" and expires_t is not None and opening.answer.t < expires_t + LEEWAY_S:
             continue
         detail = f"a {opened.how} with a token that is {opened.standing} was welcomed"
         judge.finds(opening.answered_at, opening.conn.place(), detail)

@@ -270,6 +270,19 @@ def test_an_identity_that_is_over() -> None:
     assert story.judged("Auth-fresh") == 1
 
 
+@pytest.mark.parametrize(("since_s", "found"), [(29.0, False), (31.0, True)])
+def test_a_token_within_the_leeway_for_clocks(since_s: float, found: bool) -> None:
+    """It may be let in, and stays until it is looked after, which is counted from its welcome."""
+    story = Story(run=Run(0.0, "a story", heartbeat_s=25.0))
+    story.wait(10.0 + since_s)
+    story.open("c1", standing="expired", expires_t=10.0)
+    at = story.welcome("c1")
+    story.follow("c1")
+    story.wait(49.0)
+    story.took("c1", 1)
+    assert story.found() == ([("Auth-fresh", at)] if found else [])
+
+
 # Blast-radius-one
 
 
