@@ -338,9 +338,12 @@ def migrate(
 def check(
     database_url: DatabaseUrl = None,
     history: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--history", metavar="FILE", help="A recorded run to judge, instead of a log.", show_default=False
+            "--history",
+            metavar="FILE",
+            help="A recorded run to judge, instead of a log; a folder, or repeated, for several files of one run.",
+            show_default=False,
         ),
     ] = None,
     data: Data = None,
@@ -353,7 +356,8 @@ def check(
     where something does not hold. Connect as a user that may read every tenant's rows.
 
     With --history it judges a recorded run instead, as a simulation, a benchmark or a capture writes it: every guarantee
-    of Readback, how much was seen of it, and the exact record where it was not kept. No database is needed for that.
+    of Readback, how much was seen of it, and the exact record where it was not kept. No database is needed for that; a
+    capture does not know what the log holds, and with --database-url beside it that is taken from there.
 
     Examples:
 
@@ -362,11 +366,11 @@ def check(
       readback check --database-url postgresql://postgres@db.internal/readback
 
       readback check --history run.jsonl
+
+      readback check --history /var/lib/readback/captures --database-url postgresql://readback_gateway@db.internal/readback
     """
-    if history is not None:
-        if database_url is not None:
-            raise ConfigError("Give --history or --database-url, not both: a history brings what it says of the log.")
-        _check_history(history, json=json)
+    if history:
+        _check_history(history, database_url, json=json)
         return
     if json:
         raise ConfigError("The argument --json is for --history; what is found in a log comes out line by line.")
@@ -381,10 +385,12 @@ def check(
     typer.echo(f"all is well: {checked} events checked")
 
 
-def _check_history(file: Path, *, json: bool) -> None:
+def _check_history(files: list[Path], database_url: str | None, *, json: bool) -> None:
     from gateway.cli_history import check_history, print_report, report_json
 
-    report = check_history(file, open_console())
+    if database_url is not None:
+        database_url = _settings(None, database_url=database_url).database_url
+    report = check_history(files, open_console(), database_url)
     if json:
         sys.stdout.buffer.write(report_json(report))
     else:

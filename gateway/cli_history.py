@@ -7,8 +7,10 @@ million records take some 300 MB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import orjson
 from rich import box
@@ -20,35 +22,48 @@ from rich.text import Text
 from gateway.cli_errors import USAGE, CliError
 from gateway.cli_show import FINDINGS_SHOWN
 from gateway.log_lines import one_line
+from proof.committed import followed, read_log
+from proof.files import SUFFIX, files_of, merged
 from proof.guarantees import GUARANTEES, Report, check
-from proof.history import HistoryError, Record, parse
+from proof.history import Committed, End, HistoryError, Record, parse
 
 STEP_BYTES = 1 << 20  # the bar moves after each: moving it costs more than reading a line
 STYLES = {"holds": "green", "broken": "bold red", "nothing seen": "dim"}
 
 
-def check_history(path: Path, console: Console) -> Report:
-    """Read a history with a progress bar and judge it. `CliError` for a file that cannot be read or is none."""
+def check_history(paths: Sequence[Path], console: Console, database_url: str | None = None) -> Report:
+    """Read a history with a progress bar and judge it. `CliError` for a file that cannot be read or is none.
+
+    Several files, or those of a folder, are one history (`proof.files`). With a database what its log holds of the streams
+    in question is taken from there, which a capture cannot know; raises `core.ports.StoreError` as well then.
+    """
     try:
-        records = _load(path, console)
+        records = _load(paths, console)
     except HistoryError as error:
         raise CliError(f"this is no history: {one_line(str(error))}", USAGE) from None
     except OSError as error:
+        path = paths[0] if error.filename is None else error.filename
         raise CliError(f"the history {path} cannot be read: {error.strerror}", USAGE) from None
     if not records:
-        raise CliError(f"this is no history: {path} has no record in it", USAGE)
+        raise CliError(f"this is no history: {paths[0]} has no record in it", USAGE)
+    if database_url is not None:
+        _add_log(records, database_url, console)
     return check(records)
 
 
-def _load(path: Path, console: Console) -> list[Record]:
+def _load(paths: Sequence[Path], console: Console) -> list[Record]:
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    files = files_of(paths)
+    if not files:
+        raise CliError(f"this is no history: the folder {paths[0]} holds no file named *{SUFFIX}", USAGE)
     with (
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-        path.open("rb") as file,
+        ExitStack() as stack,
     ):
-        bar = progress.add_task("reading", total=path.stat().st_size)
+        opened = [stack.enter_context(path.open("rb")) for path in files]
+        bar = progress.add_task("reading", total=sum(path.stat().st_size for path in files))
 
-        def lines() -> Iterator[bytes]:
+        def lines(file: IO[bytes]) -> Iterator[bytes]:
             size = 0
             for line in file:
                 size += len(line)
@@ -57,7 +72,30 @@ def _load(path: Path, console: Console) -> list[Record]:
                     size = 0
                 yield line
 
-        return list(parse(lines(), str(path)))
+        return list(merged([parse(lines(file), str(path)) for file, path in zip(opened, files, strict=True)]))
+
+
+def _add_log(records: list[Record], url: str, console: Console) -> None:
+    """What the log holds, at the end of the history, where it was read."""
+    if any(isinstance(record, Committed) for record in records):
+        raise CliError(
+            "the history brings what it says of the log: --database-url is for captures, which do not", USAGE
+        )
+    import trio
+
+    from store.postgres import open_postgres_log
+
+    end = [records.pop()] if isinstance(records[-1], End) else []
+    t = records[-1].t if records else 0.0
+    wanted = sorted(followed(records))
+
+    async def read() -> None:
+        async with open_postgres_log(url) as log:
+            await read_log(log, wanted, t, records.append)
+
+    with console.status("reading the log"):
+        trio.run(read)
+    records += end
 
 
 def print_report(report: Report, console: Console) -> None:

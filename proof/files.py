@@ -7,7 +7,7 @@ Unix time of machines that agree on it (a capture's), or one monotonic clock (a 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,15 +26,24 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_all(paths: Iterable[Path]) -> Iterator[Record]:
-    """All records by time, with one `Run` first and one `End` last: that only where every file has its own, for else
-    something was cut short. Raises as `proof.history.read`, and `FileNotFoundError` where there is none."""
+    """All records of these files and folders as one history. Raises as `proof.history.read`, and `FileNotFoundError` where
+    there is none."""
     files = files_of(paths)
     if not files:
         raise FileNotFoundError("no history there: a folder must hold files named *.jsonl")
+    yield from merged([read(file) for file in files])
+
+
+def merged(histories: Sequence[Iterable[Record]]) -> Iterator[Record]:
+    """By time, with one `Run` first and one `End` last: that only where every history has its own, for else something was
+    cut short. One alone stays as it is."""
+    if len(histories) == 1:
+        yield from histories[0]
+        return
     run: Run | None = None
     ends = 0
     last_t = 0.0
-    for record in heapq.merge(*map(read, files), key=lambda record: record.t):
+    for record in heapq.merge(*histories, key=lambda record: record.t):
         if isinstance(record, End):
             ends += 1
             last_t = record.t
@@ -42,7 +51,7 @@ def read_all(paths: Iterable[Path]) -> Iterator[Record]:
             last_t = record.t
             yield record
         elif run is None:
-            run = record if len(files) == 1 else replace(record, what=f"{record.what}, and {len(files) - 1} files more")
+            run = replace(record, what=f"{record.what}, and {len(histories) - 1} files more")
             yield run
-    if ends == len(files):
+    if ends == len(histories):
         yield End(last_t)

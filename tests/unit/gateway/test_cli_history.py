@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from gateway import cli
 from gateway.cli_errors import FINDINGS, USAGE
 from proof.guarantees import GUARANTEES
-from proof.history import Bound, End, Lent, Record, Run, write
+from proof.history import Bound, Committed, End, Lent, Record, Run, write
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,17 @@ def test_a_history_that_was_cut_short(tmp_path: Path) -> None:
     assert "Mind that the history was cut short" in result.stdout
 
 
+def test_several_files_are_one_history(tmp_path: Path) -> None:
+    """Repeated, or as their folder: by time, with one beginning and one end."""
+    first = kept(tmp_path / "a.jsonl", GOOD)
+    second = kept(tmp_path / "b.jsonl", BAD)
+    for arguments in (("--history", str(first), "--history", str(second)), ("--history", str(tmp_path))):
+        result = run(*arguments)
+        assert result.exit_code == FINDINGS
+        assert "record 3 (2.500 s) Bounded" in result.stdout
+        assert result.stdout.endswith("1 findings in 4 records: 1 of 19 guarantees are broken\n")
+
+
 def test_the_same_as_json(broken: Path, good: Path) -> None:
     """One document on stdout, with every guarantee and every finding, and the same exit code."""
     result = run("--history", str(broken), "--json")
@@ -143,18 +154,22 @@ def test_a_file_that_is_no_history(tmp_path: Path, content: bytes, said: str) ->
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """It is not there, or is a folder."""
-    for path in (tmp_path / "nowhere", tmp_path):
-        result = run("--history", str(path))
-        assert result.exit_code == USAGE
-        assert f"The history {path} cannot be read: " in result.stderr
+    """It is not there, or is a folder without one."""
+    path = tmp_path / "nowhere"
+    result = run("--history", str(path))
+    assert result.exit_code == USAGE
+    assert f"The history {path} cannot be read: No such file" in result.stderr
+    result = run("--history", str(tmp_path))
+    assert result.exit_code == USAGE
+    assert f"the folder {tmp_path} holds no file named *.jsonl" in result.stderr
 
 
 def test_what_does_not_go_together(good: Path) -> None:
-    """A history needs no database, and the check of a log has no JSON."""
+    """A history that says what the log holds needs no database, and the check of a log has no JSON."""
+    kept(good, Committed(1.0, "demo", "chat:a", 1, "k", "user:amy"))
     result = run("--history", str(good), "--database-url", "postgresql://u@db/readback")
     assert (result.exit_code, result.stdout) == (USAGE, "")
-    assert "not both" in result.stderr
+    assert "--database-url is for captures" in result.stderr
     result = run("--json")
     assert (result.exit_code, result.stdout) == (USAGE, "")
     assert "--history" in result.stderr
