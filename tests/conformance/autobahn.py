@@ -1,7 +1,8 @@
 """Runs the Autobahn suite (PyPI ``autobahntestsuite``, Python 2.7) against echo servers and counts its verdicts.
 
 ``python -m tests.conformance.autobahn`` runs it against Readback's codec; ``--server NAME`` (may be repeated) against
-others as well; ``--json FILE`` writes the counts. The exit status is 0 where the first server failed no case and was
+others as well; ``--json FILE`` writes the counts; ``--table`` runs nothing and prints the counts of docs/data/autobahn.json
+as the table of docs/robustness.md. The exit status is 0 where the first server failed no case and was
 non-strict in at most 5.
 
 The suite is fetched once into ``.venv/autobahn`` by the pip of a Python 2.7 found on PATH or among pyenv's versions.
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,6 +36,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = Path(__file__).with_name("autobahn-requirements.txt")
 HOME = ROOT / ".venv" / "autobahn"
+
+RESULTS = ROOT / "docs" / "data" / "autobahn.json"
+BEGIN, END = "<!-- autobahn:begin -->", "<!-- autobahn:end -->"
+"""Between these, in docs/robustness.md, stands what `table` gives."""
 
 CORE_CASES = 247
 PERFORMANCE_CASES = 54
@@ -218,6 +224,33 @@ def _verdict(result: dict[str, Any]) -> str:
     return str(result["behavior"])
 
 
+def table(results: dict[str, Any]) -> str:
+    """The counts as Markdown, one implementation a line; cases that are not plainly OK are named below."""
+    lines = ["| implementation | OK | non-strict | informational | failed |", "| --- | ---: | ---: | ---: | ---: |"]
+    notes = []
+    for result in results["servers"]:
+        core, named = result["core"], result["server"]
+        if named != "readback":
+            named = f"{named} {result['version']}"
+        counts = [core[column] for column in ("ok", "non_strict", "informational", "failed")]
+        lines.append(f"| {named} | {' | '.join(map(str, counts))} |")
+        by_verdict: dict[str, list[str]] = {}
+        for case, verdict in result["notable"].items():
+            by_verdict.setdefault(verdict.lower(), []).append(case)
+        notes += [f"{named}, {verdict}: {', '.join(cases)}." for verdict, cases in by_verdict.items()]
+    suite = (
+        f"Core cases ({CORE_CASES}) of {results['suite']} {results['version']}; `python -m tests.conformance.autobahn`."
+    )
+    return "\n".join([*lines, "", textwrap.fill(" ".join([suite, *notes]), 120, break_on_hyphens=False)])
+
+
+def table_in(page: str) -> str | None:
+    """The table that a page has between its two marks; ``None`` where it has no marks."""
+    if BEGIN not in page or END not in page:
+        return None
+    return page.partition(BEGIN)[2].partition(END)[0].strip("\n")
+
+
 def passes(counts: dict[str, Any]) -> bool:
     """Whether every core case was run, none failed and few were non-strict; 9.* must not fail either."""
     core: dict[str, int] = counts["core"]
@@ -229,12 +262,16 @@ def passes(counts: dict[str, Any]) -> bool:
 def main() -> int:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
+    from rich.table import Table as Shown
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--server", action="append", choices=SERVERS, help="may be repeated; readback unless given")
     parser.add_argument("--json", type=Path, help="write the counts to this file")
+    parser.add_argument("--table", action="store_true", help="run nothing; print the table for docs/robustness.md")
     options = parser.parse_args()
+    if options.table:
+        print(f"{BEGIN}\n{table(json.loads(RESULTS.read_text()))}\n{END}")
+        return 0
     results = []
     try:
         with Progress(console=Console(stderr=True)) as progress:
@@ -244,14 +281,14 @@ def main() -> int:
     except Unavailable as missing:
         print(f"not run: {missing}", file=sys.stderr)
         return 2
-    table = Table("core cases of", "OK", "non-strict", "info", "failed", "9.* failed", "9.* s")
+    shown = Shown("core cases of", "OK", "non-strict", "info", "failed", "9.* failed", "9.* s")
     for result in results:
         core, speed = result["core"], result["performance"]
         row = [core["ok"], core["non_strict"], core["informational"], core["failed"], speed["failed"], speed["seconds"]]
-        table.add_row(f"{result['server']} ({result['version']})", *map(str, row))
+        shown.add_row(f"{result['server']} ({result['version']})", *map(str, row))
         for case, verdict in result["notable"].items():
             print(f"{result['server']}: case {case} {verdict}", file=sys.stderr)
-    Console().print(table)
+    Console().print(shown)
     if options.json:
         suite = {"suite": "autobahntestsuite", "version": _suite_version(), "servers": results}
         options.json.write_text(json.dumps(suite, indent=2) + "\n")
