@@ -439,3 +439,15 @@ async def test_a_bus_cancelled_at_every_moment_of_its_opening(redis_server: Embe
     await open_one()
     assert await at_every_moment(open_one, then) > 20
     await open_one()
+
+
+async def test_a_poisoned_link_would_be_seen() -> None:
+    """The judge of these walks knows an answer of somebody else's, and a walk that went nowhere."""
+    ledger = Ledger("a link that answers one too late")
+    ledger.lent(7, 7, "nothing")
+    ledger.judge(1)
+    with pytest.raises(AssertionError):
+        ledger.judge(2)
+    ledger.lent(8, 7, "before step 3")
+    with pytest.raises(AssertionError, match="asked 8, got the answer to 7 after before step 3"):
+        ledger.judge(2)
