@@ -215,17 +215,15 @@ class Hub(Replay):
             if port.until is None:
                 port.until = {}
             port.until[stream] = min(seq, port.until.get(stream, seq))
-            if not self._ended(port, stream, cursor, now_s):
-                self._touch(port)
+            if cursor < port.until[stream]:
+                self._touch(port)  # `turn` ends it when it is there
+            else:
+                self._end(port, stream, port.until[stream], now_s)
 
-    def _ended(self, port: Port, stream: Stream, cursor: int, now_s: float) -> bool:
-        """Whether the port has all that its removed principal may have; then it is let go and told."""
-        until = wire.SEQ_MAX if port.until is None else port.until.get(stream, wire.SEQ_MAX)
-        if cursor < until:
-            return False
+    def _end(self, port: Port, stream: Stream, until: int, now_s: float) -> None:
+        """A removed principal's port has all that it may have: it is let go and told."""
         self.unsubscribe(port, stream, now_s)
         self.reply(port, wire.encode({"op": "unsub", "stream": stream.name, "reason": "removed", "seq": until}))
-        return True
 
     def trimmed(self, stream: Stream, first: int) -> None:
         """Everything before ``first`` is no longer kept: the ring forgets it too."""
@@ -458,8 +456,9 @@ class Hub(Replay):
         ready, self.ready = self.ready, {}
         for port in ready:
             if port.until and not port.blocked:
-                for stream in list(port.until):
-                    self._ended(port, stream, port.subs[stream], now_s)
+                for stream, until in list(port.until.items()):
+                    if port.subs[stream] >= until:
+                        self._end(port, stream, until, now_s)
             if not port.blocked:
                 self._touch(port)
         self.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.fake_port import FakePort
 from tests.hubs import SMALL, Bench, joined, left, said
 
 
@@ -54,6 +55,45 @@ def test_a_removal_during_a_tour(big_rooms: None) -> None:
     for port in ports[:4]:
         assert said(port)[1:] == [("event", 1), ("event", 2), ("unsub", 2)]
     assert all(port.seqs() == [1, 2, 3] for port in ports[4:])
+
+
+def test_a_removal_during_a_tour_after_which_nothing_comes(big_rooms: None) -> None:
+    """No later event rouses those whom the tour had not come to: they are brought to their end all the same."""
+    bench = Bench(SMALL)
+    room = bench.stream()
+    ports = [bench.follow(room, "user:amy" if n in (0, 5) else f"user:{n}") for n in range(6)]
+    bench.events(room, 1)
+    bench.hub.advance_tours()  # serves the last two
+    assert room.tour is not None
+    assert (ports[0] in room.tour.todo, ports[5] in room.tour.todo) == (True, False)
+    bench.hub.ingest_events(0, [left(room, 2, "user:amy", 2)], bench.now_s)
+    assert (ports[0] in room.tour.todo, ports[5] in room.live) == (False, False)
+    while bench.hub.turn(bench.now_s):
+        pass
+    for port in (ports[0], ports[5]):
+        assert said(port)[1:] == [("event", 1), ("event", 2), ("unsub", 2)]
+    assert all(port.seqs() == [1, 2] for port in ports[1:5])
+
+
+def test_removed_from_two_streams_each_ends_at_its_own_place() -> None:
+    """A port that lags in both: the one that it has already ends, the other when it is there."""
+    bench = Bench(SMALL)
+    one, two = bench.stream(1), bench.stream(2)
+    bench.events(one, 1)
+    bench.events(two, 8)
+    amy = FakePort()
+    bench.sub(amy, one, after=0)
+    bench.sub(amy, two, after=0)
+    bench.block(amy)
+    for stream, seq in ((one, 1), (two, 7)):
+        bench.hub.remove(stream, "user:amy", seq, bench.now_s)
+    bench.unblock(amy)
+    while bench.hub.turn(bench.now_s):
+        pass
+    frames = [(f["op"], f["stream"], f["seq"]) for f in amy.frames() if f["op"] in ("event", "unsub") and "seq" in f]
+    assert [seq for op, stream, seq in frames if (op, stream) == ("event", "chat:s2")] == list(range(1, 8))
+    assert [frame for frame in frames if frame[0] == "unsub"] == [("unsub", "chat:s1", 1), ("unsub", "chat:s2", 7)]
+    assert (amy.subs, amy.until) == ({}, {})
 
 
 def test_removed_twice_the_first_counts() -> None:
@@ -131,7 +171,7 @@ def test_open_streams_and_strange_bodies_remove_nobody() -> None:
     bench = Bench()
     room = bench.stream(open=True)
     amy = bench.follow(room)
-    bodies = [b"null", b'{"principal":7}', b'{"principal":"user:amy"}', None]  # None: trimmed
+    bodies = [b"null", b'{"principal":["user:amy"]}', b'{"principal":"user:amy"}', None]  # None: trimmed
     rows = [left(room, n, "", n)._replace(body=body) for n, body in enumerate(bodies, 1)]
     bench.hub.ingest_events(0, rows, bench.now_s)
     bench.hub.flush()
