@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from core import wire
 from core.limits import Limits
+from core.replay import encode
 from core.stream import LIVE
 from tests.fake_port import FakePort
 from tests.hubs import SMALL, Bench, said
@@ -188,3 +189,127 @@ def test_a_page_of_a_stream_let_go_meanwhile_is_dropped() -> None:
     room = bench.stream(head=4)
     bench.hub.page(old, 0, bench.rows(room, 3, 4), 3)
     assert (old.first, old.frames, room.first, room.frames) == (1, [], 1, [])
+
+
+def test_the_log_is_waited_for_by_its_own_stream_only() -> None:
+    """One stream's events are no longer in its ring: the other's are, and go at once."""
+    bench = Bench()
+    one, two = bench.stream(1, head=4), bench.stream(2)
+    bench.events(two, 2)
+    amy = FakePort()
+    for room in (one, two):
+        bench.hub.subscribe(amy, room, 0, bench.now_s)
+    bench.hub.flush()
+    assert bench.fetches == [(one, 0)]
+    assert (amy.seqs(), amy.subs) == ([1, 2], {one: 0, two: LIVE})
+
+
+def test_a_page_is_bounded_in_bytes_to_the_byte() -> None:
+    """Two events that fill it exactly are one page; a byte less, and each goes alone; a byte more, and nobody is called
+    again who has all."""
+    frame_bytes = len(wire.encode_event(b"chat:s1", 1, "message", "k", "user:amy", 0, b'""'))
+    for more, pages, ready in ((0, [[1, 2], [3]], False), (-1, [[1], [2], [3]], False), (1, [[1, 2], [3]], False)):
+        bench = Bench(replace(Limits(), replay_page_bytes=2 * frame_bytes + more))
+        room = bench.stream()
+        bench.events(room, 3)
+        amy = bench.follow(room, after=0)
+        got = []
+        while seqs := amy.seqs():
+            got.append(seqs)
+            bench.hub.turn(bench.now_s)
+        assert (got, amy in bench.hub.ready) == (pages, ready)
+    assert room.ring_bytes == 3 * frame_bytes
+    last = bench.follow(room, after=1)
+    assert (last.seqs(), last in bench.hub.ready) == ([2, 3], False)  # one byte of the page is left over
+
+
+def test_what_is_replayed_is_counted() -> None:
+    """Events taken from rings and pages, ports that fell behind, cursors that could not be honoured."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    bench.events(room, 2)
+    for count in (1, 2):
+        bench.follow(room, f"user:{count}", after=4)
+        assert (bench.hub.replayed, bench.hub.lagged) == (2 * count, count)
+    bench.follow(room, after=0), bench.follow(room, after=0)
+    bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
+    assert (bench.hub.replayed, bench.hub.lagged, bench.hub.resets) == (4 + 2 * 6, 4, 0)
+    late = [bench.follow(bench.stream(2, head=4), after=0) for _ in range(2)]
+    bench.hub.page(bench.hub.by_sid[2], 0, bench.rows(bench.hub.by_sid[2], 3, 4), 3)
+    assert bench.hub.resets == 2
+    for port in late:
+        (reset,) = [frame for frame in port.frames() if frame["op"] == "reset"]
+        assert reset == {"op": "reset", "stream": "chat:s2", "reason": "trimmed", "first": 3, "head": 4}
+
+
+def test_the_last_event_trimmed_under_a_laggard_is_a_reset_too() -> None:
+    """No row is left to show the gap: what is kept begins past head."""
+    bench = Bench()
+    room = bench.stream(head=1)
+    amy = bench.follow(room, after=0)
+    bench.hub.page(room, 0, [], 2)
+    assert (said(amy), amy.subs[room]) == ([("ok", None), ("reset", 2)], LIVE)
+
+
+def test_a_page_without_rows_sends_nothing() -> None:
+    """The log has not got there yet: asked once more, and not a byte goes out."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    amy = bench.follow(room, after=2)
+    amy.frames()
+    bench.hub.page(room, 2, [], 1)
+    assert (bench.fetches, bytes(amy.wire), amy.subs[room]) == ([(room, 2), (room, 2)], b"", 2)
+
+
+def test_a_failed_page_that_nobody_waits_for_is_nothing() -> None:
+    """Failed twice, or for a cursor that nobody has."""
+    bench = Bench()
+    room = bench.stream(head=4)
+    bench.hub.page_failed(room, 0)
+    bench.follow(room, after=0)
+    for _ in range(2):
+        bench.hub.page_failed(room, 0)
+    assert len(bench.hub.ready) == 1
+
+
+def test_a_page_extends_the_ring_up_to_each_of_its_bounds() -> None:
+    """Events, bytes of the stream, bytes of all rings: to the last one, and not one more."""
+    page_bytes = sum(len(encode(Bench().stream(), row)) for row in Bench().rows(Bench().stream(), 1, 4))
+    for room_for, extended in ((0, True), (-1, False)):
+        for bound in ("ring_events_max", "ring_bytes_max", "rings_bytes_max"):
+            bench = Bench()
+            room, other = bench.stream(head=4), bench.stream(2)
+            bench.events(other, 5)
+            bench.events(room, 2)
+            exact = {
+                "ring_events_max": 6,
+                "ring_bytes_max": room.ring_bytes + page_bytes,
+                "rings_bytes_max": bench.hub.ring_bytes + page_bytes,
+            }[bound]
+            bench.hub.limits = replace(bench.hub.limits, **{bound: exact + room_for})
+            bench.follow(room, after=0)
+            bench.hub.page(room, 0, bench.rows(room, 1, 4), 1)
+            assert (room.base == 1) is extended, bound
+            assert room.ring_bytes == sum(map(len, room.frames))
+            assert bench.hub.ring_bytes == room.ring_bytes + other.ring_bytes
+
+
+def test_a_row_becomes_the_event_that_everybody_gets() -> None:
+    """Its body as it was sent; a trimmed one shows as null."""
+    bench = Bench()
+    room = bench.stream(head=2)
+    amy = bench.follow(room, after=0)
+    rows = [bench.event(room, 1, body=b'{"text":"hi"}'), bench.event(room, 2, body=None)]
+    bench.hub.page(room, 0, rows, 1)
+    events = [frame for frame in amy.frames() if frame["op"] == "event"]
+    assert [event["body"] for event in events] == [{"text": "hi"}, None]
+    assert events[0] == {
+        "op": "event",
+        "stream": "chat:s1",
+        "seq": 1,
+        "type": "message",
+        "key": rows[0].key,
+        "by": "user:amy",
+        "at": "1970-01-01T00:00:00.000Z",
+        "body": {"text": "hi"},
+    }
