@@ -41,8 +41,10 @@ from store.embedded import EmbeddedPostgres
 from store.embedded_redis import EmbeddedRedis, embedded_redis
 from store.postgres import migrate_database
 from tests.disks import folder_on_small_disk
-from tests.faults.crowd import Person, make_streams, read_log
+from tests.faults.crowd import make_streams, read_log
+from tests.faults.gate import GATE, Gatekeeper, member_records
 from tests.faults.histories import Seen, findings
+from tests.faults.person import Person
 from tests.faults.plans import KINDS, Trouble, draw
 from tests.faults.processes import LIMITS as FLEET_LIMITS
 from tests.faults.processes import Fleet
@@ -53,16 +55,23 @@ from tests.faults.way import way_to
 from tests.servers import TEST_PARTITIONS, Database
 
 NODES = "abc"
-STREAMS = ("chat:ops", "chat:crew", "trip:9")
+OPEN = ("chat:ops", "trip:9")
+STREAMS = (*OPEN, GATE)
 TENANTS = {"demo": 3, "rival": 1}
 """How many people of each are on each node; their principals and streams have the same names."""
 PEOPLE = [(tenant, f"{node}{n}", node) for tenant, a_node in TENANTS.items() for node in NODES for n in range(a_node)]
 """Tenant, name and first node."""
+
+
 LENGTH_S = 30.0
 DISK = "600m"
 SETTINGS = {"fsync": "off", "max_wal_size": "64MB", "min_wal_size": "32MB", "shared_buffers": "32MB"}
 """A killed process loses nothing that the kernel has; only a lost machine would."""
 LIMITS = {**FLEET_LIMITS, "heartbeat_s": str(HEARTBEAT_S), "commit_timeout_s": "1.5"}
+
+
+def people_of(tenant: str) -> list[str]:
+    return [f"user:{who}" for of, who, _ in PEOPLE if of == tenant]
 
 
 @dataclass(slots=True)
@@ -153,7 +162,8 @@ async def _play(
 ) -> None:
     database = Database(postgres, "readback")
     for tenant in TENANTS:
-        await make_streams(database, STREAMS, tenant=tenant)
+        await make_streams(database, OPEN, tenant=tenant)
+        await make_streams(database, [GATE], tenant=tenant, members=people_of(tenant))
     plan = _plan(seed, length_s, without)
     async with AsyncExitStack() as stack:
         bus = {name: await stack.enter_async_context(proxy_to(redis.port)) for name in NODES}
@@ -163,14 +173,15 @@ async def _play(
         servers = Servers({node.name: node for node in fleet.nodes}, postgres, redis, bus, {}, disk)
         async with _crowd_over(servers, seed, records) as crowd:
             troubles = Troubles(servers, crowd)
+            gates = _gates_for(crowd, servers, seed)
             try:
                 await troubles.run(plan)
-                await _come_to_rest(crowd, database)
+                await _come_to_rest(crowd, gates, database)
             finally:
                 _count(report, crowd, troubles)
         await troubles.end()
         logs = await _write_down_the_truth(crowd, database)
-    _judge(report, crowd, logs)
+    _judge(report, crowd, logs, gates)
 
 
 def _plan(seed: int, length_s: float, without: Sequence[str] = ()) -> list[Trouble]:
@@ -205,19 +216,41 @@ async def _crowd_over(servers: Servers, seed: int, records: list[proof.Record]) 
         nursery.cancel_scope.cancel()
 
 
-async def _come_to_rest(crowd: Travellers, database: Database) -> None:
+def _gates_for(crowd: Travellers, servers: Servers, seed: int) -> dict[str, Gatekeeper]:
+    """By tenant; each with people who knock."""
+    gates = {
+        tenant: Gatekeeper(tenant, people_of(tenant), servers.nodes, random.Random(f"readback gate {tenant} {seed}"))
+        for tenant in TENANTS
+    }
+    for gate in gates.values():
+        crowd.nursery.start_soon(gate.run)
+    for person in crowd.people:
+        assert isinstance(person, Traveller)
+        crowd.nursery.start_soon(person.knock)
+    return gates
+
+
+async def _come_to_rest(crowd: Travellers, gates: Mapping[str, Gatekeeper], database: Database) -> None:
     """They fall silent, come to the heads, read all there is; then they, and a second device of each, are asked what they
     know."""
     crowd.quiet = True
     await crowd.until(lambda: crowd.talking == 0)
+    for gate in gates.values():
+        with trio.fail_after(crowd.manners.patience_s):
+            await gate.close()
     heads = {
         (tenant, stream): len(events)
         for tenant in TENANTS
         for stream, events in (await read_log(database, STREAMS, tenant=tenant)).items()
     }
 
+    def streams_of(person: Person) -> Sequence[str]:
+        return [s for s in person.streams if s != GATE or person.principal in gates[person.tenant].members]
+
     def at_heads() -> bool:
-        return all(p.online and p.cursor(s) == heads[p.tenant, s] for p in crowd.people for s in p.streams)
+        return all(p.online and p.cursor(s) == heads[p.tenant, s] for p in crowd.people for s in streams_of(p)) and all(
+            p.inside == (GATE in streams_of(p)) for p in crowd.people if isinstance(p, Traveller)
+        )
 
     async with _as_far_as_it_comes():
         await crowd.until(at_heads)
@@ -226,20 +259,29 @@ async def _come_to_rest(crowd: Travellers, database: Database) -> None:
             assert isinstance(person, Traveller)
             nursery.start_soon(person.mark_all)
     first = list(crowd.people)
+    there = {
+        (tenant, stream): [person.principal for person in crowd.of(tenant) if stream in streams_of(person)]
+        for tenant in TENANTS
+        for stream in STREAMS
+    }
     async with trio.open_nursery() as nursery:
         for person in first:
-            again = Person(crowd, f"{person.name}-again", person.node, STREAMS, tenant=person.tenant, who=person.who)
+            streams = streams_of(person)
+            again = Person(crowd, f"{person.name}-again", person.node, streams, tenant=person.tenant, who=person.who)
             nursery.start_soon(partial(crowd.arrive, again, talks=False))
     async with _as_far_as_it_comes():
-        await crowd.until(lambda: at_heads() and all(_knows_all(person, crowd, heads) for person in crowd.people))
+        await crowd.until(
+            lambda: (
+                at_heads()
+                and all(_knows_all(p, s, there[p.tenant, s], heads) for p in crowd.people for s in streams_of(p))
+            )
+        )
     now = crowd.now()
-    for tenant in TENANTS:
-        there = {person.principal: "online" for person in crowd.of(tenant)}
-        for stream in STREAMS:
-            crowd.record(proof.There(now, tenant, stream, there))
+    for (tenant, stream), people in there.items():
+        crowd.record(proof.There(now, tenant, stream, dict.fromkeys(people, "online")))
     for person in crowd.people:
         fresh = person not in first
-        for stream in person.streams:
+        for stream in streams_of(person):
             present = {who: at for (of, who), at in person.present.items() if of == stream and at != "offline"}
             marks = {who: at for (of, who), at in person.marks.items() if of == stream and who != person.principal}
             head = heads[person.tenant, stream]
@@ -258,15 +300,12 @@ async def _as_far_as_it_comes() -> AsyncIterator[None]:
         pass
 
 
-def _knows_all(person: Person, crowd: Travellers, heads: Mapping[tuple[str, str], int]) -> bool:
-    """Who is here, and how far everybody has read."""
-    others = {other.principal for other in crowd.of(person.tenant)}
-    return all(
-        {who for (of, who), at in person.present.items() if of == stream and at == "online"} == others
-        and all(
-            person.marks.get((stream, who)) == [heads[person.tenant, stream]] * 2 for who in others - {person.principal}
-        )
-        for stream in person.streams
+def _knows_all(person: Person, stream: str, there: Sequence[str], heads: Mapping[tuple[str, str], int]) -> bool:
+    """Who is here, and that all have read everything."""
+    all_read = [heads[person.tenant, stream]] * 2
+    online = {who for (of, who), at in person.present.items() if of == stream and at == "online"}
+    return online == set(there) and all(
+        person.marks.get((stream, who)) == all_read for who in there if who != person.principal
     )
 
 
@@ -278,6 +317,8 @@ async def _write_down_the_truth(crowd: Travellers, database: Database) -> dict[s
         for stream, events in log.items():
             for seq, key, what in events:
                 crowd.record(proof.Committed(now, tenant, stream, seq, key, what.partition(" ")[0], what))
+        for member in member_records(now, tenant, log[GATE]):
+            crowd.record(member)
     crowd.record(proof.End(now))
     return logs
 
@@ -293,14 +334,20 @@ def _count(report: Report, crowd: Travellers, troubles: Troubles) -> None:
     report.refused_starts = troubles.refused_starts
 
 
-def _judge(report: Report, crowd: Travellers, logs: Mapping[str, Mapping[str, Sequence[Seen]]]) -> None:
+def _judge(
+    report: Report,
+    crowd: Travellers,
+    logs: Mapping[str, Mapping[str, Sequence[Seen]]],
+    gates: Mapping[str, Gatekeeper],
+) -> None:
+    outside = [(p.name, GATE) for p in crowd.people if p.principal not in gates[p.tenant].members]
     for tenant, log in logs.items():
         held = {(stream, event.key, event.seq) for stream, events in log.items() for event in events}
         acknowledged = crowd.histories[tenant].acknowledged
         report.lost += sum(
             not all((stream, key, seq) in held for seq in seqs) for (stream, key), seqs in acknowledged.items()
         )
-        report.findings += [f"{tenant}: {finding}" for finding in findings(crowd.histories[tenant], log)]
+        report.findings += [f"{tenant}: {finding}" for finding in findings(crowd.histories[tenant], log, outside)]
     verdict = check(crowd.records)
     report.findings += [str(finding) for finding in verdict.findings]
     report.findings += verdict.warnings

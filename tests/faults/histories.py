@@ -55,8 +55,11 @@ class History:
         return self.lives[who][-1].cursor(stream)
 
 
-def findings(history: History, log: Mapping[str, Sequence[Seen]], gone: Collection[str] = ()) -> list[str]:
-    """``log``: what it holds of each stream, in order; ``gone``: who left for good, and need not have seen the end.
+def findings(
+    history: History, log: Mapping[str, Sequence[Seen]], gone: Collection[str | tuple[str, str]] = ()
+) -> list[str]:
+    """``log``: what it holds of each stream, in order; ``gone``: who left for good (or who left which stream), and need not
+    have seen the end.
     Empty: all is as promised."""
     found: list[str] = []
     for stream, events in log.items():
@@ -67,7 +70,7 @@ def findings(history: History, log: Mapping[str, Sequence[Seen]], gone: Collecti
             found.append(f"{stream} {key}: acknowledged at {sorted(seqs)}, in the log at {places}")
     for who, lives in history.lives.items():
         for stream in lives[0].after:
-            found += _follower(who, stream, lives, log.get(stream, ()), who in gone)
+            found += _follower(who, stream, lives, log.get(stream, ()), who in gone or (who, stream) in gone)
     return found
 
 

@@ -7,6 +7,7 @@ forgive.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import uuid
@@ -16,12 +17,15 @@ from typing import Any
 
 import trio
 
-from tests.faults.crowd import Crowd, Manners, Person
+from tests.faults.crowd import Crowd
+from tests.faults.gate import GATE
+from tests.faults.person import TEMPORARY, Frame, Manners, Person
 from tests.faults.processes import NodeProcess
 from tests.faults.way import Way
 from tests.wire_client import WireClient, wire_client
 
 HEARTBEAT_S = 1.5
+KNOCK_S = 0.25
 MANNERS = Manners(patience_s=60.0, dial_s=3.0, ping_s=0.75, silence_s=2 * HEARTBEAT_S, looks=True)
 
 
@@ -31,6 +35,8 @@ class Traveller(Person):
         self._rng = rng
         self._said: list[tuple[str, str, int]] = []
         """(stream, key, seq) of what was acknowledged."""
+        self.inside = False
+        """It follows the gate."""
 
     async def talk(self) -> None:
         crowd, rng = self.crowd, self._rng
@@ -38,9 +44,11 @@ class Traveller(Person):
             if crowd.quiet:
                 break
             stream = rng.choice(self.streams)
-            key = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-            seq = await self.send(stream, f"{self.name} {number}", key=key)
-            self._said.append((stream, key, seq))
+            key, text = str(uuid.UUID(int=rng.getrandbits(128), version=4)), f"{self.name} {number}"
+            if stream == GATE:
+                await self._try(stream, text, key)
+            else:
+                self._said.append((stream, key, await self.send(stream, text, key=key)))
             await self._do_something_else(stream)
             await trio.sleep(rng.uniform(0.03, 0.3))
         crowd.talking -= 1
@@ -58,16 +66,59 @@ class Traveller(Person):
             case _:
                 pass
 
+    async def _try(self, stream: str, text: str, key: str) -> None:
+        """Once: it may be forbidden by now, and forbidden for ever."""
+        answer = await self.ask("send", stream=stream, key=key, body={"text": text, "of": self.tenant})
+        if answer is not None and answer["op"] == "ok":
+            self.crowd.histories[self.tenant].acknowledge(stream, key, answer["seq"])
+            self.crowd.acknowledged_at.append(self.crowd.now())
+            self._said.append((stream, key, answer["seq"]))
+        elif answer is not None and answer["code"] not in {*TEMPORARY, "forbidden"}:
+            self.crowd.problem(f"{self.name}'s send into {stream} was answered {answer}")
+
     async def _repeat(self, stream: str, key: str, seq: int) -> None:
         """What was acknowledged long ago is acknowledged again, at the same place."""
         answer = await self.ask("send", stream=stream, key=key, body={"text": "again", "of": self.tenant})
         if answer is not None and answer["op"] == "ok" and (answer["seq"], answer["dup"]) != (seq, True):
             self.crowd.problem(f"{self.name} said {key} again, at {seq} in {stream}, and was answered {answer}")
 
+    # -- the gate -----------------------------------------------------------------------------------------------------
+
+    async def knock(self) -> None:
+        """Follow the gate again, from where it left, as soon as it is let in."""
+        while True:
+            await self.crowd.look_until(lambda: self.online and not self.inside)
+            again = functools.partial(self._follows, GATE)
+            answer = await self.ask("sub", again, stream=GATE, after=self.cursor(GATE))
+            if answer is not None and answer["op"] == "ok":
+                await self.look()
+            else:
+                await trio.sleep(KNOCK_S)
+
+    def _follows(self, stream: str, at: Mapping[str, Any]) -> None:
+        super()._follows(stream, at)
+        self.inside = self.inside or stream == GATE
+
+    def _was_refused(self, refused: Mapping[str, str]) -> None:
+        if refused.get(GATE) == "forbidden":
+            self.inside = False
+            refused = {stream: code for stream, code in refused.items() if stream != GATE}
+        super()._was_refused(refused)
+
+    def _was_let_go(self, frame: Frame) -> None:
+        """The removed has had all up to its removal, and nothing past it."""
+        if frame["stream"] != GATE:
+            super()._was_let_go(frame)
+        elif (frame["reason"], frame["seq"]) != ("removed", self.cursor(GATE)):
+            self.crowd.problem(f"{self.name} has all up to {self.cursor(GATE)}, and was told {frame}")
+        self.inside = False
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
     async def mark_all(self) -> None:
         """All that there is has been read; until the node says so."""
         for stream in self.streams:
-            while True:
+            while stream != GATE or self.inside:
                 await self.crowd.until(lambda: self.online)
                 seq = self.cursor(stream)
                 answer = await self.ask("mark", stream=stream, delivered=seq, read=seq)

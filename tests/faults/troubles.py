@@ -10,7 +10,9 @@ import os
 import re
 import signal
 import subprocess
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from store.embedded_redis import EmbeddedRedis
 from store.leftovers import stop_leftovers
 from tests.disks import fill
 from tests.faults.crowd import eventually
-from tests.faults.plans import Trouble
+from tests.faults.plans import KINDS, Trouble
 from tests.faults.processes import LIMITS, NodeProcess, on_all
 from tests.faults.proxy import Proxy
 from tests.faults.travellers import MANNERS, Travellers, start_of
@@ -61,6 +63,8 @@ class Troubles:
         self._crowd = crowd
         self._down: set[str] = set()
         """Nodes that were ended here and are not up again."""
+        self._held: defaultdict[tuple[str, str], trio.Lock] = defaultdict(trio.Lock)
+        """By whose trouble it is: on a busy machine one may last longer than was planned, and the next waits for it."""
         self.made: list[Trouble] = []
         self.refused_starts = 0
         """Starts of a node that ended again because the log was away."""
@@ -76,6 +80,12 @@ class Troubles:
         self._crowd.record(proof.Heal(self._crowd.now()))
 
     async def _make(self, trouble: Trouble) -> None:
+        async with AsyncExitStack() as stack:
+            for name in trouble.on:
+                await stack.enter_async_context(self._held[KINDS[trouble.kind].on, name])
+            await self._make_now(trouble)
+
+    async def _make_now(self, trouble: Trouble) -> None:
         crowd, servers = self._crowd, self._servers
         family, _, how = trouble.kind.partition(" ")
         name = trouble.on[0]
