@@ -106,7 +106,8 @@ def _told_and_answered(
         return
     gone_t = drained[1].t
     quiet = not scene.troubled(draining.t - NEAR_S, gone_t + LINGER_S)
-    by_server = conn.ended is not None and conn.ended.by == "server"
+    # An end without a word is that of a client which does not read: its bye is in the pipe, behind what it left there.
+    by_server = conn.ended is not None and conn.ended.by == "server" and bool(conn.ended.code or conn.ended.bye)
     here = conn.opening is not None and conn.opening.answered_at < at
     told = any(at < other for other in conn.drain_told)
     if here and not told and (by_server or (quiet and conn.ended is None and scene.end_t > gone_t + LINGER_S)):
@@ -117,9 +118,11 @@ def _told_and_answered(
     for question in scene.questions_of(conn):
         if question.asked.op != "send" or question.answer is not None or question.at > drained[0]:
             continue
+        if question.asked.within_s is None:
+            continue  # nobody says of its client that it reads in time
         if conn.ended is None and scene.end_t > gone_t + LINGER_S:
             judge.finds(question.at, conn.place(question.asked.stream), f"send {question.asked.id} was never answered")
-        elif conn.ended is not None and conn.ended.by == "network":
+        elif conn.ended is not None and conn.ended.by != "client":
             detail = f"was cut off with send {question.asked.id} unanswered, without a word"
             judge.finds(conn.ended_at, conn.place(question.asked.stream), detail)
 

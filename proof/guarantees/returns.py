@@ -46,6 +46,8 @@ def _rightly(scene: Scene, opening: Opening, answer: Rejected) -> bool:
     opened, conn = opening.open, opening.conn
     if opened.expires_t is not None and answer.t >= opened.expires_t - EXPIRY_S:
         return True
+    if scene.clock_moved(opening.answered_at):
+        return True
     if conn.opening is not None and conn.opening.answered_at < opening.answered_at:
         return True  # it is open already: a second opening is an error
     # Somebody else with the same token may have won the race; unless that one was rejected too.

@@ -41,7 +41,8 @@ from proof.history import (
 R = TypeVar("R")
 
 PAUSE: Final = "pause"
-HARMLESS: Final = frozenset((PAUSE, "drain", "trim", "wall"))
+CLOCKS: Final = frozenset(("wall", "clock"))
+HARMLESS: Final = frozenset((PAUSE, "drain", "trim", *CLOCKS))
 """Troubles that end no connection by themselves."""
 RESET_S: Final = 1.0
 """A reset is written with the answer before it; only the network can come between them."""
@@ -119,6 +120,10 @@ class Scene:
             return None if span.closed_at == span.conn.ended_at else span.closed_at
         waited_s = self.end_t - span.follow.t - self.paused_s(span.conn.node, span.follow.t, self.end_t)
         return span.at if self.whole and waited_s > RESET_S else None
+
+    def clock_moved(self, until: int) -> bool:
+        """Whether somebody moved the clock of a node before that record: then times in tokens are not what they were."""
+        return any(at < until and fault.what in CLOCKS for at, fault in self.all(Fault))
 
     def disbelieved(self, span: Span) -> str | None:
         """Why the cursor that an opening brought for a stream is not to be believed; ``None`` where it is."""

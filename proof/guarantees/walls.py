@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proof.guarantees.parts import Conn, Span
+from proof.guarantees.parts import Conn, Opening, Span
 from proof.guarantees.scene import Scene
 from proof.guarantees.shown import Cause
 from proof.guarantees.verdict import Guarantee, Judge
@@ -109,6 +109,8 @@ def _auth_fresh(scene: Scene, judge: Judge) -> None:
         assert conn.opening is not None
         expires_t = conn.opening.open.expires_t
         assert expires_t is not None
+        if scene.clock_moved(at):
+            continue
         if given.t > conn.late_t + scene.paused_s(conn.node, conn.late_t - 2 * scene.run.heartbeat_s, given.t):
             what = "an event" if not hasattr(given, "kind") else f"a {given.kind}"
             detail = f"{what} came {given.t - expires_t:.1f} s after the access token had expired"
@@ -132,11 +134,18 @@ def _openings(scene: Scene, judge: Judge) -> None:
             continue
         if opened.standing == "used" and _unheard(scene, opened, opening.answered_at):
             continue
-        expires_t = opened.expires_t
-        if opened.standing == "expired" and expires_t is not None and opening.answer.t < expires_t + LEEWAY_S:
+        if opened.standing == "expired" and _in_time(scene, opening):
             continue
         detail = f"a {opened.how} with a token that is {opened.standing} was welcomed"
         judge.finds(opening.answered_at, opening.conn.place(), detail)
+
+
+def _in_time(scene: Scene, opening: Opening) -> bool:
+    """Whether a token that has ended may be good still by the clock of its node."""
+    if scene.clock_moved(opening.answered_at):
+        return True
+    expires_t = opening.open.expires_t
+    return expires_t is not None and scene.records[opening.answered_at].t < expires_t + LEEWAY_S
 
 
 def _unheard(scene: Scene, opened: Open, until: int) -> bool:
@@ -212,6 +221,8 @@ def _blast_radius(scene: Scene, judge: Judge) -> None:
             continue
         blame = _blame(ended)
         if blame is None or _deserved(conn, ended, blame, first_fault):
+            continue
+        if blame == "unauthorized" and scene.clock_moved(conn.ended_at):
             continue
         reason = f" ({ended.reason})" if ended.reason else ""
         judge.finds(conn.ended_at, conn.place(), f"was ended with {blame}{reason}, and had done nothing")

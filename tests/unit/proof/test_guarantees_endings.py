@@ -188,13 +188,13 @@ def test_a_send_that_a_drain_forgets() -> None:
     """What was taken is answered, or its sender told of the end: not cut off, not left without a word."""
     story = draining()
     story.add(DrainTold(0.0, "c1", 8.0))
-    story.asks("c1", "send", "k")
+    story.asks("c1", "send", "k", within_s=5.0)
     cut = story.ended("c1", "network")
     story.add(Drained(0.0, "n1"))
     assert story.found() == [("Drain", cut)]
     story = draining()
     story.add(DrainTold(0.0, "c1", 8.0))
-    at = story.asks("c1", "send", "k")
+    at = story.asks("c1", "send", "k", within_s=5.0)
     story.add(Drained(0.0, "n1"))
     story.wait(1.0)
     assert story.found() == [("Drain", at)]
@@ -204,8 +204,18 @@ def test_a_send_that_the_network_took() -> None:
     """With trouble on the links, an end by the network is not the node's."""
     story = draining()
     story.add(DrainTold(0.0, "c1", 8.0))
-    story.asks("c1", "send", "k")
+    story.asks("c1", "send", "k", within_s=5.0)
     story.add(Fault(0.0, "cut"))
     story.ended("c1", "network")
     story.add(Drained(0.0, "n1"))
+    assert story.found() == []
+
+
+def test_a_client_that_reads_nothing_while_its_node_drains() -> None:
+    """What it was told lies in its pipe, and then there is an end: of its sends nobody can tell it anything."""
+    story = draining()
+    story.asks("c1", "send", "k")
+    story.add(Drained(0.0, "n1"))
+    story.wait(1.0)
+    story.ended("c1", "server", reason="no close frame")
     assert story.found() == []

@@ -364,3 +364,22 @@ def test_an_end_before_any_opening_is_nobodys() -> None:
     story.ended("c1", "server", 4003, "no hello within 5 s", "hello_timeout")
     assert story.found() == []
     assert story.judged("Blast-radius-one") == 0
+
+
+def test_a_clock_that_was_moved() -> None:
+    """By another clock a good token has ended and an expired one has not: then neither is held against the node."""
+    story = Story(run=Run(0.0, "a story", heartbeat_s=1.0))
+    story.open("c1", expires_t=1.0)
+    story.welcome("c1")
+    story.follow("c1")
+    story.open("c2")
+    story.welcome("c2")
+    story.add(Fault(0.0, "wall", "n1"))
+    story.ended("c2", "server", 4501, "the access token has expired", "unauthorized")
+    story.open("c3", standing="expired")
+    story.welcome("c3")
+    story.open("c4", how="resume")
+    story.rejected("c4")
+    story.wait(9.0)
+    story.took("c1", 1)
+    assert story.found() == []
