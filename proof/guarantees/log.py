@@ -22,10 +22,12 @@ class Restores:
 
     def __init__(self) -> None:
         self.all: list[Restored] = []
+        self._places: list[int] = []
         self._lives: dict[str, int] = {}
 
-    def add(self, restored: Restored) -> None:
+    def add(self, at: int, restored: Restored) -> None:
         self.all.append(restored)
+        self._places.append(at)
         self._lives[restored.epoch] = len(self.all)
 
     def life(self, epoch: str) -> int:
@@ -35,6 +37,20 @@ class Restores:
     def head(self, life: int, place: Place) -> int:
         """Up to where a life has what the one before it held."""
         return self.all[life - 1].heads.get("/".join(place), 0)
+
+    def born(self, at: int, seq: int, place: Place) -> int:
+        """In which life something was committed that the record at that index tells of."""
+        return self.older(bisect_left(self._places, at), seq, place)
+
+    def older(self, life: int, seq: int, place: Place) -> int:
+        """The life in which something was committed that a life holds: what lies before its restore is older."""
+        while life and seq <= self.head(life, place):
+            life -= 1
+        return life
+
+    def holds(self, life: int, seq: int, born: int, place: Place) -> bool:
+        """Whether a life holds what was committed in another, or in itself."""
+        return born <= life and all(seq <= self.head(later, place) for later in range(born + 1, life + 1))
 
 
 class Log:
@@ -80,9 +96,7 @@ class Log:
             event = standing[1]
             # A log that was read afterwards may name no life: then it is the last one's.
             life = lives - 1 if not self._live and not event.epoch else restores.life(event.epoch)
-            while life and event.seq <= restores.head(life, self.place):
-                life -= 1  # read after the restore, but older than it
-            by_life[life].append(standing)
+            by_life[restores.older(life, event.seq, self.place)].append(standing)
         for life in range(lives):
             if life:
                 head = restores.head(life, self.place)
@@ -102,10 +116,6 @@ class Log:
         if self._live:
             return False
         return any(seq > self._restores.head(later, self.place) for later in range(life + 1, len(self.views)))
-
-    def survives(self, seq: int, since: int, until: int) -> bool:
-        """Whether what was at a place in one life is still there in a later one."""
-        return all(seq <= self._restores.head(life, self.place) for life in range(since + 1, until + 1))
 
     def head_before(self, at: int, life: int) -> int:
         """The head when the record at that index was written; the last head, where commits were not seen to take place."""

@@ -347,7 +347,7 @@ class Scene:
         self._commits.setdefault((committed.tenant, committed.stream), []).append((at, committed))
 
     def _on_restored(self, at: int, restored: Restored) -> None:
-        self.restores.add(restored)
+        self.restores.add(at, restored)
 
     def _on_trimmed(self, at: int, trimmed: Trimmed) -> None:
         place = (trimmed.tenant, trimmed.stream)

@@ -102,8 +102,8 @@ def _outlived(scene: Scene, first: Ack, ack: Ack) -> bool:
     """Whether what was acknowledged first was not undone by a restore in between."""
     if first.conn.life == ack.conn.life:
         return True
-    log = scene.log_of(ack.conn, ack.stream)
-    return log is not None and log.survives(first.answer.seq, first.conn.life, ack.conn.life)
+    place = (ack.conn.tenant, ack.stream)
+    return scene.restores.holds(ack.conn.life, first.answer.seq, first.conn.life, place)
 
 
 def _deadlines(scene: Scene, judge: Judge) -> None:

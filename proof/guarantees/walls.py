@@ -166,17 +166,23 @@ def _unheard(scene: Scene, opened: Open, until: int) -> bool:
 
 
 def _removals(scene: Scene, judge: Judge) -> None:
-    changes: dict[tuple[str, str, str], list[Member]] = {}
-    for _, member in scene.all(Member):
-        changes.setdefault((member.tenant, member.stream, member.who), []).append(member)
-    if not any(member.role is None for members in changes.values() for member in members):
+    changes: dict[tuple[str, str, str], list[tuple[Member, int]]] = {}
+    """By tenant, stream and principal, with the life of the log in which each was committed."""
+    for at, member in scene.all(Member):
+        born = scene.restores.born(at, member.seq, (member.tenant, member.stream))
+        changes.setdefault((member.tenant, member.stream, member.who), []).append((member, born))
+    if not changes:
         return
-    for members in changes.values():
-        members.sort(key=lambda member: member.seq)
     for span in scene.spans:
         conn = span.conn
-        members = changes.get((conn.tenant, span.stream, conn.who), [])
+        place = (conn.tenant, span.stream)
+        members = [
+            member
+            for member, born in changes.get((*place, conn.who), ())
+            if scene.restores.holds(conn.life, member.seq, born, place)
+        ]
         if conn.opening is not None and not conn.opening.open.privileged:
+            members.sort(key=lambda member: member.seq)
             for removal in members:
                 if removal.role is None and not removal.open:
                     judge.judged += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proof.history import Fault, Member, Run, Unfollow, View
+from proof.history import Fault, Member, Restored, Run, Unfollow, View
 from tests.stories import ROOM, Story
 
 
@@ -202,6 +202,22 @@ def test_a_return_does_not_excuse_what_came_before_it() -> None:
     at = story.event(3, "c1")
     story.add(Member(0.0, "acme", ROOM, "user:bob", None, 2))
     story.add(Member(0.0, "acme", ROOM, "user:bob", "member", 3))
+    assert story.found() == [("Auth-fresh", at)]
+
+
+def test_a_removal_that_a_restore_undid() -> None:
+    """It shuts nobody out of the restored log; one that was kept does."""
+    story = Story()
+    for seq in (1, 2, 3):
+        story.commit(seq)
+    story.add(Member(0.0, "acme", ROOM, "user:bob", None, 3))
+    story.add(Member(0.0, "acme", ROOM, "user:cy", None, 2))
+    story.add(Restored(0.0, "e2", {f"acme/{ROOM}": 2}))
+    story.join("c1", 2, who="user:bob", epoch="e2")
+    for seq in (3, 4):
+        story.commit(seq, f"new-{seq}", epoch="e2")
+        story.took("c1", seq, f"new-{seq}")
+    at = story.join("c2", 4, who="user:cy", epoch="e2")
     assert story.found() == [("Auth-fresh", at)]
 
 
