@@ -315,8 +315,8 @@ async def _write_down_the_truth(crowd: Travellers, database: Database) -> dict[s
     now = crowd.now()
     for tenant, log in logs.items():
         for stream, events in log.items():
-            for seq, key, what in events:
-                crowd.record(proof.Committed(now, tenant, stream, seq, key, what.partition(" ")[0], what))
+            for event in events:
+                crowd.record(proof.Committed(now, tenant, stream, event.seq, event.key, event.by, event.what))
         for member in member_records(now, tenant, log[GATE]):
             crowd.record(member)
     crowd.record(proof.End(now))

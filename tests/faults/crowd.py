@@ -18,6 +18,7 @@ import trio
 from core import wire
 from core.model import Member
 from proof import history as proof
+from proof.guarantees import check
 from store.postgres import open_postgres_log
 from tests.faults.histories import History, Seen, findings
 from tests.faults.person import PATIENCE_S, Frame, Manners, Person, what
@@ -62,6 +63,23 @@ class Crowd(Together):
 
     def record(self, record: proof.Record) -> None:
         self.records.append(record)
+
+    def whole_history(self, log: Mapping[str, Sequence[Seen]]) -> list[proof.Record]:
+        """All that was written down, between its first words and the log as it is now."""
+        now = self.now()
+        begun: list[proof.Record] = [proof.Run(0.0, "a case of tests/faults", settle_s=0.0)]
+        committed = [
+            proof.Committed(now, "demo", stream, event.seq, event.key, event.by, event.what)
+            for stream, events in log.items()
+            for event in events
+        ]
+        stands = [
+            proof.Stand(now, person.name, "demo", stream, person.cursor(stream), len(log[stream]), person.online)
+            for person in self.people
+            if not person.superseded
+            for stream in person.streams
+        ]
+        return begun + self.records + committed + stands + [proof.End(now)]
 
     def start_of(self, node: str) -> str:
         """The name of what runs as this node now."""
@@ -175,7 +193,10 @@ async def crowd_on(
         except trio.TooSlowError:
             pass  # the judge says it better
         gone = [person.name for person in crowd.people if person.superseded]
-        found = findings(crowd.history, await read_log(database, streams), gone)
+        log = await read_log(database, streams)
+        found = findings(crowd.history, log, gone)
         assert found == [], found[:8]
+        verdict = check(crowd.whole_history(log))
+        assert verdict.holds, [str(finding) for finding in verdict.findings[:8]]
         assert crowd.acks == len(crowd.history.acknowledged)
         nursery.cancel_scope.cancel()

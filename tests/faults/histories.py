@@ -22,6 +22,11 @@ class Seen(NamedTuple):
     key: str
     what: str
 
+    @property
+    def by(self) -> str:
+        """Whose it is: its first word (`tests.faults.person.what`)."""
+        return self.what.partition(" ")[0]
+
 
 @dataclass(slots=True)
 class Life:
