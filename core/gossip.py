@@ -250,7 +250,7 @@ class Gossip:
                 raised = self._raised.get(stream, set()) | self._raised_before.get(stream, set())
                 if raised:
                     marks: Row = [sid]
-                    for who in raised:
+                    for who in sorted(raised):
                         marks.extend((who, *stream.marks[who]))
                     rows.add(partition, MARKS, marks, 3)
                     budget -= len(raised)

@@ -27,7 +27,7 @@ from core import signals, wire
 from core.limits import Limits
 from core.model import Event, StreamFacts
 from core.replay import Replay, encode
-from core.stream import LIVE, Chunk, Pass, Port, Stream, chunk_of
+from core.stream import LIVE, Chunk, Latest, Pass, Port, Stream, chunk_of
 
 GATHER_PORTS_MAX = 64
 """Rooms up to this many live ports share the turn's ``send`` with answers; above, one direct ``send`` a port is cheaper."""
@@ -59,6 +59,9 @@ class Hub(Replay):
 
     def _latest(self, port: Port) -> None:
         self.signals.flush_port(port)
+
+    def _not_now(self, port: Port, latest: Latest) -> None:
+        self.signals.note_again(port, latest)
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,14 @@
 The lower half of the hub. A port's turn gathers in ``port.out``: answers, and `Chunk`s of events that its streams share
 with everybody else. `flush` sends it. Where the socket takes less, the tail of the one frame that was cut in half stays
 as ``port.rest``, answers wait in ``port.replies`` (bounded by not reading that client's requests, see gateway.shard),
-and events become cursors again: nothing else is kept for a slow client. `pump` goes on when the socket can be written.
+events become cursors again, markers and signals keys: nothing else is kept for a slow client. `pump` goes on when the socket can be written.
 
 Order on a wire: the cut frame, answers, events, markers, signals.
 """
 
 from __future__ import annotations
 
-from core.stream import LIVE, Chunk, Port, Stream
+from core.stream import LIVE, Chunk, Latest, Port, Stream
 
 
 class Outbox:
@@ -30,6 +30,10 @@ class Outbox:
 
     def _latest(self, port: Port) -> None:
         """Markers and signals that were noted for the port may go now."""
+        raise NotImplementedError
+
+    def _not_now(self, port: Port, latest: Latest) -> None:
+        """Markers and signals that the port could not be given: note their keys."""
         raise NotImplementedError
 
     def _touch(self, port: Port) -> None:
@@ -111,6 +115,8 @@ class Outbox:
             elif sent:
                 port.rest = item[sent:]
                 sent = 0
+            elif isinstance(item, Latest):
+                self._not_now(port, item)
             else:
                 self.reply(port, item)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from core import wire
 from core.model import Mark
 from core.presence import AWAY, EVERYBODY, Presence
-from core.stream import Port, SignalKey, Stream
+from core.stream import Latest, Port, SignalKey, Stream, latest_of
 
 if TYPE_CHECKING:
     from core.hub import Hub
@@ -184,12 +184,11 @@ class Signals(Presence):
             if stream.live or stream.behind:
                 marks, mark_frames = self._take_marks(stream, large=large, was_large=was_large)
                 keys, signal_frames = self._take_signals(stream, now_s, large=large, was_large=was_large)
-                self._send_live(stream, mark_frames + signal_frames)
+                told_marks = [(stream, by) for by in sorted(marks)]  # of sets: the same order in every process
+                told_keys = [(stream, key) for key in sorted(keys, key=str)]
+                self._send_live(stream, mark_frames + signal_frames, told_marks, told_keys)
                 for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-                    for by in marks:
-                        self._note_mark(port, stream, by)
-                    for key in keys:
-                        self._note(port, stream, key)
+                    self._note_all(port, told_marks, told_keys)
             else:  # who begins to follow gets what there is by then
                 stream.dirty_marks, stream.dirty_signals, stream.moved = set(), set(), None
                 stream.large = large
@@ -237,21 +236,30 @@ class Signals(Presence):
         frames = [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
         return keys | {ONLINE} if online else keys, frames + online
 
-    def _send_live(self, stream: Stream, frames: list[tuple[str | None, bytes]]) -> None:
-        everything = b"".join([frame for _, frame in frames])
+    def _send_live(
+        self,
+        stream: Stream,
+        frames: list[tuple[str | None, bytes]],
+        marks: list[tuple[Stream, str]],
+        keys: list[tuple[Stream, SignalKey]],
+    ) -> None:
+        everything = latest_of(b"".join([frame for _, frame in frames]), marks, keys)
         owners = {by for by, _ in frames}
         for port in stream.live:
             if port.blocked:
                 continue
             data = everything
             if port.principal in owners:
-                data = b"".join([frame for by, frame in frames if by != port.principal])
+                theirs = b"".join([frame for by, frame in frames if by != port.principal])
+                data = latest_of(theirs, marks, keys)
             if data:
                 self._hub.reply(port, data)
 
     def flush_port(self, port: Port) -> None:
         """The port has its events: what was noted for it goes out, markers first, each with its value of now."""
         frames = []
+        marks: list[tuple[Stream, str]] = []
+        keys: list[tuple[Stream, SignalKey]] = []
         mark_keys, port.mark_keys = port.mark_keys, None
         signal_keys, port.signal_keys = port.signal_keys, None
         waiting = port.lag or ()
@@ -260,6 +268,7 @@ class Signals(Presence):
                 self._note_mark(port, stream, by)
             elif by == EVERYBODY and stream in port.subs:
                 frames.append(self._aggregate(stream))
+                marks.append((stream, by))
             elif (
                 stream not in port.subs
                 or by not in stream.marks
@@ -271,13 +280,27 @@ class Signals(Presence):
                 self._dirty[stream] = None
             else:
                 frames.append(wire.encode_mark(stream.name, by, *stream.marks[by]))
+                marks.append((stream, by))
         for stream, key in signal_keys or ():
             if stream in waiting:
                 self._note(port, stream, key)
             elif stream in port.subs and key[1] != port.principal:
                 frames.append(self._encode(stream, key, self._now_s))
+                keys.append((stream, key))
         if frames:
-            self._hub.reply(port, b"".join(frames))
+            self._hub.reply(port, latest_of(b"".join(frames), marks, keys))
+
+    def note_again(self, port: Port, latest: Latest) -> None:
+        """The port's socket took none of it; what was kept as bytes would be told late, with an age of long ago."""
+        self._note_all(port, latest.marks, latest.keys)
+
+    def _note_all(
+        self, port: Port, marks: list[tuple[Stream, str]], keys: list[tuple[Stream, SignalKey]]
+    ) -> None:
+        for stream, by in marks:
+            self._note_mark(port, stream, by)
+        for stream, key in keys:
+            self._note(port, stream, key)
 
     def _note_mark(self, port: Port, stream: Stream, by: str) -> None:
         port.mark_keys = port.mark_keys or {}

@@ -37,6 +37,23 @@ def chunk_of(stream: Stream, first: int, frames: list[bytes]) -> Chunk:
     return chunk
 
 
+class Latest(bytes):
+    """Markers and signals for one ``send``, with the keys they are of: where a socket takes none of it, the keys are noted
+    again, and what goes out later is what is latest then, behind the events of then."""
+
+    marks: list[tuple[Stream, str]]
+    keys: list[tuple[Stream, SignalKey]]
+
+
+def latest_of(
+    frames: bytes, marks: list[tuple[Stream, str]], keys: list[tuple[Stream, SignalKey]]
+) -> Latest:
+    latest = Latest(frames)
+    latest.marks = marks
+    latest.keys = keys
+    return latest
+
+
 class Pass:
     """One tour of a big room with the events (start, end], a slice at a time. ``todo`` ports still stand at start."""
 

@@ -154,6 +154,24 @@ async def test_those_who_wait_for_the_link_of_one_who_is_cancelled(database: Dat
         assert moments > 20
 
 
+async def test_the_neighbours_of_a_reader_who_is_cancelled(database: Database) -> None:  # noqa: F811
+    """Those who came before and after it on the same link, and stay, get their own answers at every moment of it."""
+    async with reader_of(database.url, "reader, beside others") as reader, trio.open_nursery() as others:
+
+        async def amid() -> None:
+            others.start_soon(reader.next, "a neighbour was cancelled")
+            await trio.lowlevel.checkpoint()
+            others.start_soon(reader.next, "a neighbour was cancelled")
+            await reader.short()
+
+        moments = await at_every_moment(amid, reader.next)
+        with trio.fail_after(CALL_S):
+            while others.child_tasks:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert moments > 6
+        reader.ledger.judge(2 * moments)
+
+
 async def test_a_read_cancelled_amid_its_answer(database: Database) -> None:  # noqa: F811
     """The answer stops behind each of its bytes, the borrower is cancelled there, and the rest comes late: to nobody."""
     async with through_pieces(database) as (pieces, url), reader_of(url, "reader, in pieces") as reader:
@@ -200,12 +218,16 @@ class Sender:
         self._log._appender._closed = False
         await self.one()
 
-    async def next(self, after: str) -> None:
-        """Two events of one's own, whose places only Postgres knows; then what was cancelled is said again."""
+    async def plain(self, after: str) -> None:
+        """Two events, whose places only Postgres knows."""
         entries = [self.entry(), self.entry()]
         for entry, verdict in zip(entries, await self._log.append(entries), strict=True):
             assert verdict.outcome is Outcome.OK
             self._told.append((entry.key, verdict.seq, after))
+
+    async def next(self, after: str) -> None:
+        """Two events of one's own; then what was cancelled is said again."""
+        await self.plain(after)
         repeated = [self.entry(key) for key in self._doubtful]
         for entry, verdict in zip(repeated, await self._log.append(repeated), strict=True):
             assert verdict.outcome in (Outcome.OK, Outcome.DUP)
@@ -241,6 +263,24 @@ async def test_an_append_cancelled_at_every_moment(database: Database, kind: str
         await sender.judge(3 * moments)
         assert moments >= 2
         await until_backends(database, 2)
+
+
+async def test_the_neighbours_of_a_sender_who_is_cancelled(database: Database) -> None:  # noqa: F811
+    """Those who wait for the same link, before and after it, are told their own places at every moment of it."""
+    async with sender_of(database.url, "writer, beside others") as sender, trio.open_nursery() as others:
+
+        async def amid() -> None:
+            others.start_soon(sender.plain, "a neighbour was cancelled")
+            await trio.lowlevel.checkpoint()
+            others.start_soon(sender.plain, "a neighbour was cancelled")
+            await sender.one()
+
+        moments = await at_every_moment(amid, sender.next)
+        with trio.fail_after(CALL_S):
+            while others.child_tasks:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert moments >= 4
+        await sender.judge(5 * moments)
 
 
 async def test_an_append_cancelled_while_its_link_is_made(database: Database) -> None:  # noqa: F811
@@ -409,6 +449,27 @@ async def test_a_question_to_redis_cancelled_at_every_moment(
         moments = await at_every_moment(getattr(asker, kind), asker.next)
         asker.ledger.judge(3 * moments)
         assert moments >= 4
+
+
+async def test_the_neighbours_of_an_asker_who_is_cancelled(redis_server: EmbeddedRedis, plain: redis.Redis) -> None:  # noqa: F811
+    """Commands before and after it in the pipeline keep their own replies at every moment of it."""
+    async with (
+        asker_of(RedisStage(redis_server), plain, "redis, beside others") as asker,
+        trio.open_nursery() as others,
+    ):
+
+        async def amid() -> None:
+            others.start_soon(asker.next, "a neighbour was cancelled")
+            await trio.lowlevel.checkpoint()
+            others.start_soon(asker.next, "a neighbour was cancelled")
+            await asker.ask()
+
+        moments = await at_every_moment(amid, asker.next)
+        with trio.fail_after(CALL_S):
+            while others.child_tasks:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        assert moments > 10
+        asker.ledger.judge(6 * moments)
 
 
 async def test_questions_to_redis_cancelled_amid_their_answers(redis_server: EmbeddedRedis, plain: redis.Redis) -> None:  # noqa: F811

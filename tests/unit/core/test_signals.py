@@ -54,6 +54,55 @@ def test_arrivals_and_departures_are_told_to_others_only() -> None:
     assert bench.hub.signals.online(room) == ([("user:amy", "online", 1)], 1)
 
 
+def test_a_signal_that_a_full_socket_refused_is_told_as_it_is_later_and_behind_the_events() -> None:
+    """What a socket takes nothing of is not kept as bytes: they came seconds late with an age of 0, before the events of
+    the meantime, and a change meanwhile was told as two."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    bench.follow(room, "user:bob")
+    bench.events(room, 2)
+    bench.signals(GRACE_S)
+    amy.frames()
+    amy.room = 0  # and the hub does not know yet
+    bench.hub.signals.typing(room, "user:bob", True, bench.now_s)
+    bench.hub.signals.mark(room, "user:bob", 1, 1)
+    bench.signals()
+    assert amy.blocked
+    assert amy.replies is None
+    bench.events(room)
+    bench.hub.signals.mark(room, "user:bob", 3, 2)
+    bench.signals(3.0)
+    bench.unblock(amy)
+    assert [(f["op"], f.get("seq", f.get("delivered", f.get("age")))) for f in amy.frames()] == [
+        ("event", 3),
+        ("mark", 3),
+        ("signal", 3.0),
+    ]
+
+
+def test_what_was_noted_for_a_port_and_refused_again_is_noted_again() -> None:
+    """The same for markers and signals that had waited already: they wait on, each as one key."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    bench.follow(room, "user:bob")
+    bench.signals(GRACE_S)
+    bench.events(room, 1)
+    amy.frames()
+    bench.block(amy)
+    bench.hub.signals.typing(room, "user:bob", True, bench.now_s)
+    bench.hub.signals.mark(room, "user:bob", 1, 0)
+    bench.signals()
+    amy.room = sum(map(len, amy.replies or []))  # room for the answer that waits, and for nothing more
+    bench.hub.pump(amy)
+    bench.hub.flush()
+    assert amy.blocked
+    assert (len(amy.mark_keys or ()), len(amy.signal_keys or ())) == (1, 1)
+    bench.unblock(amy)
+    assert [frame["op"] for frame in amy.frames()] == ["ok", "mark", "signal"]
+
+
 def test_a_reconnect_within_the_grace_is_not_seen() -> None:
     """Nobody flaps: who is back in time never left."""
     bench = Bench()
