@@ -25,9 +25,9 @@ class WireClient:
 
     async def say(self, op: str, **fields: Any) -> int:
         """Send a frame with a new id; returns the id."""
-        self._id += 1
-        await self.websocket.send_message(orjson.dumps({"op": op, "id": self._id, **fields}).decode())
-        return self._id
+        id = self._id = self._id + 1  # another task may say something while this waits
+        await self.websocket.send_message(orjson.dumps({"op": op, "id": id, **fields}).decode())
+        return id
 
     async def raw(self, text: str) -> None:
         await self.websocket.send_message(text)
