@@ -71,9 +71,10 @@ def _drain(scene: Scene, judge: Judge) -> None:
         _in_time(scene, judge, at, draining, drained, crashed=crashed)
         _slots(scene, judge, at, draining)
         if drained is not None and not crashed:
+            quiet = not scene.troubled(draining.t - NEAR_S, drained[1].t + LINGER_S)
             for conn in scene.conns.values():
                 if conn.node == draining.node and conn.welcome is not None:
-                    _told_and_answered(scene, judge, at, draining, drained, conn)
+                    _told_and_answered(scene, judge, at, drained, conn, quiet=quiet)
 
 
 def _in_time(
@@ -98,33 +99,32 @@ def _slots(scene: Scene, judge: Judge, at: int, draining: Draining) -> None:
 
 
 def _told_and_answered(
-    scene: Scene, judge: Judge, at: int, draining: Draining, drained: tuple[int, Drained], conn: Conn
+    scene: Scene, judge: Judge, at: int, drained: tuple[int, Drained], conn: Conn, *, quiet: bool
 ) -> None:
-    """Who was there when it began was told, and whatever they had asked was answered, or they were told of the end."""
-    assert conn.opening is None or conn.opening.answered_at >= 0
+    """Who was there when it began was told, and whatever they had asked was answered, or they were told of the end.
+
+    Where links were in trouble (not ``quiet``), what did not come may be on the way still, or a cut the trouble's own."""
+    gone, done = drained
     if conn.ended is not None and conn.ended_at < at:
         return
-    gone_t = drained[1].t
-    quiet = not scene.troubled(draining.t - NEAR_S, gone_t + LINGER_S)
     # An end without a word is that of a client which does not read: its bye is in the pipe, behind what it left there.
-    by_server = conn.ended is not None and conn.ended.by == "server" and bool(conn.ended.code or conn.ended.bye)
+    sent_away = conn.ended is not None and conn.ended.by == "server" and bool(conn.ended.code or conn.ended.bye)
+    left_standing = conn.ended is None and quiet and scene.end_t > done.t + LINGER_S
     here = conn.opening is not None and conn.opening.answered_at < at
-    told = any(at < other for other in conn.drain_told)
-    if here and not told and (by_server or (quiet and conn.ended is None and scene.end_t > gone_t + LINGER_S)):
-        index = conn.ended_at if conn.ended is not None else drained[0]
-        judge.finds(index, conn.place(), f"was not told that {draining.node} drains")
-    if not quiet or by_server:
+    if here and (sent_away or left_standing) and not any(at < told for told in conn.drain_told):
+        judge.finds(conn.ended_at if sent_away else gone, conn.place(), f"was not told that {done.node} drains")
+    if not quiet or sent_away:
         return
-    for question in scene.questions_of(conn):
-        if question.asked.op != "send" or question.answer is not None or question.at > drained[0]:
-            continue
-        if question.asked.within_s is None:
-            continue  # nobody says of its client that it reads in time
-        if conn.ended is None and scene.end_t > gone_t + LINGER_S:
-            judge.finds(question.at, conn.place(question.asked.stream), f"send {question.asked.id} was never answered")
-        elif conn.ended is not None and conn.ended.by != "client":
-            detail = f"was cut off with send {question.asked.id} unanswered, without a word"
-            judge.finds(conn.ended_at, conn.place(question.asked.stream), detail)
+    for waiting in conn.waiting.values():
+        for question in waiting:
+            asked = question.asked
+            if asked.op != "send" or asked.within_s is None or question.at > gone:
+                continue  # without a time nobody says of its client that it reads
+            if left_standing:
+                judge.finds(question.at, conn.place(asked.stream), f"send {asked.id} was never answered")
+            elif conn.ended is not None and conn.ended.by != "client":
+                detail = f"was cut off with send {asked.id} unanswered, without a word"
+                judge.finds(conn.ended_at, conn.place(asked.stream), detail)
 
 
 BOUNDED = Guarantee("Bounded", "no buffer ever holds more than its limit", _bounded)

@@ -52,7 +52,7 @@ def _latest(scene: Scene, judge: Judge) -> None:
             continue
         judge.judged += 1
         key = (told.conn, told.stream, told.by)
-        if told.kind == "mark":
+        if told.kind == "mark" and isinstance(told.value, list) and len(told.value) == 2:
             before, marks[key] = marks.get(key), told.value
             _mark(judge, given, conn, before)
         elif told.kind == "typing":
@@ -117,7 +117,7 @@ def _unlike(view: View, fresh: View, own: frozenset[str], *, forgetful: bool) ->
         if forgetful:
             for who, mark in held.items():
                 known = truth.get(who, [0, 0])
-                if mark[0] >= known[0] and mark[1] >= known[1]:
+                if all(have >= had for have, had in zip(mark, known, strict=False)):
                     truth[who] = mark
         difference = _difference(held, truth)
         if difference:

@@ -140,10 +140,6 @@ class Scene:
         head = 0 if log is None else log.head_before(span.at, conn.life)
         return f"past the head, which was {head}" if asked > head else None
 
-    def questions_of(self, conn: Conn) -> Iterator[Question]:
-        """Slow: for few connections."""
-        return (question for question in self.questions if question.conn is conn)
-
     def log_of(self, conn: Conn, stream: str) -> Log | None:
         return self.logs.get((conn.tenant, stream))
 
@@ -278,7 +274,9 @@ class Scene:
         if old is not None:
             old.closed_at = at
         conn.removed.pop(stream, None)
-        seen = self.seen.setdefault((conn.tenant, stream, conn.epoch), {})
+        seen: dict[int, tuple[int, Took]] = {}  # its own, where nobody knows whose stream it is
+        if conn.tenant:
+            seen = self.seen.setdefault((conn.tenant, stream, conn.epoch), seen)
         span = conn.spans[stream] = Span(at, follow, conn, seen)
         self.spans.append(span)
         if conn.opening is not None and stream in conn.opening.left:

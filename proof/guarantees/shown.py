@@ -42,8 +42,7 @@ class Shown:
         """Two saw different events where nobody knows the log."""
         self.key_tenants = _key_tenants(scene)
         for (tenant, stream, epoch), table in scene.seen.items():
-            if tenant:
-                self._look(scene.logs.get((tenant, stream)), scene.restores.life(epoch), table)
+            self._look(scene.logs.get((tenant, stream)), scene.restores.life(epoch), table)
         for differing in scene.differing:
             conn, took = differing.span.conn, differing.took
             log = scene.log_of(conn, took.stream)

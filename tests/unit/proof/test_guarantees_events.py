@@ -124,6 +124,17 @@ def test_a_connection_of_nobody_knows_whom_is_not_held_against_the_log() -> None
     assert story.found() == []
 
 
+def test_what_nobody_knows_whose_it_is_is_compared_with_nothing() -> None:
+    """Two streams of one name, of tenants that a capture does not know, are two streams."""
+    story = Story(live=False)
+    for conn, key in (("c1", "k1"), ("c2", "k2")):
+        story.join(conn, tenant="", who="")
+        story.took(conn, 1, key)
+        story.took(conn, 2, "k")
+        story.took(conn, 3, "k1" if key == "k2" else "k2")
+    assert story.found() == []
+
+
 # Unique
 
 

@@ -125,6 +125,14 @@ def test_a_marker_after_a_cursor_was_moved() -> None:
     assert story.found() == [("Latest-value", at)]
 
 
+def test_a_marker_of_another_shape() -> None:
+    """A value that is no pair of seqs is not judged as one."""
+    story = followed()
+    for value in (None, 7, [1], [1, 2, 3], {"delivered": 1}):
+        story.told("c1", "mark", value)
+    assert story.found() == []
+
+
 # Latest-value: signals
 
 
