@@ -61,6 +61,58 @@ ENDED: dict[str, tuple[bytes, int, str]] = {
     "close with 999": (masked_frame(CLOSE, (999).to_bytes(2, "big"), MASK), 1002, "999"),
     "close with 65535": (masked_frame(CLOSE, b"\xff\xff", MASK), 1002, "65535"),
     "close with a reason not in UTF-8": (masked_frame(CLOSE, b"\x03\xe8\xff", MASK), 1007, "UTF-8"),
+    **{
+        f"close with {code}": (masked_frame(CLOSE, code.to_bytes(2, "big"), MASK), 1002, str(code))
+        for code in (0, 1004, 1006, 1015, 1016, 2999, 5000)
+    },
+    "close of 126 bytes": (b"\x88\xfe\x00\x7e" + MASK + b"\x03\xe8" + b"a" * 124, 1002, "125"),
+    "close without a mask": (b"\x88\x02\x03\xe8", 1002, "masked"),
+    "fragmented close": (masked_frame(CLOSE, b"\x03\xe8", MASK, fin=False), 1002, "fragmented"),
+    "fragmented pong": (masked_frame(PONG, b"", MASK, fin=False), 1002, "fragmented"),
+    "pong of 126 bytes": (b"\x8a\xfe\x00\x7e" + MASK + b"\0" * 126, 1002, "125"),
+    "ping of 2^63-1 bytes": (b"\x89\xff\x7f" + b"\xff" * 7, 1002, "125"),
+    "ping without a mask": (b"\x89\x00", 1002, "masked"),
+    "an empty frame without a mask": (b"\x81\x00", 1002, "masked"),
+    "reserved bits on a ping": (b"\xc9\x80" + MASK, 1002, "reserved bits"),
+    "reserved bits on a continuation": (
+        masked_frame(TEXT, b"{", MASK, fin=False) + b"\xc0\x81" + MASK + b"}",
+        1002,
+        "reserved bits",
+    ),
+    "all reserved bits": (b"\xf1\x80" + MASK, 1002, "reserved bits"),
+    "opcode 4 amid fragments": (masked_frame(TEXT, b"{", MASK, fin=False) + b"\x84\x80" + MASK, 1002, "opcode 4"),
+    "opcode 12 amid fragments": (masked_frame(TEXT, b"{", MASK, fin=False) + b"\x8c\x80" + MASK, 1002, "opcode 12"),
+    "continuation of a whole message": (text(PING_OP) + masked_frame(0, b"x", MASK), 1002, "continuation"),
+    "continuation without an end": (masked_frame(0, b"x", MASK, fin=False), 1002, "continuation"),
+    "binary within a message": (
+        masked_frame(TEXT, b"{", MASK, fin=False) + masked_frame(BINARY, b"", MASK),
+        1002,
+        "new message",
+    ),
+    "binary in fragments": (masked_frame(BINARY, b"{", MASK, fin=False), 1003, "binary"),
+    "oversized by one byte of a last fragment": (
+        masked_frame(TEXT, b" " * MAX, MASK, fin=False) + masked_frame(0, b" ", MASK),
+        4505,
+        "at most 65536",
+    ),
+    "oversized by the header of a fragment": (
+        masked_frame(TEXT, b"{", MASK, fin=False) + b"\x80\xff" + (MAX).to_bytes(8, "big"),
+        4505,
+        "at most 65536",
+    ),
+    "oversized with pings between": (
+        (masked_frame(TEXT, b" " * 40_000, MASK, fin=False) + masked_frame(PING, b"?", MASK))
+        + masked_frame(0, b" " * 40_000, MASK),
+        4505,
+        "at most 65536",
+    ),
+    "not UTF-8, in a fragment without an end": (masked_frame(TEXT, b"\xff", MASK, fin=False), 1007, "UTF-8"),
+    "UTF-8 beyond Unicode": (text(b'{"op":"\xf4\x90\x80\x80"}'), 1007, "UTF-8"),
+    "UTF-8 of five bytes": (text(b'{"op":"\xf8\x88\x80\x80\x80"}'), 1007, "UTF-8"),
+    "a surrogate pair as UTF-8": (text(b'{"op":"\xed\xa0\xbd\xed\xb8\x80"}'), 1007, "UTF-8"),
+    "a NUL, overlong": (text(b'{"op":"\xc0\x80"}'), 1007, "UTF-8"),
+    "a character begun in the last fragment": (cut('{"op":"ü'.encode()[:-1], 4), 1007, "UTF-8"),
+    "an HTTP request after hello": (b"GET / HTTP/1.1\r\n\r\n", 1002, "reserved bits"),
     "a TLS record after the upgrade": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 1002, "reserved bits"),
 }
 
@@ -102,6 +154,15 @@ SURVIVED: dict[str, Callable[[], bytes]] = {
         + masked_frame(0, b"", MASK, fin=False) * 20
         + masked_frame(0, PING_OP, MASK)
     ),
+    "a character cut in four fragments": lambda: cut('{"op":"ping","id":77,"s":"🐎"}'.encode(), 26, 27, 28),
+    "a ping in a ping's place between all fragments": lambda: b"".join(
+        masked_frame(0 if at else TEXT, PING_OP[at : at + 1], MASK, fin=at == len(PING_OP) - 1)
+        + masked_frame(PING, b"%d" % at, MASK)
+        for at in range(len(PING_OP))
+    ),
+    "a mask of ones": lambda: masked_frame(TEXT, PING_OP, b"\xff" * 4),
+    "an empty last fragment": lambda: masked_frame(TEXT, PING_OP, MASK, fin=False) + masked_frame(0, b"", MASK),
+    "the largest frame in two fragments": lambda: cut(PING_OP + b" " * (MAX - len(PING_OP)), MAX - 1),
     "a mask of zeros": lambda: masked_frame(TEXT, PING_OP, b"\0\0\0\0"),
     "exactly the largest frame": lambda: text(PING_OP + b" " * (MAX - len(PING_OP))),
     "a megabyte of spaces in many frames": lambda: text(PING_OP + b" " * 60_000) * 17,
