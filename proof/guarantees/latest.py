@@ -85,20 +85,21 @@ def _mark(judge: Judge, given: Given, conn: Conn, before: list[int] | None) -> N
 
 
 def _snapshot(scene: Scene, judge: Judge) -> None:
-    fresh: dict[tuple[str, str], tuple[View, Conn]] = {}
+    fresh: dict[tuple[str, str, str], tuple[View, Conn]] = {}
+    """By tenant, stream and scope."""
     views: list[tuple[int, View, Conn]] = []
     for at, view in scene.all(View):
         conn = scene.conns.get(view.conn)
         if conn is None:
             continue
-        if view.fresh and (conn.tenant, view.stream) not in fresh:
-            fresh[conn.tenant, view.stream] = (view, conn)
+        if view.fresh and (conn.tenant, view.stream, view.scope) not in fresh:
+            fresh[conn.tenant, view.stream, view.scope] = (view, conn)
         else:
             views.append((at, view, conn))
     # A crash may take half a second of markers along that somebody was told of, and a restore more.
     forgetful = bool(scene.restores.all) or any(fault.what in ("crash", "kill") for _, fault in scene.all(Fault))
     for at, view, conn in views:
-        reference = fresh.get((conn.tenant, view.stream))
+        reference = fresh.get((conn.tenant, view.stream, view.scope))
         if reference is None:
             continue
         judge.judged += 1

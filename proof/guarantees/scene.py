@@ -44,8 +44,8 @@ PAUSE: Final = "pause"
 CLOCKS: Final = frozenset(("wall", "clock"))
 HARMLESS: Final = frozenset((PAUSE, "drain", "trim", *CLOCKS))
 """Troubles that end no connection by themselves."""
-RESET_S: Final = 1.0
-"""A reset is written with the answer before it; only the network can come between them."""
+RESET_S: Final = 5.0
+"""A reset is written with the answer before it; only the network can come between them, or a client that reads slowly."""
 
 
 class Scene:

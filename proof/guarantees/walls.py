@@ -8,7 +8,7 @@ from proof.guarantees.parts import Conn, Opening, Span
 from proof.guarantees.scene import Scene
 from proof.guarantees.shown import Cause
 from proof.guarantees.verdict import Guarantee, Judge
-from proof.history import Ended, Fault, Member, Open, View, Welcome
+from proof.history import Ended, Fault, Member, Open, Told, Took, View, Welcome
 
 DEAD_STANDINGS: Final = frozenset(("used", "expired", "forged", "foreign", "revoked"))
 LEEWAY_S: Final = 30.0
@@ -106,21 +106,31 @@ def _auth_fresh(scene: Scene, judge: Judge) -> None:
     _removals(scene, judge)
     judge.judged += sum(conn.late_t < scene.end_t for conn in scene.conns.values())
     for at, given, conn in scene.overdue:
-        assert conn.opening is not None
-        expires_t = conn.opening.open.expires_t
-        assert expires_t is not None
-        if scene.clock_moved(at):
+        given_t = _given_t(scene, given, conn)
+        looked_t = conn.late_t - 2 * scene.run.heartbeat_s
+        if scene.clock_moved(at) or given_t <= conn.late_t + scene.paused_s(conn.node, looked_t, given_t):
             continue
-        if given.t > conn.late_t + scene.paused_s(conn.node, conn.late_t - 2 * scene.run.heartbeat_s, given.t):
-            what = "an event" if not hasattr(given, "kind") else f"a {given.kind}"
-            detail = f"{what} came {given.t - expires_t:.1f} s after the access token had expired"
-            judge.finds(at, conn.place(given.stream), detail)
+        what = f"seq {given.seq}" if isinstance(given, Took) else f"a {given.kind}"
+        detail = f"{what} was given {given_t - looked_t:.1f} s after its identity was over"
+        judge.finds(at, conn.place(given.stream), detail)
     for at, took, to, over, removed in scene.strays:
         if to is not None and removed is not None and not over:
             judge.finds(at, to.place(took.stream), f"seq {took.seq} came after it was let go of at {removed}")
     for at, told, to, _, removed in scene.given:
         if to is not None and removed is not None:
             judge.finds(at, to.place(told.stream), f"a {told.kind} came after it was let go of at {removed}")
+
+
+def _given_t(scene: Scene, given: Took | Told, conn: Conn) -> float:
+    """When something was put on its way at the earliest. A client that reads slowly takes it long after: where commits were
+    seen to take place, an event's is what counts, and of a signal what was seen on the wire."""
+    if isinstance(given, Told):
+        return given.sent_t if given.sent_t is not None else given.t if not scene.run.live_commits else 0.0
+    if not scene.run.live_commits:
+        return given.t
+    log = scene.log_of(conn, given.stream)
+    standing = None if log is None else log.at(given.seq, conn.life)
+    return 0.0 if standing is None else scene.records[standing[0]].t
 
 
 def _openings(scene: Scene, judge: Judge) -> None:

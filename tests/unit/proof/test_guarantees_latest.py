@@ -244,6 +244,17 @@ def test_a_crash_forgets_half_a_second_of_markers() -> None:
     assert story.found() == [("Snapshot-law", at)]
 
 
+def test_views_are_compared_within_a_scope() -> None:
+    """Another node may know of a marker that this one lost with a third's life."""
+    story = Story(live=False)
+    for number, (scope, mark) in enumerate((("n1", 3), ("n2", 2))):
+        story.join(f"c{number}", who=f"user:{number}")
+        at = story.add(View(0.0, f"c{number}", ROOM, 3, {"user:cy": [3, 0]}, scope=scope))
+        story.join(f"f{number}", who="user:fresh")
+        story.add(View(0.0, f"f{number}", ROOM, 3, {"user:cy": [mark, 0]}, None, True, scope))
+    assert story.found() == [("Snapshot-law", at)]
+
+
 def test_two_fresh_views_differ() -> None:
     """A snapshot is the same for all who take it."""
     story, _ = views({}, {"present": {"user:cy": "online"}})

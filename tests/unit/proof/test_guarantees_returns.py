@@ -181,7 +181,7 @@ def test_a_cursor_past_the_head_that_is_believed() -> None:
     resume(story, cursor=5)
     story.welcome("c2", resumed=True)
     at = story.follow("c2", 5, head=3)
-    story.wait(2.0)
+    story.wait(6.0)
     for seq in (4, 5, 6):
         story.commit(seq)
     assert story.found() == [("Epoch-honest", at)]

@@ -281,9 +281,23 @@ def test_an_identity_that_is_over() -> None:
     story.event(2, "c1")
     story.wait(1.0)
     event = story.event(3, "c1")
-    signal = story.told("c1", "typing", True)
+    signal = story.told("c1", "typing", True, sent_t=story.t)
     assert story.found() == [("Auth-fresh", event), ("Auth-fresh", signal)]
     assert story.judged("Auth-fresh") == 1
+
+
+def test_who_reads_slowly_reads_after_its_identity_is_over() -> None:
+    """What was committed, or put on the wire, in time may be read at any time; without live commits nobody knows."""
+    for live in (True, False):
+        story = Story(run=Run(0.0, "a story", heartbeat_s=2.0, live_commits=live))
+        story.commit(1)
+        story.open("c1", expires_t=1.0)
+        story.welcome("c1")
+        story.follow("c1")
+        story.wait(9.0)
+        event = story.took("c1", 1)
+        story.told("c1", "typing", True, sent_t=2.0)
+        assert story.found() == ([] if live else [("Auth-fresh", event)])
 
 
 @pytest.mark.parametrize(("since_s", "found"), [(29.0, False), (31.0, True)])
