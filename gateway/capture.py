@@ -35,7 +35,7 @@ from core.limits import Limits
 from gateway.config import ConfigError
 from gateway.connection import Connection
 from gateway.tap import Seen, Tap
-from proof.history import Drained, Draining, End, Exit, Record, Run, Took, encode
+from proof.history import Drained, Draining, End, Exit, Fault, Record, Run, Took, encode
 from proof.watched import event_of
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Capture:
         self.dropped = 0
         """Connections that were recorded no further, for want of room."""
         self.failed = False
+        self._leaving = self._left = False
+        """The drain has begun; has ended."""
         self._wall = wall
         self._bus = bus
         self._last_t = 0.0
@@ -118,7 +120,7 @@ class Capture:
 
     def now(self) -> float:
         """Unix time; it never falls, whatever the machine's clock does."""
-        t = round(self._wall(), 6)
+        t = int(self._wall() * 1e6) / 1e6  # as lines have it; a third of the time that `round` takes
         if t > self._last_t:
             self._last_t = t
         return self._last_t
@@ -155,9 +157,11 @@ class Capture:
     # -- the node's own life --------------------------------------------------------------------------------------------
 
     def draining(self, clients: int) -> None:
+        self._leaving = True
         self._note(Draining(self.now(), self.node_id, self.limits.drain_window_s, clients))
 
     def drained(self, unanswered: int) -> None:
+        self._left = True
         self._note(Drained(self.now(), self.node_id, unanswered))
 
     def _note(self, record: Record) -> None:
@@ -247,7 +251,10 @@ class Capture:
         """The node has ended, or cuts whom it still has. Writes what is left at once."""
         for connection in list(self.taps):
             self.gone(connection)
-        self._note(Exit(self.now(), self.node_id))
+        if self._leaving and not self._left:
+            # A second signal cut the drain short: nobody is promised then what a drain promises.
+            self._note(Fault(self.now(), "kill", self.node_id))
+        self._note(Exit(self.now(), self.node_id, wanted=self._left))
         self._note(End(self.now()))
         try:
             self.part.write(self.part.take())

@@ -174,10 +174,14 @@ class Tap:
             self._lose()
             return
         head, part, cursors = self._took % self._capture.now(), self._part, watched.cursors
+        lines, size = part.lines, 0
         for line, stream, seq in seen:
-            part.put(head + line)
+            whole = head + line
+            lines.append(whole)
+            size += len(whole)
             if stream in cursors:
                 cursors[stream] = seq
+        part.waiting += size
 
     def _frame(self, opcode: int, payload: bytes) -> None:
         if opcode == TEXT:

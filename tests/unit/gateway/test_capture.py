@@ -271,6 +271,17 @@ async def test_a_drain_is_in_it(tmp_path: Path) -> None:
     assert report.state("Drain") == "holds"
 
 
+async def test_a_drain_that_is_hurried_is_no_broken_promise(tmp_path: Path) -> None:
+    """Whoever sends the second signal kills the node, as far as its clients are concerned."""
+    async with captured(tmp_path) as stage:
+        await stage.client().hello(streams={ROOM: {}})
+        stage.capture.draining(1)
+    found = records(tmp_path)
+    assert [type(record).__name__ for record in found[-4:]] == ["Ended", "Fault", "Exit", "End"]
+    assert not of(found, history.Exit)[0].wanted
+    assert check(found).holds
+
+
 async def test_a_full_part_gives_way_to_another_that_stands_alone(tmp_path: Path) -> None:
     """Connections go on in it under another name; the oldest is removed; what is left is a history."""
     limits = replace(Limits(), capture_bytes_max=12_000)
