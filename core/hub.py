@@ -60,8 +60,8 @@ class Hub(Replay):
     def _latest(self, port: Port) -> None:
         self.signals.flush_port(port)
 
-    def _not_now(self, port: Port, latest: Latest) -> None:
-        self.signals.note_again(port, latest)
+    def _not_now(self, port: Port, latest: Latest, at: int) -> None:
+        self.signals.note_again(port, latest.keys[at:])
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,8 @@ class Outbox:
         """Markers and signals that were noted for the port may go now."""
         raise NotImplementedError
 
-    def _not_now(self, port: Port, latest: Latest) -> None:
-        """Markers and signals that the port could not be given: note their keys."""
+    def _not_now(self, port: Port, latest: Latest, at: int) -> None:
+        """Markers and signals that the port could not be given, from the frame ``at`` on: note their keys."""
         raise NotImplementedError
 
     def _touch(self, port: Port) -> None:
@@ -99,7 +99,7 @@ class Outbox:
         for item in out:
             if sent >= len(item):
                 sent -= len(item)
-            elif isinstance(item, Chunk):
+            elif isinstance(item, Chunk | Latest):
                 at = 0
                 while sent >= len(item.frames[at]):
                     sent -= len(item.frames[at])
@@ -108,6 +108,9 @@ class Outbox:
                     port.rest = item.frames[at][sent:]
                     at += 1
                     sent = 0
+                if isinstance(item, Latest):
+                    self._not_now(port, item, at)
+                    continue
                 seq = item.first + at
                 cursor = port.subs.get(item.stream)
                 if cursor is not None and (cursor == LIVE or cursor > seq - 1):
@@ -115,8 +118,6 @@ class Outbox:
             elif sent:
                 port.rest = item[sent:]
                 sent = 0
-            elif isinstance(item, Latest):
-                self._not_now(port, item)
             else:
                 self.reply(port, item)
 

@@ -12,6 +12,7 @@ tell comes in through the ``far_`` methods and is not told on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from core import wire
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from core.hub import Hub
 
 ONLINE: Final[SignalKey] = ("online", None)
+
+Said = tuple[str | None, bytes, str | SignalKey]
+"""A marker or signal to tell: who needs not be told, the frame, and whose marker or which signal it is."""
 
 
 class Signals(Presence):
@@ -182,46 +186,41 @@ class Signals(Presence):
                 continue
             del self._dirty[stream]
             if stream.live or stream.behind:
-                marks, mark_frames = self._take_marks(stream, large=large, was_large=was_large)
-                keys, signal_frames = self._take_signals(stream, now_s, large=large, was_large=was_large)
-                told_marks = [(stream, by) for by in sorted(marks)]  # of sets: the same order in every process
-                told_keys = [(stream, key) for key in sorted(keys, key=str)]
-                self._send_live(stream, mark_frames + signal_frames, told_marks, told_keys)
+                said = self._take_marks(stream, large=large, was_large=was_large)
+                said += self._take_signals(stream, now_s, large=large, was_large=was_large)
+                self._send_live(stream, said)
+                keys = [(stream, key) for _, _, key in said]
                 for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-                    self._note_all(port, told_marks, told_keys)
+                    self.note_again(port, keys)
             else:  # who begins to follow gets what there is by then
                 stream.dirty_marks, stream.dirty_signals, stream.moved = set(), set(), None
                 stream.large = large
         self._hub.flush()
 
-    def _take_marks(
-        self, stream: Stream, *, large: bool, was_large: bool
-    ) -> tuple[set[str], list[tuple[str | None, bytes]]]:
-        """Keys and frames of the markers to tell: each, or of a large room the aggregate, or after it everybody's."""
+    def _take_marks(self, stream: Stream, *, large: bool, was_large: bool) -> list[Said]:
+        """The markers to tell: each, or of a large room the aggregate, or after it everybody's."""
         marks, stream.dirty_marks = stream.dirty_marks, set()
         if was_large and not large and stream.marks:
             marks = set(stream.marks) if self._few_marks(stream) else {EVERYBODY}
         elif large and marks:
             marks = {EVERYBODY}
         if EVERYBODY in marks:
-            return marks, [(None, self._aggregate(stream))]
+            return [(None, self._aggregate(stream), EVERYBODY)]
         early = {by for by in marks if stream.marks[by][0] > stream.floor}
         if early:  # the event they speak of is still on tour, or on its way to this node: next time
             marks -= early
             stream.dirty_marks = early
             self._dirty[stream] = None
-        frames: list[tuple[str | None, bytes]] = []
+        said: list[Said] = []
         for by in sorted(marks):
             # A person's other devices want to know what was read on this one; one device alone knows.
             owner = None if self._devices(stream, by) > 1 else by
-            frames.append((owner, wire.encode_mark(stream.name, by, *stream.marks[by])))
-        return marks, frames
+            said.append((owner, wire.encode_mark(stream.name, by, *stream.marks[by]), by))
+        return said
 
-    def _take_signals(
-        self, stream: Stream, now_s: float, *, large: bool, was_large: bool
-    ) -> tuple[set[SignalKey], list[tuple[str | None, bytes]]]:
+    def _take_signals(self, stream: Stream, now_s: float, *, large: bool, was_large: bool) -> list[Said]:
         keys, stream.dirty_signals = stream.dirty_signals, set()
-        online: list[tuple[str | None, bytes]] = []
+        online: list[Said] = []
         stream.large = large
         if self.shed_presence:
             if stream.moved:
@@ -230,36 +229,28 @@ class Signals(Presence):
         else:
             moved, stream.moved = stream.moved or {}, None
             if large != was_large or EVERYBODY in moved or (large and any(moved.values())):
-                online.append((None, self.online_signal(stream, moved)))
+                online.append((None, self.online_signal(stream, moved), ONLINE))
             elif not large:
                 keys |= {("presence", who) for who in moved}
-        frames = [(key[1], self._encode(stream, key, now_s)) for key in sorted(keys, key=str)]
-        return keys | {ONLINE} if online else keys, frames + online
+        said: list[Said] = [(key[1], self._encode(stream, key, now_s), key) for key in sorted(keys, key=str)]
+        return said + online
 
-    def _send_live(
-        self,
-        stream: Stream,
-        frames: list[tuple[str | None, bytes]],
-        marks: list[tuple[Stream, str]],
-        keys: list[tuple[Stream, SignalKey]],
-    ) -> None:
-        everything = latest_of(b"".join([frame for _, frame in frames]), marks, keys)
-        owners = {by for by, _ in frames}
+    def _send_live(self, stream: Stream, said: list[Said]) -> None:
+        everything = _joined(stream, said)
+        owners = {by for by, _, _ in said}
         for port in stream.live:
             if port.blocked:
                 continue
             data = everything
             if port.principal in owners:
-                theirs = b"".join([frame for by, frame in frames if by != port.principal])
-                data = latest_of(theirs, marks, keys)
-            if data:
+                data = _joined(stream, [one for one in said if one[0] != port.principal])
+            if data is not None:
                 self._hub.reply(port, data)
 
     def flush_port(self, port: Port) -> None:
         """The port has its events: what was noted for it goes out, markers first, each with its value of now."""
-        frames = []
-        marks: list[tuple[Stream, str]] = []
-        keys: list[tuple[Stream, SignalKey]] = []
+        frames: list[bytes] = []
+        keys: list[tuple[Stream, str | SignalKey]] = []
         mark_keys, port.mark_keys = port.mark_keys, None
         signal_keys, port.signal_keys = port.signal_keys, None
         waiting = port.lag or ()
@@ -268,7 +259,7 @@ class Signals(Presence):
                 self._note_mark(port, stream, by)
             elif by == EVERYBODY and stream in port.subs:
                 frames.append(self._aggregate(stream))
-                marks.append((stream, by))
+                keys.append((stream, by))
             elif (
                 stream not in port.subs
                 or by not in stream.marks
@@ -280,7 +271,7 @@ class Signals(Presence):
                 self._dirty[stream] = None
             else:
                 frames.append(wire.encode_mark(stream.name, by, *stream.marks[by]))
-                marks.append((stream, by))
+                keys.append((stream, by))
         for stream, key in signal_keys or ():
             if stream in waiting:
                 self._note(port, stream, key)
@@ -288,19 +279,15 @@ class Signals(Presence):
                 frames.append(self._encode(stream, key, self._now_s))
                 keys.append((stream, key))
         if frames:
-            self._hub.reply(port, latest_of(b"".join(frames), marks, keys))
+            self._hub.reply(port, latest_of(frames, keys))
 
-    def note_again(self, port: Port, latest: Latest) -> None:
-        """The port's socket took none of it; what was kept as bytes would be told late, with an age of long ago."""
-        self._note_all(port, latest.marks, latest.keys)
-
-    def _note_all(
-        self, port: Port, marks: list[tuple[Stream, str]], keys: list[tuple[Stream, SignalKey]]
-    ) -> None:
-        for stream, by in marks:
-            self._note_mark(port, stream, by)
+    def note_again(self, port: Port, keys: Iterable[tuple[Stream, str | SignalKey]]) -> None:
+        """The port cannot be told these now. Kept as bytes they would be told late, with an age of long ago."""
         for stream, key in keys:
-            self._note(port, stream, key)
+            if isinstance(key, str):
+                self._note_mark(port, stream, key)
+            else:
+                self._note(port, stream, key)
 
     def _note_mark(self, port: Port, stream: Stream, by: str) -> None:
         port.mark_keys = port.mark_keys or {}
@@ -337,3 +324,8 @@ class Signals(Presence):
             stream.reached = (seq, delivered, read)
         _, delivered, read = stream.reached
         return wire.encode({"op": "marks", "stream": stream.name, "seq": seq, "delivered": delivered, "read": read})
+
+
+def _joined(stream: Stream, said: list[Said]) -> Latest | None:
+    """For one ``send``; ``None`` where there is nothing to say."""
+    return latest_of([frame for _, frame, _ in said], [(stream, key) for _, _, key in said]) if said else None

@@ -38,18 +38,17 @@ def chunk_of(stream: Stream, first: int, frames: list[bytes]) -> Chunk:
 
 
 class Latest(bytes):
-    """Markers and signals for one ``send``, with the keys they are of: where a socket takes none of it, the keys are noted
+    """Markers and signals for one ``send``, with the keys they are of: where a socket takes no more, the keys are noted
     again, and what goes out later is what is latest then, behind the events of then."""
 
-    marks: list[tuple[Stream, str]]
-    keys: list[tuple[Stream, SignalKey]]
+    frames: list[bytes]
+    keys: list[tuple[Stream, str | SignalKey]]
+    """Of each frame: whose marker, or which signal."""
 
 
-def latest_of(
-    frames: bytes, marks: list[tuple[Stream, str]], keys: list[tuple[Stream, SignalKey]]
-) -> Latest:
-    latest = Latest(frames)
-    latest.marks = marks
+def latest_of(frames: list[bytes], keys: list[tuple[Stream, str | SignalKey]]) -> Latest:
+    latest = Latest(frames[0] if len(frames) == 1 else b"".join(frames))
+    latest.frames = frames
     latest.keys = keys
     return latest
 

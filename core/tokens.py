@@ -44,7 +44,8 @@ _JWS = jwt.PyJWS()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified principal of a tenant. ``expires_at_s`` is Unix time; the connection ends then, not only the token."""
+    """A verified principal of a tenant. ``expires_at_s`` is Unix time, the leeway for clocks in it; the connection ends
+    then, not only the token."""
 
     tenant: str
     principal: str
@@ -149,7 +150,8 @@ class TokenVerifier:
         for role in roles:
             if not isinstance(role, str) or not _ROLE_RE.match(role):
                 return TokenError("roles holds something that is not a role's name")
-        return Identity(tenant, principal, frozenset(roles), expires_at_s)
+        # With the leeway: who is let in by it must not be sent away for the same seconds at the next look.
+        return Identity(tenant, principal, frozenset(roles), expires_at_s + self._leeway_s)
 
 
 def mint(

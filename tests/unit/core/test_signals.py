@@ -81,6 +81,25 @@ def test_a_signal_that_a_full_socket_refused_is_told_as_it_is_later_and_behind_t
     ]
 
 
+def test_of_several_signals_a_socket_keeps_the_rest_of_one_frame_and_no_more() -> None:
+    """The frame that was cut goes on where it was cut; the ones behind it are told as they are later."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room, "user:amy")
+    for who in ("user:bob", "user:cy", "user:dee"):
+        bench.follow(room, who)
+    bench.signals(GRACE_S)
+    amy.frames()
+    amy.room = 10
+    for who in ("user:bob", "user:cy", "user:dee"):
+        bench.hub.signals.typing(room, who, True, bench.now_s)
+    bench.signals()
+    assert 0 < len(amy.rest or b"") < 120
+    bench.signals(2.0)
+    bench.unblock(amy)
+    assert [(f["by"], f["age"]) for f in amy.frames()] == [("user:bob", 0.0), ("user:cy", 2.0), ("user:dee", 2.0)]
+
+
 def test_what_was_noted_for_a_port_and_refused_again_is_noted_again() -> None:
     """The same for markers and signals that had waited already: they wait on, each as one key."""
     bench = Bench()

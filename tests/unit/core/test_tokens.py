@@ -63,7 +63,7 @@ def reason(token: object, now_s: float = NOW, verifier: TokenVerifier | None = N
 def test_mint_and_verify() -> None:
     """What was minted is what is verified."""
     token = mint(SECRET, kid="k1", tenant="demo", principal="user:amy", roles=["admin"], now_s=NOW, ttl_s=60)
-    who = TokenVerifier({"k1": SECRET}).verify(token, NOW)
+    who = TokenVerifier({"k1": SECRET}, leeway_s=0).verify(token, NOW)
     assert who == Identity("demo", "user:amy", frozenset({"admin"}), NOW + 60)
     assert who.privileged
 
@@ -98,6 +98,13 @@ def test_times_and_their_leeway() -> None:
     assert reason(token, NOW + 90, verifier) == "expired"
     assert isinstance(verifier.verify(token, NOW - 30), Identity)
     assert reason(token, NOW - 31, verifier) == "not valid yet"
+
+
+def test_who_is_let_in_by_the_leeway_stays_as_long_as_the_leeway_has_it() -> None:
+    """Such a one was welcomed, then sent away at the next look, with a resume token that had expired when it was made."""
+    who = TokenVerifier({"k1": SECRET}, leeway_s=30).verify(sign(CLAIMS), NOW + 75)
+    assert isinstance(who, Identity)
+    assert who.expires_at_s == NOW + 90
 
 
 @pytest.mark.parametrize(
