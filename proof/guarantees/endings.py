@@ -65,9 +65,7 @@ def _drain(scene: Scene, judge: Judge) -> None:
             ((other, done) for other, done in scene.all(Drained) if done.node == draining.node and at < other < until),
             None,
         )
-        crashed = any(
-            fault.node == draining.node and fault.what in CRASHES and at < other for other, fault in scene.all(Fault)
-        )
+        crashed = any(fault.node == draining.node and fault.what in CRASHES for _, fault in scene.all(Fault))
         _in_time(scene, judge, at, draining, drained, crashed=crashed)
         _slots(scene, judge, at, draining)
         if drained is not None and not crashed:

@@ -121,6 +121,10 @@ class Scene:
         waited_s = self.end_t - span.follow.t - self.paused_s(span.conn.node, span.follow.t, self.end_t)
         return span.at if self.whole and waited_s > RESET_S else None
 
+    def forgotten(self, seq: int, place: Place) -> bool:
+        """Whether a log that was read afterwards does not tell of a place any more, because of a trim."""
+        return not self.run.live_commits and seq < self.trims.get(place, 0)
+
     def clock_moved(self, until: int) -> bool:
         """Whether somebody moved the clock of a node before that record: then times in tokens are not what they were."""
         return any(at < until and fault.what in CLOCKS for at, fault in self.all(Fault))

@@ -65,7 +65,7 @@ def _not_held(scene: Scene, ack: Ack) -> str | None:
         if scene.run.live_commits and standing[0] > ack.at:
             return f"before {_commit(standing[0])}"
         return None
-    if not scene.knows_log or seq < scene.trims.get((ack.conn.tenant, ack.stream), 0):
+    if not scene.knows_log or scene.forgotten(seq, (ack.conn.tenant, ack.stream)):
         return None
     if log is not None and log.unknown(seq, life):
         return None  # a restore has undone it

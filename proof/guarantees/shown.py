@@ -93,7 +93,7 @@ class Shown:
         scene = self._scene
         if not conn.tenant or not scene.knows_log:
             return False
-        if took.seq < scene.trims.get((conn.tenant, took.stream), 0):
+        if scene.forgotten(took.seq, (conn.tenant, took.stream)):
             return False
         return log is None or not log.unknown(took.seq, life)
 

@@ -138,6 +138,8 @@ def test_a_drain_that_was_paused_or_died_or_is_under_way() -> None:
     story.add(Fault(0.0, "crash", "n2"))
     story.ended("c2")
     story.wait(60.0)
+    story.add(Fault(0.0, "kill", "n3"))
+    story.add(Draining(0.0, "n3", 10.0))
     assert story.found() == []
     cut = draining()
     cut.wait(5.0)

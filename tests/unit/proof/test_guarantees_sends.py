@@ -91,6 +91,16 @@ def test_acks_that_a_restore_or_a_trim_has_undone() -> None:
     assert story.found() == []
 
 
+def test_a_trim_excuses_no_commit_that_was_never_seen() -> None:
+    """Where commits are seen as they take place, what is trimmed later was there before."""
+    story = Story()
+    story.join("c1")
+    at = story.sends("c1", "k", 1)
+    story.commit(2)
+    story.add(Trimmed(0.0, "acme", ROOM, 2))
+    assert story.found() == [("Durable-ack", at)]
+
+
 def test_after_a_restore_an_ack_is_of_the_new_log() -> None:
     """An ack under the new epoch of what only the old one held is of nothing."""
     story = Story()
