@@ -60,7 +60,7 @@ def start(stream: Stream, position: Position) -> int:
     if position.after is not None:
         return position.after
     if position.last is not None:
-        return max(stream.head - position.last, stream.first - 1, 0)
+        return max(stream.head - position.last, stream.first - 1)
     return stream.head
 
 

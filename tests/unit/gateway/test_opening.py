@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 from trio_websocket import open_websocket_url
 
 from core.limits import Limits
 from core.stream import Stream
 from gateway.opening import AT_HEAD, Position, parse_position, start
 from store.memory import MemoryLog
-from tests.nodes import TestNode, memory_log, serving_node, token
-from tests.wire_client import WireClient, hello, wire_client
+from tests.nodes import TestNode, memory_log, serving_node, token, until
+from tests.wire_client import Frame, WireClient, hello, wire_client
 
 
 @pytest.mark.parametrize(
@@ -170,3 +174,211 @@ async def test_an_authorization_header_stands_in_for_the_token() -> None:
                     assert (await client.closed())[0] == 4501
                 await websocket.aclose()
                 await websocket._close_stream()
+
+
+# Resuming
+
+
+async def resume(client: WireClient, welcome: Frame, **fields: Any) -> Frame:
+    return await client.ask("resume", **{"resume": welcome["resume"], "log": welcome["log"], "streams": {}, **fields})
+
+
+async def test_each_cursor_is_judged_for_itself() -> None:
+    """A number, or a position as in a hello. What is neither is a bad request, and the rest resumes."""
+    async with serving_node() as node:
+        names = [f"chat:s{n}" for n in range(4)]
+        for name in names:
+            await node.stream(name)
+        async with hello(node.url, "user:amy", {name: {} for name in names}) as amy:
+            welcome = amy.seen[0]
+            for name in names:
+                for text in ("one", "two"):
+                    await amy.send(name, text)
+        wanted = {
+            names[0]: 0,
+            names[1]: {"after": 1},
+            names[2]: {"last": 1},
+            names[3]: {},
+            "chat:none": 0,
+            "chat:minus": -1,
+            "chat:bool": True,
+            "chat:float": 1.0,
+            "chat:text": "1",
+            "chat:null": None,
+            "chat:both": {"after": 1, "last": 1},
+            "no stream": 1,
+        }
+        async with wire_client(node.url) as again:
+            answer = await resume(again, welcome, streams=wanted)
+            assert answer["streams"] == {
+                names[0]: {"head": 2, "after": 0},
+                names[1]: {"head": 2, "after": 1},
+                names[2]: {"head": 2, "after": 1},
+                names[3]: {"head": 2, "after": 2},
+                "chat:none": {"error": "not_found"},
+                **{name: {"error": "bad_request"} for name in [*wanted][5:]},
+            }
+            got = [((await again.next("event"))["stream"]) for _ in range(4)]
+            assert sorted(got) == [names[0], names[0], names[1], names[2]]
+
+
+async def test_a_welcome_says_everything_a_client_needs() -> None:
+    """Who it is, where its log is, the next token and its time, the limits; of a resume, that it is one."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy", {"chat:ops": {"last": 3}}) as amy:
+            first = amy.seen[0]
+        async with wire_client(node.url) as again:
+            second = await resume(again, first, streams={"chat:ops": 0})
+        for welcome in (first, second):
+            assert {name: value for name, value in welcome.items() if name not in ("resume", "time", "resumed")} == {
+                "op": "welcome",
+                "id": 1,
+                "session": first["session"],
+                "principal": "user:amy",
+                "log": node.node.epoch.log,
+                "resume_ttl": 300,
+                "heartbeat": 25,
+                "limits": {"frame": 65_536, "streams": 1_000},
+                "streams": {"chat:ops": {"head": 0, "after": 0}},
+            }
+            said = datetime.fromisoformat(welcome["time"])
+            assert abs(said.timestamp() - time.time()) < 600
+        assert ("resumed" in first, second["resumed"], first["resume"] != second["resume"]) == (False, True, True)
+
+
+async def test_cursors_that_cannot_be_honoured_are_said_in_the_welcome() -> None:
+    """Past head, before what is kept, of another epoch: everything from what is kept follows, and `after` says so. A
+    position that is no cursor is of no epoch."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy", {"chat:ops": {}}) as amy:
+            welcome = amy.seen[0]
+            for n in range(5):
+                await amy.send("chat:ops", f"{n}")
+        await node.log.trim("demo", "chat:ops", 3)
+        await node.restart()
+        for log, spec, after, reason in (
+            (welcome["log"], 1, 2, "trimmed"),
+            (welcome["log"], 2, 2, None),
+            (welcome["log"], 5, 5, None),
+            (welcome["log"], 6, 2, "ahead"),
+            (None, 4, 4, None),
+            (7, 4, 4, None),
+            ("another", 4, 2, "epoch"),
+            ("another", {"last": 1}, 4, None),
+            ("another", {}, 5, None),
+        ):
+            async with wire_client(node.url) as again:
+                welcome = await resume(again, welcome, log=log, streams={"chat:ops": spec})
+                assert welcome["streams"] == {"chat:ops": {"head": 5, "after": after}}, (log, spec)
+                if reason is not None:
+                    reset = await again.next("reset")
+                    assert (reset["reason"], reset["first"], reset["head"]) == (reason, 3, 5)
+                if after < 5:
+                    assert [event["seq"] for event in await again.events("chat:ops", 5)] == list(range(after + 1, 6))
+                assert not [frame for frame in again.seen if frame["op"] == "reset"][reason is not None :]
+
+
+async def test_a_resume_that_is_refused_says_why() -> None:
+    """No id, open already, no token of ours, used before, expired, a list where an object is due, too many streams."""
+    limits = replace(Limits(), streams_per_connection_max=2)
+    async with serving_node(limits=limits) as node:
+        async with hello(node.url, "user:amy") as amy:
+            first = amy.seen[0]
+            refused = await resume(amy, first)
+            assert (refused["code"], refused["message"]) == ("bad_request", "this connection is open already")
+        async with wire_client(node.url) as client:
+            await client.raw('{"op":"resume"}')
+            refused = await client.next("error")
+            assert (refused["code"], refused["message"]) == ("bad_request", "id: a resume needs one for its answer")
+            for fields, code, message in (
+                ({"resume": "x"}, "resume_rejected", "not a resume token"),
+                ({"streams": []}, "bad_request", 'streams: an object such as {"chat:ops": …}'),
+                ({"streams": {f"chat:{n}": 0 for n in range(3)}}, "bad_request", "streams: at most 2"),
+            ):
+                refused = await resume(client, first, **fields)
+                assert (refused["code"], refused["message"]) == (code, message)
+            second = await resume(client, first, streams={f"chat:{n}": 0 for n in range(2)})
+            assert second["op"] == "welcome"
+        async with wire_client(node.url) as client:
+            refused = await resume(client, first)
+            assert (refused["code"], refused["message"]) == ("resume_rejected", "used before")
+            node.node.wall = lambda: time.time() + 301  # type: ignore[method-assign]
+            refused = await resume(client, second)
+            assert (refused["code"], refused["message"]) == ("resume_rejected", "expired")
+
+
+async def test_used_while_the_log_was_asked_is_refused_in_words() -> None:
+    """Two connections with one token wait for the log: the slower is told that it was used before."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy") as amy:
+            first = amy.seen[0]
+        answers = trio.Event()
+        node.log._pause = answers.wait  # type: ignore[attr-defined]
+        async with wire_client(node.url) as one, wire_client(node.url) as two:
+            for client in (one, two):
+                await client.say("resume", resume=first["resume"], log=first["log"], streams={"chat:ops": 0})
+            await wait_all_tasks_blocked(0.01)
+            answers.set()
+            said = [await client.next(id=1) for client in (one, two)]
+            (refused,) = [frame for frame in said if frame["op"] == "error"]
+            assert (refused["code"], refused["message"]) == ("resume_rejected", "used before")
+
+
+async def test_a_node_that_leaves_while_the_log_is_asked_sends_away() -> None:
+    """It began after everybody was told: its own time to come back, between one second and two."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        answers = trio.Event()
+        node.log._pause = answers.wait  # type: ignore[attr-defined]
+        async with wire_client(node.url) as client:
+            await client.say("hello", token=token(), streams={"chat:ops": {}})
+            await wait_all_tasks_blocked(0.01)
+            node.node.uniform = lambda: 0.25
+            node.node.draining = True
+            answers.set()
+            assert (await client.closed())[0] == 4001
+            bye = await client.next("bye")
+            assert (bye["code"], bye["reason"], bye["retry_after"]) == ("draining", "this node is going away", 1.25)
+            node.node.draining = False
+
+
+def work_in_hand(node: TestNode) -> int:
+    """What the door holds of openings, once it has looked."""
+    node.node.door.sweep(trio.current_time())
+    return node.node.door._admission.work
+
+
+async def test_a_log_that_is_away_says_when_to_come_back() -> None:
+    """The reason fits the client, the time is the log's."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        node.log.fail_next("unavailable", "open_streams")  # type: ignore[attr-defined]
+        async with wire_client(node.url) as client:
+            await client.say("hello", token=token(), streams={"chat:ops": {}})
+            assert (await client.closed())[0] == 4006
+            bye = await client.next("bye")
+            assert (bye["reason"], bye["retry_after"]) == ("the log cannot be reached now", 1.0)
+            assert work_in_hand(node) == 0
+
+
+async def test_who_left_while_the_log_was_asked_is_said_nothing() -> None:
+    """No welcome, no session, and its place in the door is free again, whether the log answers or fails."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        for failing in (False, True):
+            answers = trio.Event()
+            node.log._pause = answers.wait  # type: ignore[attr-defined]
+            async with wire_client(node.url) as client:
+                await client.say("hello", token=token(), streams={"chat:ops": {}})
+                await wait_all_tasks_blocked(0.01)
+            await until(lambda: not node.node.shard.connections)
+            if failing:
+                node.log.fail_next("unavailable", "open_streams")  # type: ignore[attr-defined]
+            assert work_in_hand(node) == 1
+            answers.set()
+            await until(lambda: work_in_hand(node) == 0)
+            assert (len(node.node.sessions), node.node.measures.opened) == (0, 0)
+            node.node.hub.evict(1e12)
