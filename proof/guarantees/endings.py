@@ -10,6 +10,7 @@ from proof.guarantees.verdict import Guarantee, Judge
 from proof.history import Bound, Drained, Draining, DrainTold, Exit, Fault, Heal, Stand
 
 CRASHES: Final = frozenset(("crash", "kill"))
+DRAINING_CODE: Final = 4001
 LINGER_S: Final = 0.6
 """Closing the last connections takes at most half a second (`gateway.drain`), and looking after them some more."""
 SLOT_S: Final = 0.01
@@ -107,10 +108,14 @@ def _told_and_answered(
         return
     # An end without a word is that of a client which does not read: its bye is in the pipe, behind what it left there.
     sent_away = conn.ended is not None and conn.ended.by == "server" and bool(conn.ended.code or conn.ended.bye)
+    # Any other bye may have been said before the drain began, and been read in it.
+    for_this = (
+        sent_away and conn.ended is not None and (conn.ended.bye == "draining" or conn.ended.code == DRAINING_CODE)
+    )
     left_standing = conn.ended is None and quiet and scene.end_t > done.t + LINGER_S
     here = conn.opening is not None and conn.opening.answered_at < at
-    if here and (sent_away or left_standing) and not any(at < told for told in conn.drain_told):
-        judge.finds(conn.ended_at if sent_away else gone, conn.place(), f"was not told that {done.node} drains")
+    if here and (for_this or left_standing) and not any(at < told for told in conn.drain_told):
+        judge.finds(conn.ended_at if for_this else gone, conn.place(), f"was not told that {done.node} drains")
     if not quiet or sent_away:
         return
     for waiting in conn.waiting.values():

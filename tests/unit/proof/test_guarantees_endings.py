@@ -186,6 +186,14 @@ def test_who_came_too_late_to_be_told() -> None:
     assert story.found() == []
 
 
+def test_who_was_ended_for_something_else() -> None:
+    """That may have been before the drain, and is only read in it."""
+    story = draining()
+    story.ended("c1", "server", 4504, "a newer connection speaks for this session", "superseded")
+    story.add(Drained(0.0, "n1"))
+    assert story.found() == []
+
+
 def test_a_send_that_a_drain_forgets() -> None:
     """What was taken is answered, or its sender told of the end: not cut off, not left without a word."""
     story = draining()
