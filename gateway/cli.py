@@ -349,6 +349,10 @@ def check(
     data: Data = None,
     config: ConfigFile = None,
     json: Annotated[bool, typer.Option("--json", help="With --history: the same as one JSON document.")] = False,
+    with_log: Annotated[
+        bool,
+        typer.Option("--with-log", help="With --history: what a capture cannot know of the log is read from it."),
+    ] = False,
 ) -> None:
     """Verify the log against its own promises: places, order, keys, heads, the chain of hashes.
 
@@ -357,7 +361,7 @@ def check(
 
     With --history it judges a recorded run instead, as a simulation, a benchmark or a capture writes it: every guarantee
     of Readback, how much was seen of it, and the exact record where it was not kept. No database is needed for that; a
-    capture does not know what the log holds, and with --database-url beside it that is taken from there.
+    capture does not know what the log holds, and --with-log takes that from the database.
 
     Examples:
 
@@ -367,11 +371,18 @@ def check(
 
       readback check --history run.jsonl
 
-      readback check --history /var/lib/readback/captures --database-url postgresql://readback_gateway@db.internal/readback
+      READBACK_DATABASE_URL=… readback check --history /var/lib/readback/captures --with-log
     """
     if history:
-        _check_history(history, database_url, json=json)
+        settings = _settings(config, database_url=database_url, data=data)
+        if with_log and settings.database_url is None:
+            raise ConfigError("--with-log needs the database: READBACK_DATABASE_URL, a file, or --database-url.")
+        if database_url is not None and not with_log:
+            raise ConfigError("--history needs no database; with --with-log what the log holds is read from it.")
+        _check_history(history, settings.database_url if with_log else None, json=json)
         return
+    if with_log:
+        raise ConfigError("The argument --with-log is for --history; without that the log alone is checked.")
     if json:
         raise ConfigError("The argument --json is for --history; what is found in a log comes out line by line.")
 
@@ -388,8 +399,6 @@ def check(
 def _check_history(files: list[Path], database_url: str | None, *, json: bool) -> None:
     from gateway.cli_history import check_history, print_report, report_json
 
-    if database_url is not None:
-        database_url = _settings(None, database_url=database_url).database_url
     report = check_history(files, open_console(), database_url)
     if json:
         sys.stdout.buffer.write(report_json(report))

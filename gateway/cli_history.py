@@ -79,7 +79,7 @@ def _add_log(records: list[Record], url: str, console: Console) -> None:
     """What the log holds, at the end of the history, where it was read."""
     if any(isinstance(record, Committed) for record in records):
         raise CliError(
-            "the history brings what it says of the log: --database-url is for captures, which do not", USAGE
+            "the history brings what it says of the log: --with-log is for captures, which do not", USAGE
         )
     import trio
 

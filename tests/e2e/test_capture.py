@@ -326,7 +326,7 @@ async def test_serve_writes_a_capture_that_check_judges(tmp_path: Path, database
         await bob.send(ROOM, "after")
         await bob.events(ROOM, 6)
         await drained(served, bob)
-    status, found = judged(captures, "--database-url", database.url)
+    status, found = judged(captures, "--with-log", "--database-url", database.url)
     states = {one["guarantee"]: one["state"] for one in found["guarantees"]}
     assert (status, found["findings"], found["warnings"]) == (0, [], [])
     for name in ("Ordered", "Unique", "Reliable-or-told", "Durable-ack", "Epoch-honest", "Drain", "Clean-exit"):

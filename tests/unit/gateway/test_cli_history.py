@@ -167,9 +167,16 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_what_does_not_go_together(good: Path) -> None:
     """A history that says what the log holds needs no database, and the check of a log has no JSON."""
     kept(good, Committed(1.0, "demo", "chat:a", 1, "k", "user:amy"))
-    result = run("--history", str(good), "--database-url", "postgresql://u@db/readback")
-    assert (result.exit_code, result.stdout) == (USAGE, "")
-    assert "--database-url is for captures" in result.stderr
+    url = ("--database-url", "postgresql://u@db/readback")
+    for arguments, said in (
+        (("--history", str(good), "--with-log", *url), "--with-log is for captures"),
+        (("--history", str(good), "--with-log"), "--with-log needs the database"),
+        (("--history", str(good), *url), "--history needs no database"),
+        (("--with-log", *url), "is for --history"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (USAGE, "")
+        assert said in result.stderr
     result = run("--json")
     assert (result.exit_code, result.stdout) == (USAGE, "")
     assert "--history" in result.stderr
