@@ -3,7 +3,8 @@
 The lower half of the hub. A port's turn gathers in ``port.out``: answers, and `Chunk`s of events that its streams share
 with everybody else. `flush` sends it. Where the socket takes less, the tail of the one frame that was cut in half stays
 as ``port.rest``, answers wait in ``port.replies`` (bounded by not reading that client's requests, see gateway.shard),
-events become cursors again, markers and signals keys: nothing else is kept for a slow client. `pump` goes on when the socket can be written.
+events become cursors again, markers and signals keys: nothing else is kept for a slow client. `pump` goes on when the
+socket can be written.
 
 Order on a wire: the cut frame, answers, events, markers, signals.
 """

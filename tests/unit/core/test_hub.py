@@ -416,6 +416,29 @@ def test_a_dropped_port_leaves_nothing_behind() -> None:
     assert (amy.out, amy.replies, room.live, room.behind, list(bench.hub.idle)) == (None, None, {}, {}, [room])
 
 
+def test_what_a_socket_refused_of_markers_and_signals_is_told_with_its_value_of_later() -> None:
+    """Kept as keys: the marker that is true then, the signal with its age of then."""
+    bench = Bench()
+    room = bench.stream(head=9)
+    amy = bench.follow(room)
+    bench.signals()
+    amy.frames()
+    amy.room = 10
+    for who in ("user:bob", "user:cy"):
+        bench.hub.signals.mark(room, who, 4, 1)
+    bench.hub.signals.typing(room, "user:dee", True, bench.now_s)
+    bench.signals()
+    assert (amy.mark_keys, amy.signal_keys) == ({(room, "user:cy"): None}, {(room, ("typing", "user:dee")): None})
+    bench.hub.signals.mark(room, "user:cy", 7, 7)
+    bench.signals(2.0)
+    bench.unblock(amy)
+    assert [(f.get("by"), f.get("read", f.get("age"))) for f in amy.frames()] == [
+        ("user:bob", 1),
+        ("user:cy", 7),
+        ("user:dee", 2.0),
+    ]
+
+
 # Big rooms
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core import wire
 from core.outbox import Outbox
-from core.stream import Port, Stream
+from core.stream import Latest, Port, SignalKey, Stream, latest_of
 from tests.fake_port import FakePort
 from tests.hubs import SMALL, Bench, said
 
@@ -148,6 +148,7 @@ def test_the_lower_half_asks_the_upper() -> None:
         lambda: outbox._behind(port, stream, 0),
         lambda: outbox._gather(port, []),
         lambda: outbox._latest(port),
+        lambda: outbox._not_now(port, latest_of([], []), 0),
     ):
         with pytest.raises(NotImplementedError):
             ask()
@@ -241,3 +242,32 @@ def test_a_port_that_closed_amid_a_turn_is_not_sent_to() -> None:
     port.closed = True
     outbox.flush()
     assert (port.out, port.sends) == (None, [])
+
+
+def test_markers_and_signals_are_cut_like_events() -> None:
+    """At every byte: what is on the wire whole is said, one frame goes on from where it was cut, the keys of the others
+    are noted."""
+
+    class Noting(Outbox):
+        def _not_now(self, port: Port, latest: Latest, at: int) -> None:
+            noted.extend(key for _, key in latest.keys[at:])
+
+    stream = Stream("demo", "chat:a", 1, 0, 0, 1, False)
+    frames = [wire.encode_mark("chat:a", f"user:u{n}", 10**n, 0) for n in range(3)]
+    keys: list[tuple[Stream, str | SignalKey]] = [(stream, f"user:u{n}") for n in range(3)]
+    ends = [sum(map(len, frames[:n])) for n in range(4)]
+    for room in range(ends[-1]):
+        noted: list[str | SignalKey] = []
+        outbox, port = Noting(), FakePort(room=room)
+        outbox.reply(port, latest_of(frames, keys))
+        outbox.reply(port, wire.encode_ok(1))
+        outbox.flush()
+        begun = sum(end < room for end in ends)  # frames of which anything is on the wire
+        assert noted == [f"user:u{n}" for n in range(begun, 3)]
+        port.room = 1 << 20
+        outbox.pump(port)
+        outbox.flush()
+        assert [frame.get("by", frame["op"]) for frame in port.frames()] == [
+            *(f"user:u{n}" for n in range(begun)),
+            "ok",
+        ]

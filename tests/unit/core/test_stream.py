@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.stream import Pass, Port, Stream, chunk_of
+from core.stream import Pass, Port, SignalKey, Stream, chunk_of, latest_of
 from tests.fake_port import FakePort
 
 
@@ -20,6 +20,15 @@ def test_a_chunk_is_bytes_that_remember_their_frames() -> None:
     one, two = chunk_of(stream, 7, [frame]), chunk_of(stream, 7, [frame, b"next"])
     assert (one, two) == (b"frame", b"framenext")
     assert (two.stream, two.first, two.frames) == (stream, 7, [b"frame", b"next"])
+
+
+def test_what_is_latest_remembers_its_frames_and_keys() -> None:
+    """Likewise for markers and signals: of each frame whose it is."""
+    stream = ring(0)
+    keys: list[tuple[Stream, str | SignalKey]] = [(stream, "user:amy"), (stream, ("typing", "user:bob"))]
+    one, two = latest_of([b"mark"], keys[:1]), latest_of([b"mark", b"signal"], keys)
+    assert (one, one.keys) == (b"mark", keys[:1])
+    assert (two, two.frames, two.keys) == (b"marksignal", [b"mark", b"signal"], keys)
 
 
 def test_the_ring_ends_at_head() -> None:
