@@ -24,6 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -143,10 +144,12 @@ def run(seed: int, length_s: float = LENGTH_S, *, keep: Path | None = None) -> R
 
 
 def _words(error: BaseException) -> str:
-    """Of a group, what its members say."""
+    """Of a group, what its members say; and where it came from, in these tests' words."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_words(part) for part in error.exceptions)
-    return f"{type(error).__name__}: {error}"
+    ways = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/" in frame.filename]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(ways[-4:]))
+    return f"{type(error).__name__}: {error} ({where})"
 
 
 async def _play(

@@ -86,6 +86,7 @@ class Troubles:
             await self._make_now(trouble)
 
     async def _make_now(self, trouble: Trouble) -> None:
+        self._look_for_the_dead()
         crowd, servers = self._crowd, self._servers
         family, _, how = trouble.kind.partition(" ")
         name = trouble.on[0]
@@ -120,8 +121,8 @@ class Troubles:
             await lasting()
             node.go_on()
             return
-        self._down.add(node.name)
         if how == "killed":
+            self._down.add(node.name)
             node.kill()
             crowd.record(proof.Exit(crowd.now(), start, wanted=False, status=-signal.SIGKILL))
         else:
@@ -131,6 +132,7 @@ class Troubles:
 
     async def _drain(self, node: NodeProcess) -> None:
         """It has its window, and the time that a busy machine takes to end a process."""
+        self._down.add(node.name)
         crowd, start, window_s = self._crowd, start_of(node), float(LIMITS["drain_window_s"])
         crowd.record(proof.Draining(crowd.now(), start, window_s + PATIENCE_S))
         node.drain()
@@ -237,14 +239,11 @@ class Troubles:
 
     async def all_up(self) -> None:
         """Every node serves, from the log and by the bus, and hears all the others. None ended by itself."""
-        servers, crowd = self._servers, self._crowd
-        assert not self._down
+        servers = self._servers
         for node in servers.nodes.values():
-            if not node.running:
-                crowd.record(proof.Exit(crowd.now(), start_of(node), wanted=False, status=node.status or 0))
-                raise AssertionError(f"{node.name} ended by itself with {node.status}: {node.words()[-2000:]}")
 
             async def whole(node: NodeProcess = node) -> bool:
+                self._look_for_the_dead()
                 try:
                     health = await node.health()
                 except httpx.HTTPError:
@@ -255,6 +254,14 @@ class Troubles:
                 )
 
             await eventually(whole, patience_s=PATIENCE_S)
+
+    def _look_for_the_dead(self) -> None:
+        """A node that was not ended here runs."""
+        crowd = self._crowd
+        for node in self._servers.nodes.values():
+            if not node.running and node.name not in self._down:
+                crowd.record(proof.Exit(crowd.now(), start_of(node), wanted=False, status=node.status or 0))
+                raise AssertionError(f"{start_of(node)} ended by itself with {node.status}: {node.words()[-2000:]}")
 
     async def end(self) -> None:
         """Nodes are drained with nobody on them: each ends with status 0 and has said nothing of a fault of its own."""
