@@ -280,8 +280,14 @@ class Hub(Replay):
                     if event.type.startswith("member."):
                         self._unknown_members[event.sid] = max(self._unknown_members.get(event.sid, 0), event.seq)
                 continue
-            taken.append((stream, event.seq, encode(stream, event)))
-            if event.type.startswith("member."):
+            member = event.type.startswith("member.")
+            if event.body is None and event.seq > stream.head and not member:
+                # Trimmed before it was met: a hole that the log has forgotten, which `filled` jumps with a reset.
+                stream.want = max(stream.want, event.seq)
+                self._fill(stream)
+            else:
+                taken.append((stream, event.seq, encode(stream, event)))
+            if member:
                 if not self.ingest(partition, first_pos, event.pos, taken):
                     return False
                 self._member_changed(stream, event, now_s)

@@ -102,6 +102,27 @@ def test_a_hole_that_was_trimmed_is_jumped_over(big_rooms: None) -> None:
         assert port.subs[room] == LIVE
 
 
+def test_what_was_trimmed_before_the_node_met_it_is_a_reset_and_no_event_without_its_body() -> None:
+    """A node that missed a batch, and reads the partition after a trim, showed its followers an event whose body was null."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room)
+    amy.frames()
+    rows = [bench.event(room, 1, body=None, pos=1), bench.event(room, 2, body=None, pos=2), bench.event(room, 3, pos=3)]
+    assert bench.hub.ingest_events(0, rows, bench.now_s)
+    bench.hub.flush()
+    assert bench.hub.pos[0] == 3
+    assert said(amy) == []
+    assert bench.fills == [room] * len(bench.fills) != []
+    bench.hub.filled(room, [bench.event(room, 3)], bench.now_s, room.want)
+    bench.hub.turn(bench.now_s)
+    while bench.fetches:
+        stream, after = bench.fetches.pop()
+        bench.hub.page(stream, after, [bench.event(room, 3)], 3)
+    bench.hub.turn(bench.now_s)
+    assert said(amy) == [("reset", 3), ("event", 3)]
+
+
 def test_when_all_that_was_missing_is_trimmed_head_moves_all_the_same() -> None:
     """No rows are left at all: head is what was wanted, and who waits there is live (and gets markers) at once."""
     bench = Bench()
