@@ -195,15 +195,16 @@ class Capture:
         try:
             while True:
                 await trio.sleep(FLUSH_S)
-                await self._flush(self.part)
-                if self.part.written > self.limits.capture_bytes_max / PARTS:
-                    await self._turn_the_page()
+                # What was begun is ended: half of it would leave lines that are in no file, or a file without an end.
+                with trio.CancelScope(shield=True):
+                    await self._flush(self.part)
+                    if self.part.written > self.limits.capture_bytes_max / PARTS:
+                        await self._turn_the_page()
         except (OSError, ConfigError) as error:
             self._give_up(error)
 
     async def _flush(self, part: Part) -> None:
         if data := part.take():
-            # Shielded by being a thread: a cancelled write would tear a line in two.
             await trio.to_thread.run_sync(part.write, data)
 
     async def _turn_the_page(self) -> None:
