@@ -18,7 +18,7 @@ from core.frames import CLOSE, TEXT, masked_frame
 from core.limits import Limits
 from core.wire import Close
 from gateway import capture as capturing
-from gateway.capture import Capture
+from gateway.capture import Capture, Part
 from gateway.config import ConfigError
 from proof import history
 from proof.files import read_all
@@ -316,27 +316,32 @@ async def test_a_full_part_gives_way_to_another_that_stands_alone(tmp_path: Path
     assert {one.by for one in of(whole, Ended)} == {"unseen", "server"}
 
 
-async def test_an_end_amid_a_page_turned_leaves_nothing_half(tmp_path: Path) -> None:
-    """The node ends while the disk takes its time over the last of a part: both parts are whole."""
-    async with captured(tmp_path, replace(Limits(), capture_bytes_max=4_000)) as stage:
+async def test_an_end_amid_a_page_turned_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node ends while the disk takes its time over a part that is full by then: all parts are whole."""
+    monkeypatch.setattr(capturing, "PARTS", 1_000)  # of 100 bytes: each time that something is written, it is full
+    begun: list[int] = []
+    write = Part.write
+
+    def slowly(part: Part, data: bytes) -> None:
+        begun.append(len(data))
+        time.sleep(0.1)
+        write(part, data)
+
+    async with captured(tmp_path, replace(Limits(), capture_bytes_max=100_000)) as stage:
         client = stage.client()
         await client.hello(streams={ROOM: {}})
-        first, slow = stage.capture.part, stage.capture.part.write
-
-        def slowly(data: bytes) -> None:
-            time.sleep(0.2)
-            slow(data)
-
-        first.write = slowly  # type: ignore[method-assign]
+        monkeypatch.setattr(Part, "write", slowly)
+        begun.clear()
         await send(client, 2, "x")
+        await client.message()
+        await until(lambda: begun)
         await send(client, 3, "x", KEY.replace("0", "1"))
-        await until(lambda: stage.capture.part is not first)
+        await client.message()
     found = [records(path) for path in files(tmp_path)]
-    assert len(found) == 2
     for part in found:
         assert isinstance(part[-1], End)
         assert check(part).holds
-    assert len(of([*found[0], *found[1]], Took)) == 2
+    assert len(of(list(read_all([tmp_path])), Took)) == 2
 
 
 async def test_parts_of_an_earlier_start_count_too(tmp_path: Path) -> None:
