@@ -37,6 +37,7 @@ def cut_at(room_bytes: int) -> None:
     bench.hub.reply(amy, wire.encode_ok(9))
     bench.hub.flush()
     assert amy.blocked is (room_bytes < sum(len(frame) for _, _, frame in batch) + len(wire.encode_ok(9)))
+    assert amy.rest != b"", "nothing is left of a frame that is whole on the wire"
     held = len(amy.rest or b"") + sum(map(len, amy.replies or ()))
     assert held < len(batch[0][2]) + 30
     bench.unblock(amy)
@@ -263,6 +264,7 @@ def test_markers_and_signals_are_cut_like_events() -> None:
         outbox.reply(port, wire.encode_ok(1))
         outbox.flush()
         begun = sum(end < room for end in ends)  # frames of which anything is on the wire
+        assert port.rest != b""
         assert noted == [f"user:u{n}" for n in range(begun, 3)]
         port.room = 1 << 20
         outbox.pump(port)

@@ -137,7 +137,7 @@ def test_two_streams_are_brought_forward_side_by_side() -> None:
     """A page a turn is for the port, not for each of its streams; what is left over comes with the next turns."""
     bench = Bench(SMALL)
     one, two = bench.stream(1), bench.stream(2)
-    bench.events(one, 4)
+    bench.events(one, 5)
     bench.events(two, 4)
     amy = FakePort()
     for room in (one, two):
@@ -150,8 +150,8 @@ def test_two_streams_are_brought_forward_side_by_side() -> None:
         bench.hub.turn(bench.now_s)
     assert turns == [
         [("chat:s1", 1), ("chat:s1", 2), ("chat:s1", 3)],
-        [("chat:s1", 4), ("chat:s2", 1), ("chat:s2", 2)],
-        [("chat:s2", 3), ("chat:s2", 4)],
+        [("chat:s1", 4), ("chat:s1", 5), ("chat:s2", 1)],
+        [("chat:s2", 2), ("chat:s2", 3), ("chat:s2", 4)],
     ]
     assert (amy.subs, amy.lag) == ({one: LIVE, two: LIVE}, {})
 
@@ -219,6 +219,15 @@ def test_a_page_is_bounded_in_bytes_to_the_byte() -> None:
             bench.hub.turn(bench.now_s)
         assert (got, amy in bench.hub.ready) == (pages, ready)
     assert room.ring_bytes == 3 * frame_bytes
+    other = bench.stream(2)
+    bench.events(other, 1)
+    bench.hub.limits = replace(Limits(), replay_page_bytes=3 * frame_bytes)
+    both = FakePort()
+    for stream in (room, other):
+        bench.hub.subscribe(both, stream, 0, bench.now_s)
+    bench.hub.flush()
+    assert [(f["stream"], f["seq"]) for f in both.frames()] == [("chat:s1", 1), ("chat:s1", 2), ("chat:s1", 3)]
+    bench.hub.limits = replace(Limits(), replay_page_bytes=2 * frame_bytes + 1)
     last = bench.follow(room, after=1)
     assert (last.seqs(), last in bench.hub.ready) == ([2, 3], False)  # one byte of the page is left over
 
