@@ -382,3 +382,66 @@ async def test_who_left_while_the_log_was_asked_is_said_nothing() -> None:
             await until(lambda: work_in_hand(node) == 0)
             assert (len(node.node.sessions), node.node.measures.opened) == (0, 0)
             node.node.hub.evict(1e12)
+
+
+async def test_what_needs_neither_log_nor_bus_is_answered_in_the_turn_that_read_it() -> None:
+    """All is known here: no task is started for it, for a hello or a resume."""
+
+    def wait_for(*arguments: object) -> None:
+        raise AssertionError("nothing to wait for")
+
+    async with serving_node() as node:
+        await warm(node)
+        node.node.shard.wait_for = wait_for  # type: ignore[method-assign]
+        async with hello(node.url, "user:amy", {"chat:warm": {}}) as amy:
+            welcome = amy.seen[0]
+        async with wire_client(node.url) as again:
+            assert (await resume(again, welcome, streams={"chat:warm": 0}))["resumed"] is True
+
+
+async def test_a_token_that_was_used_while_its_resume_stood_in_line_is_refused() -> None:
+    """Two with one token wait at the door; the first is welcomed, the second told, and may say hello instead."""
+    limits = replace(Limits(), opening_work_max=1)
+    async with serving_node(limits=limits) as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy") as amy:
+            first = amy.seen[0]
+        answers = trio.Event()
+        node.log._pause = answers.wait  # type: ignore[attr-defined]
+        async with wire_client(node.url) as slow, wire_client(node.url) as one, wire_client(node.url) as two:
+            await slow.say("hello", token=token("user:bob"), streams={"chat:ops": {}})
+            await wait_all_tasks_blocked(0.01)
+            for client in (one, two):
+                await client.say("resume", resume=first["resume"], log=first["log"], streams={})
+                await wait_all_tasks_blocked(0.002)
+            assert node.node.door._admission.waiting == 2
+            answers.set()
+            assert (await slow.next(id=1))["op"] == "welcome"
+            assert (await one.next(id=1))["op"] == "welcome"
+            refused = await two.next(id=1)
+            assert (refused["op"], refused["code"], refused["message"]) == ("error", "resume_rejected", "used before")
+            assert (await two.ask("hello", token=token()))["op"] == "welcome"
+
+
+async def test_a_tenants_admin_opens_what_it_is_no_member_of() -> None:
+    """The role is in the token, and in the resume token after it."""
+    async with serving_node() as node:
+        await node.stream("chat:crew", open=False)
+        async with hello(node.url, "user:root", {"chat:crew": {}}, roles=["admin"]) as root:
+            welcome = root.seen[0]
+            assert welcome["streams"] == {"chat:crew": {"head": 0, "after": 0}}
+        async with wire_client(node.url) as again:
+            answer = await resume(again, welcome, streams={"chat:crew": 0})
+            assert answer["streams"] == {"chat:crew": {"head": 0, "after": 0}}
+
+
+async def test_who_comes_learns_who_types_and_since_when() -> None:
+    """What is latest follows the welcome, with its age on the node's clock."""
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy", {"chat:ops": {}}) as amy:
+            await amy.ask("signal", stream="chat:ops", kind="typing", value=True)
+            async with hello(node.url, "user:bob", {"chat:ops": {}}) as bob:
+                signal = await bob.next("signal", kind="typing")
+                assert (signal["by"], signal["value"]) == ("user:amy", True)
+                assert 0.0 <= signal["age"] < 60.0
