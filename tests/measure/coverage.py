@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
     print(table(measured))
     for one in measured:
         if one.failed:
-            print(f"\n{one.module}: the tests did not pass\n{one.failed}")
+            print(f"\n{one.module}: the tests did not pass\n{one.failed[-2_000:]}")
     if "--write" in arguments:
         DATA.write_text(record(measured))
     return 0 if all(one.percent == 100.0 for one in measured) else 1
