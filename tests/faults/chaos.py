@@ -1,4 +1,5 @@
-"""Random real faults: three node processes, a Postgres and a Redis of their own, twelve people, and a plan drawn from a seed.
+"""Random real faults: three node processes, a Postgres and a Redis of their own, twelve people, two programs with
+the Python client, and a plan drawn from a seed.
 
     python -m tests.faults.chaos [--seeds 1-10] [--length 30] [--summary FILE] [--keep FOLDER]
 
@@ -15,6 +16,7 @@ be run again, and the history is what to look at first.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -38,6 +40,7 @@ import trio
 
 from proof import history as proof
 from proof.guarantees import check
+from readback_client import Limits as ClientLimits
 from store.embedded import EmbeddedPostgres
 from store.embedded_redis import EmbeddedRedis, embedded_redis
 from store.postgres import migrate_database
@@ -45,6 +48,7 @@ from tests.disks import folder_on_small_disk
 from tests.faults.crowd import make_streams, read_log
 from tests.faults.gate import GATE, Gatekeeper, member_records
 from tests.faults.histories import Seen, findings
+from tests.faults.library import LibraryUser
 from tests.faults.person import Person
 from tests.faults.plans import KINDS, Trouble, draw
 from tests.faults.processes import LIMITS as FLEET_LIMITS
@@ -62,7 +66,11 @@ TENANTS = {"demo": 3, "rival": 1}
 """How many people of each are on each node; their principals and streams have the same names."""
 PEOPLE = [(tenant, f"{node}{n}", node) for tenant, a_node in TENANTS.items() for node in NODES for n in range(a_node)]
 """Tenant, name and first node."""
-
+LIBRARY = ("lib0", "lib1")
+"""Of the tenant demo, with the Python client, in the first stream alone."""
+LIBRARY_LIMITS = ClientLimits(
+    backoff_base_s=0.1, backoff_cap_s=0.5, dial_timeout_s=3.0, opening_timeout_s=4.0, answer_timeout_s=6.0
+)
 
 LENGTH_S = 30.0
 DISK = "600m"
@@ -188,7 +196,8 @@ async def _play(
 
 
 def _plan(seed: int, length_s: float, without: Sequence[str] = ()) -> list[Trouble]:
-    return draw(seed, length_s, NODES, [f"{tenant}-{who}" for tenant, who, _ in PEOPLE], without=without)
+    people = [*(f"{tenant}-{who}" for tenant, who, _ in PEOPLE), *LIBRARY]
+    return draw(seed, length_s, NODES, people, without=without)
 
 
 def _through(url: str, proxy: Proxy) -> str:
@@ -213,7 +222,15 @@ async def _crowd_over(servers: Servers, seed: int, records: list[proof.Record]) 
             person = Traveller(crowd, name, node, STREAMS, tenant=tenant, who=who, rng=random.Random(rng.random()))
             servers.ways[name] = await stack.enter_async_context(way_to(crowd.port_for(person), rng))
             nursery.start_soon(crowd.arrive, person)
-        await crowd.until(lambda: len(crowd.people) == len(PEOPLE))
+        for name in LIBRARY:
+            user = LibraryUser(
+                name, crowd.history, OPEN[0], limits=LIBRARY_LIMITS, pause_s=rng.uniform(0.1, 0.3), stir=crowd.stir
+            )
+            turns = itertools.cycle(servers.nodes.values())
+            servers.ways[name] = await stack.enter_async_context(way_to(lambda turns=turns: next(turns).port, rng))  # type: ignore[misc]
+            nursery.start_soon(user.run, [f"ws://127.0.0.1:{servers.ways[name].port}"])
+            crowd.library.append(user)
+        await crowd.until(lambda: len(crowd.people) == len(PEOPLE) and all(user.cursor for user in crowd.library))
         await crowd.delivered(30)
         yield crowd
         nursery.cancel_scope.cancel()
@@ -237,7 +254,9 @@ async def _come_to_rest(crowd: Travellers, gates: Mapping[str, Gatekeeper], data
     """They fall silent, come to the heads, read all there is; then they, and a second device of each, are asked what they
     know."""
     crowd.quiet = True
-    await crowd.until(lambda: crowd.talking == 0)
+    for user in crowd.library:
+        user.quiet = True
+    await crowd.until(lambda: crowd.talking == 0 and all(user.silent for user in crowd.library))
     for gate in gates.values():
         with trio.fail_after(crowd.manners.patience_s):
             await gate.close()
@@ -251,8 +270,10 @@ async def _come_to_rest(crowd: Travellers, gates: Mapping[str, Gatekeeper], data
         return [s for s in person.streams if s != GATE or person.principal in gates[person.tenant].members]
 
     def at_heads() -> bool:
-        return all(p.online and p.cursor(s) == heads[p.tenant, s] for p in crowd.people for s in streams_of(p)) and all(
-            p.inside == (GATE in streams_of(p)) for p in crowd.people if isinstance(p, Traveller)
+        return (
+            all(p.online and p.cursor(s) == heads[p.tenant, s] for p in crowd.people for s in streams_of(p))
+            and all(p.inside == (GATE in streams_of(p)) for p in crowd.people if isinstance(p, Traveller))
+            and all(user.cursor == heads["demo", OPEN[0]] for user in crowd.library)
         )
 
     async with _as_far_as_it_comes():
@@ -272,6 +293,7 @@ async def _come_to_rest(crowd: Travellers, gates: Mapping[str, Gatekeeper], data
             streams = streams_of(person)
             again = Person(crowd, f"{person.name}-again", person.node, streams, tenant=person.tenant, who=person.who)
             nursery.start_soon(partial(crowd.arrive, again, talks=False))
+    there["demo", OPEN[0]] += [f"user:{name}" for name in LIBRARY]
     async with _as_far_as_it_comes():
         await crowd.until(
             lambda: (
@@ -308,7 +330,9 @@ def _knows_all(person: Person, stream: str, there: Sequence[str], heads: Mapping
     all_read = [heads[person.tenant, stream]] * 2
     online = {who for (of, who), at in person.present.items() if of == stream and at == "online"}
     return online == set(there) and all(
-        person.marks.get((stream, who)) == all_read for who in there if who != person.principal
+        person.marks.get((stream, who)) == all_read
+        for who in there
+        if who != person.principal and who.removeprefix("user:") not in LIBRARY  # whose program marks nothing
     )
 
 
@@ -330,8 +354,9 @@ def _count(report: Report, crowd: Travellers, troubles: Troubles) -> None:
     report.faults = dict(Counter(trouble.kind for trouble in troubles.made))
     report.acknowledged = sum(len(history.acknowledged) for history in crowd.histories.values())
     report.deliveries = sum(isinstance(record, proof.Took) for record in crowd.records)
-    report.connections = sum(person.welcomed for person in crowd.people)
-    report.resumed = sum(person.resumed for person in crowd.people)
+    report.deliveries += sum(user.client.stats.events for user in crowd.library)
+    report.connections = sum(p.welcomed for p in crowd.people) + sum(u.client.stats.welcomes for u in crowd.library)
+    report.resumed = sum(p.resumed for p in crowd.people) + sum(u.client.stats.resumes for u in crowd.library)
     report.unanswered, report.refused = crowd.unanswered, crowd.refusals
     report.longest_outage_s = round(max((b - a for a, b in pairwise(crowd.acknowledged_at)), default=0.0), 2)
     report.refused_starts = troubles.refused_starts
@@ -351,6 +376,10 @@ def _judge(
             not all((stream, key, seq) in held for seq in seqs) for (stream, key), seqs in acknowledged.items()
         )
         report.findings += [f"{tenant}: {finding}" for finding in findings(crowd.histories[tenant], log, outside)]
+    for user in crowd.library:
+        stats = user.client.stats
+        if stats.duplicates or stats.gaps:
+            report.findings.append(f"{user.name}: its client saw {stats.duplicates} duplicates and {stats.gaps} gaps")
     verdict = check(crowd.records)
     report.findings += [str(finding) for finding in verdict.findings]
     report.findings += verdict.warnings

@@ -5,7 +5,6 @@ Everything is looked at from outside: what clients see, ``/readyz``, ``/metrics`
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,13 +12,13 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
-from readback_client import Client, connect
 from tests.faults.conftest import Cell
-from tests.faults.crowd import PATIENCE_S, Crowd, Person, crowd_on, make_streams, read_log, what
-from tests.faults.histories import History, Seen, findings
+from tests.faults.crowd import PATIENCE_S, Crowd, Person, crowd_on, make_streams, read_log
+from tests.faults.histories import History, findings
 from tests.faults.inside import present_everywhere
+from tests.faults.library import LibraryUser
 from tests.faults.processes import NodeProcess, on_all
-from tests.nodes import token, until
+from tests.nodes import until
 from tests.wire_client import hello
 
 pytestmark = pytest.mark.slow
@@ -150,49 +149,13 @@ async def test_a_node_stands_still(cell: Cell) -> None:
         assert all(person.welcomed == 1 for person in crowd.people)
 
 
-class Traveller:
-    """A program with the Python client: it follows a stream, and sends one message after the other."""
-
-    def __init__(self, name: str, history: History, stream: str) -> None:
-        self.name = name
-        self.stream = stream
-        self.client: Client
-        self.quiet = False
-        self.silent = False
-        """It has said its last word."""
-        self.done = trio.Event()
-        self.cursor = 0
-        self.sent = 0
-        self._history = history
-
-    async def run(self, urls: list[str]) -> None:
-        async with connect(urls, token(f"user:{self.name}")) as self.client, trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow)
-            while not self.quiet:
-                key = str(uuid.uuid4())
-                sent = await self.client.send(self.stream, {"text": f"{self.name} {self.sent}"}, key=key)
-                self._history.acknowledge(self.stream, key, sent.seq)
-                self.sent += 1
-                await trio.sleep(0.02)
-            self.silent = True
-            await self.done.wait()
-            nursery.cancel_scope.cancel()
-
-    async def _follow(self) -> None:
-        events = self._history.begin(self.name, "any", {self.stream: 0}).events.setdefault(self.stream, [])
-        async for event in self.client.subscribe(self.stream, after=0):
-            at = event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            events.append(Seen(event.seq, event.key, what(event.by, event.type, at, event.body)))
-            self.cursor = event.seq
-
-
 async def test_a_node_is_drained(cell: Cell) -> None:
     """SIGTERM: each client of the Python library moves at its own time, and its program notices nothing; the node
     commits what it took, says what became of everybody, and ends with status 0 inside its window."""
     room = "chat:node-drained"
     await make_streams(cell.database, [room])
     history = History()
-    people = [Traveller(f"t{number}", history, room) for number in range(12)]
+    people = [LibraryUser(f"t{number}", history, room) for number in range(12)]
     leaving = cell.fleet.nodes[2]
     async with trio.open_nursery() as nursery:
         for person in people:

@@ -19,6 +19,7 @@ import trio
 
 from tests.faults.crowd import Crowd
 from tests.faults.gate import GATE
+from tests.faults.library import LibraryUser
 from tests.faults.person import TEMPORARY, Frame, Manners, Person
 from tests.faults.processes import NodeProcess
 from tests.faults.way import Way
@@ -26,6 +27,8 @@ from tests.wire_client import WireClient, wire_client
 
 HEARTBEAT_S = 1.5
 KNOCK_S = 0.25
+LONG, LONG_BYTES_MAX = 0.2, 8_000
+"""The part of messages that are long, so that a stalled way fills up to the node."""
 MANNERS = Manners(patience_s=60.0, dial_s=3.0, ping_s=0.75, silence_s=2 * HEARTBEAT_S, looks=True)
 
 
@@ -45,6 +48,8 @@ class Traveller(Person):
                 break
             stream = rng.choice(self.streams)
             key, text = str(uuid.UUID(int=rng.getrandbits(128), version=4)), f"{self.name} {number}"
+            if rng.random() < LONG:
+                text = text.ljust(rng.randrange(LONG_BYTES_MAX))
             if stream == GATE:
                 await self._try(stream, text, key)
             else:
@@ -135,6 +140,7 @@ class Traveller(Person):
 class Travellers(Crowd):
     def __init__(self, nodes: Mapping[str, NodeProcess], ways: Mapping[str, Way], nursery: trio.Nursery) -> None:
         super().__init__({name: node.url for name, node in nodes.items()}, nursery, MANNERS)
+        self.library: list[LibraryUser] = []
         self._nodes = nodes
         self._ways = ways
 
