@@ -123,6 +123,18 @@ def test_what_was_trimmed_before_the_node_met_it_is_a_reset_and_no_event_without
     assert said(amy) == [("reset", 3), ("event", 3)]
 
 
+def test_what_was_trimmed_after_the_node_had_it_is_no_hole() -> None:
+    """Read again, with the rows behind it: seen is seen, and nothing is asked."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room)
+    bench.events(room, 1)
+    rows = [bench.event(room, 1, body=None, pos=1), bench.event(room, 2, pos=2)]
+    assert bench.hub.ingest_events(0, rows, bench.now_s)
+    bench.hub.flush()
+    assert (said(amy), bench.fills) == ([("ok", None), ("event", 1), ("event", 2)], [])
+
+
 def test_when_all_that_was_missing_is_trimmed_head_moves_all_the_same() -> None:
     """No rows are left at all: head is what was wanted, and who waits there is live (and gets markers) at once."""
     bench = Bench()
