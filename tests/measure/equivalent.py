@@ -18,6 +18,7 @@ FROM_ONE: Final = "a seq begins at 1, so the larger of the two is the same with 
 SAME_BYTES: Final = "the same bytes by another way of making them"
 SET_FIRST: Final = "set when a header is opened, before anybody reads it"
 DEFAULT_ORDER: Final = "big-endian is the default from Python 3.11 on, which is the oldest that this runs on"
+LAST_LOOP: Final = "nothing comes after the loop"
 STRICT: Final = "no error handler is the strict one"
 
 _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
@@ -129,7 +130,8 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
         ],
     ),
     (REPLAY, ALWAYS_THERE, [("Replay._gather", "stream.behind.pop(port, None)", "stream.behind.pop(port, )")]),
-    (REPLAY, "nothing comes after the loop", [("Replay._gather", "break", "return")]),
+    (HUB, LAST_LOOP, [("Hub.evict", "break", "return")]),
+    (REPLAY, LAST_LOOP, [("Replay._gather", "break", "return")]),
     (
         OUTBOX,
         "compared with a length and then asked for its truth: None does as 0 does",
@@ -359,6 +361,29 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
                 "used = utf_8_decode(seen, None, done)[1]",
             ),
             ("_is_utf8", 'utf_8_decode(text, "strict", True)', "utf_8_decode(text, None, True)"),
+        ],
+    ),
+    (
+        OPENING,
+        "the next line makes `bad_request` of any word",
+        [
+            (
+                "_position_of",
+                'position = parse_position(spec) if isinstance(spec, dict) else "bad_request"',
+                f'position = parse_position(spec) if isinstance(spec, dict) else "{word}"',
+            )
+            for word in ("XXbad_requestXX", "BAD_REQUEST")
+        ],
+    ),
+    (
+        OPENING,
+        "a cursor just before what is kept is said as `first - 1`, which it is",
+        [
+            (
+                "_welcome",
+                "lost = reset is not None or after > max(stream.head, stream.want) or after < stream.first - 1",
+                "lost = reset is not None or after > max(stream.head, stream.want) or after <= stream.first - 1",
+            ),
         ],
     ),
     (
