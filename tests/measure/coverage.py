@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Final
 
 import coverage
+import hypothesis  # noqa: F401  imported here, as the next three are, so that the processes need not do it each
+import jwt  # noqa: F401
 import pytest
-import trio  # noqa: F401  imported here so that the processes need not do it each
+import pytest_trio  # noqa: F401
+import trio  # noqa: F401
 
 from tests.measure.own import CORE, ROOT, TOO_LONG_TO_TRACE, tests_of
 
@@ -53,7 +56,8 @@ class Count:
 
 def measure(module: str) -> Measured:
     files, source, count, said = tests_of(module), f"core/{module}.py", Count(), io.StringIO()
-    arguments = [*files, *(f"--deselect={test}" for test in TOO_LONG_TO_TRACE)]
+    early = "-Wignore::pytest.PytestAssertRewriteWarning"  # of what was imported before pytest could rewrite it
+    arguments = [early, *files, *(f"--deselect={test}" for test in TOO_LONG_TO_TRACE)]
     cover = coverage.Coverage(branch=True, include=[source], data_file=None)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         cover.start()

@@ -167,3 +167,11 @@ def test_short_rows_share_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     rows.add(0, gossip_wire.TYPING, [3, "a", True], 2)
     rows.add(0, gossip_wire.STATES, [4], 2)
     assert rows.parts == {0: [([[1, "a", 1]], [[2]], [[3, "a", True]], []), ([], [[4]], [], [])]}
+
+
+@pytest.mark.parametrize("payload", [b"", b"[", b"\xff", b"{}", b'"x"', b"[NaN]", b'["end","n1"]x'])
+def test_what_is_no_list_is_no_message(payload: bytes) -> None:
+    """Cut short, not JSON, or JSON of another kind."""
+    assert gossip_wire.parse_told(payload) is None
+    assert gossip_wire.parse_notice(payload) is None
+
