@@ -36,7 +36,7 @@ SEEDS ?= 1-10
 test-faults: $(READY) ## ten runs of random real faults (six minutes); SEEDS=3,7 for others
 	$(BIN)/python -m tests.faults.chaos --seeds "$${READBACK_FAULT_SEEDS:-$(SEEDS)}" $(if $(SUMMARY),--summary "$(SUMMARY)")
 
-mutation: $(READY) ## plant errors in the hub, the frames and the resume, and count those that no test finds (an hour)
+mutation: $(READY) ## plant errors in the hub, the frames and the resume, and count those that no test finds (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[mutation]'
 	nice -n 10 $(BIN)/python -m tests.measure.mutation --write
 
