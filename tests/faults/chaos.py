@@ -54,7 +54,7 @@ from tests.faults.plans import KINDS, Trouble, draw
 from tests.faults.processes import LIMITS as FLEET_LIMITS
 from tests.faults.processes import Fleet
 from tests.faults.proxy import Proxy, proxy_to
-from tests.faults.travellers import HEARTBEAT_S, Traveller, Travellers
+from tests.faults.travellers import HEARTBEAT_S, MANNERS, Traveller, Travellers
 from tests.faults.troubles import Servers, Troubles
 from tests.faults.way import way_to
 from tests.servers import TEST_PARTITIONS, Database
@@ -180,7 +180,7 @@ async def _play(
         bus = {name: await stack.enter_async_context(proxy_to(redis.port)) for name in NODES}
         fleet = Fleet(home, database.url, {name: _through(redis.url, bus[name]) for name in NODES}, NODES, LIMITS)
         stack.callback(fleet.end)
-        await fleet.up()
+        await fleet.up(patience_s=MANNERS.patience_s)
         servers = Servers({node.name: node for node in fleet.nodes}, postgres, redis, bus, {}, disk)
         async with _crowd_over(servers, seed, records) as crowd:
             troubles = Troubles(servers, crowd)

@@ -211,17 +211,17 @@ class Fleet:
         ]
         self.urls: dict[str, str] = {}
 
-    async def up(self) -> None:
+    async def up(self, *, patience_s: float = PATIENCE_S) -> None:
         """Every node serves and hears all the others; those that do not run are started."""
         for node in self.nodes:
             if not node.running:
                 node.launch()
         for node in self.nodes:
-            await node.ready()
+            await node.ready(patience_s=patience_s)
             self.urls[node.name] = node.url
-        await self.whole()
+        await self.whole(patience_s=patience_s)
 
-    async def whole(self) -> None:
+    async def whole(self, *, patience_s: float = PATIENCE_S) -> None:
         """Until every node hears every other by the bus."""
         for node in self.nodes:
 
@@ -229,7 +229,7 @@ class Fleet:
                 facts = (await node.health())["facts"]
                 return bool(facts["bus"] == "ok" and facts["nodes"] == len(self.nodes))
 
-            await eventually(all_heard)
+            await eventually(all_heard, patience_s=patience_s)
 
     def end(self) -> None:
         for node in self.nodes:
