@@ -1,0 +1,142 @@
+"""Errors planted in the product, one at a time, to see that the simulator finds them: what bites nobody proves nothing.
+
+Each is a piece of the source of one function, and what stands there instead while it is `planted`. A piece that is no
+longer in the source is an error at once, so that a mutant never turns into a harmless one unnoticed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Final
+
+
+class Unfit(Exception):
+    """The source that a mutant changes is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    where: str
+    """``module:Class.function`` or ``module:function``."""
+    old: str
+    new: str
+
+
+MUTANTS: Final = (
+    Mutant("resume-off-by-one", "core.replay:Replay._gather", "start = cursor + 1 - stream.base",
+           "start = cursor + 2 - stream.base"),
+    Mutant("resume-one-too-early", "gateway.opening:start", "return position.after\n", "return max(position.after - 1, 0)\n"),
+    Mutant("resume-at-head", "gateway.opening:_cursor_of", "return Position(after=spec)", "return AT_HEAD"),
+    Mutant("ack-before-commit", "gateway.lanes:Lane.run", "verdicts = await self._log.append(batch)",
+           "node = self._committed.__self__\n"
+           "                seqs = {}\n"
+           "                for entry in batch:\n"
+           "                    stream = node.hub.by_sid.get(entry.sid)\n"
+           "                    if entry.ticket.__class__ is tuple and stream is not None:\n"
+           "                        seqs[entry.sid] = seqs.get(entry.sid, stream.head) + 1\n"
+           "                        node.ops.answer(entry, Verdict(0, 0, 0, seqs[entry.sid], 0))\n"
+           "                        entry.ticket = None\n"
+           "                node.settle()\n"
+           "                verdicts = await self._log.append(batch)"),
+    Mutant("ack-of-an-unknown-commit", "gateway.node:Node._failed", "self.ops.unanswered(sockets, error)",
+           "[self.ops.answer(entry, Verdict(_OK, 0, 0, self.hub.by_sid[entry.sid].head + 1, 0))"
+           " for entry in sockets if entry.sid in self.hub.by_sid]"),
+    Mutant("accepted-send-dropped", "gateway.lanes:Lane._next_batch", "batch = list(waiting)\n",
+           "batch = list(waiting)[:1]\n"),
+    Mutant("key-used-twice", "store.memory:MemoryLog._append_one", "if used is not None:", "if False:"),
+    Mutant("tenant-filter-dropped", "gateway.opening:_welcome", "stream = hub.by_name.get((connection.tenant, name))",
+           "stream = next((stream for (_, known), stream in hub.by_name.items() if known == name), None)"),
+    Mutant("gap-shown-before-fill", "core.hub:Hub.ingest", "if seq == stream.head + 1:", "if seq > stream.head:"),
+    Mutant("hole-never-filled", "gateway.follower:Follower.fill_soon", "self._spawn(self._fill, stream)", "pass"),
+    Mutant("silence-believed", "gateway.follower:Follower._watch_heads",
+           "if alone or asked or behind.get(partition) == pos or not lane.busy:", "if False:"),
+    Mutant("trim-not-told", "core.replay:Replay.page",
+           "if after < stream.first - 1 or (events and events[0].seq != after + 1):", "if False:"),
+    Mutant("cursor-past-head-guessed", "core.hub:Hub.subscribe", 'reset = "ahead"', "after = stream.head"),
+    Mutant("epoch-not-compared", "gateway.opening:_welcome",
+           "other_epoch = entrance.epoch is not None and entrance.epoch != node.epoch.log", "other_epoch = False"),
+    Mutant("stale-token-accepted", "core.session:Sessions.may_resume", 'return "used before"', "return None"),
+    Mutant("token-used-elsewhere-accepted", "gateway.sessions:Claims.claim", "return before < generation", "return True"),
+    Mutant("expired-token-stays", "gateway.shard:Shard._look_after", "elif not self.ops.still_welcome(connection):",
+           "elif False:"),
+    Mutant("removed-follows-on", "core.hub:Hub._member_changed", 'if event.type == "member.left" and not stream.open:',
+           "if False:"),
+    Mutant("removal-one-too-late", "core.hub:Hub.remove", "port.until[stream] = min(seq, port.until.get(stream, seq))",
+           "port.until[stream] = seq + 1"),
+    Mutant("typing-ahead-of-events", "core.signals:Signals._send_live", "for port in stream.live:",
+           "for port in (*stream.live, *stream.behind):"),
+    Mutant("marker-before-its-event", "core.signals:Signals._take_marks",
+           "early = {by for by in marks if stream.marks[by][0] > stream.floor}", "early = set()"),
+    Mutant("marker-moves-back", "core.signals:Signals.mark",
+           "delivered = max(old_delivered, min(delivered, stream.head), read)", "delivered = min(delivered, stream.head)"),
+    Mutant("unbounded-dirty-set", "core.signals:Signals._note", "port.signal_keys[stream, key] = None",
+           "port.signal_keys[stream, (key[0], f'{key[1]}.{len(port.signal_keys)}')] = None"),
+    Mutant("answers-without-bound", "gateway.shard:Shard._full",
+           "return many or connection.reply_bytes > limits.reply_bytes_per_connection_max", "return False"),
+    Mutant("ring-off-by-one", "core.stream:Stream.shrink", "self.base += cut", "self.base += cut + 1"),
+    Mutant("slow-reader-skips-one", "core.outbox:Outbox._cut", "seq = item.first + at", "seq = item.first + at + 1"),
+    Mutant("slow-reader-gets-one-twice", "core.outbox:Outbox._cut", "seq = item.first + at",
+           "seq = item.first + max(at - 1, 0)"),
+    Mutant("cut-frame-forgotten", "core.outbox:Outbox.pump", "waiting = [port.rest] if port.rest is not None else []",
+           "waiting = []"),
+    Mutant("ghosts-of-the-vanished", "gateway.shard:Shard._look_after", "if silent_for > 2 * heartbeat_s:", "if False:"),
+    Mutant("ghosts-of-a-dead-node", "core.gossip:Gossip._forget", "if streams:", "if False:"),
+    Mutant("bad-frame-ends-all", "gateway.ops:Ops.message", "self.shard.bye(connection, Close.BAD_FRAME, message.reason)",
+           "[self.shard.bye(one, Close.BAD_FRAME, message.reason) for one in list(self.shard.connections.values())]"),
+    Mutant("drain-tells-nobody", "gateway.drain:Drain.run", "await self._tell(began_s)", "pass"),
+    Mutant("drain-overruns", "gateway.drain:Drain.run", "await self._see_off(end_s - RESERVED * self._window_s)",
+           "await trio.sleep(1.5 * self._window_s)"),
+    Mutant("followers-left-behind", "core.hub:Hub.drop", "self.unsubscribe(port, stream, now_s)", "pass"),
+    Mutant("snapshot-without-markers", "gateway.loader:Loader._load",
+           "marks = await self._load_marks(facts)", "marks = []"),
+)  # fmt: skip
+
+BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}
+
+
+def _find(where: str) -> tuple[Any, str, FunctionType]:
+    module_name, _, path = where.partition(":")
+    holder: Any = importlib.import_module(module_name)
+    *classes, name = path.split(".")
+    for part in classes:
+        holder = getattr(holder, part)
+    return holder, name, inspect.getattr_static(holder, name)
+
+
+def source_of(mutant: Mutant) -> str:
+    """The function's source with the error in it. Raises `Unfit`."""
+    _, _, function = _find(mutant.where)
+    source = textwrap.dedent(inspect.getsource(function))
+    # Indentation within a class is four more than after the dedent.
+    old, new = (part.replace("\n    ", "\n") if "." in mutant.where.partition(":")[2] else part
+                for part in (mutant.old, mutant.new))  # fmt: skip
+    if source.count(old) != 1:
+        raise Unfit(f"{mutant.name}: {mutant.old!r} stands {source.count(old)} times in {mutant.where}")
+    return source.replace(old, new)
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """With this error in the product; with an empty name, with none. Raises `KeyError` for an unknown name, `Unfit`."""
+    if not name:
+        yield
+        return
+    mutant = BY_NAME[name]
+    holder, attribute, original = _find(mutant.where)
+    module: Any = importlib.import_module(mutant.where.partition(":")[0])
+    local: dict[str, Any] = {}
+    code = "from __future__ import annotations\n" + source_of(mutant)
+    # In the module's own globals, so that what a test replaces there is seen.
+    exec(compile(code, f"<{name}>", "exec"), vars(module), local)
+    setattr(holder, attribute, local[original.__name__])
+    try:
+        yield
+    finally:
+        setattr(holder, attribute, original)

@@ -1,0 +1,170 @@
+"""What a seed draws before anything happens: the cluster, its people, and which troubles it will have at all.
+
+Swarm testing (Groce et al., 2012): a run with a few kinds of trouble, often, finds more than every run with all of them,
+seldom; so each seed leaves most kinds out. Sizes: ``small`` is a few seconds of two or three nodes and six to nine clients;
+``large`` is half a minute of three or four nodes and two to three dozen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Final, Literal
+
+from core.limits import Limits
+
+Size = Literal["short", "small", "large"]
+
+TROUBLES: Final = (
+    "cut", "stall", "half_open", "dribble", "crash", "power", "crash_amid", "pause", "wall", "drain", "bus_down",
+    "bus_loses", "bus_doubles", "bus_late", "bus_parted", "bus_deaf", "bus_version", "log_down", "log_slow", "log_unknown",
+    "log_late", "log_refuses", "removal", "trim", "evict", "restore", "hostile",
+)  # fmt: skip
+
+SHORT: Final = replace(
+    Limits(),
+    handshake_timeout_s=2.0,
+    hello_timeout_s=2.0,
+    replies_per_connection_max=12,
+    reply_bytes_per_connection_max=4_096,
+    inflight_sends_per_connection_max=16,
+    ring_events_max=8,
+    stream_idle_s=0.5,
+    replay_page_events=4,
+    replay_page_bytes=4_096,
+    slice_deliveries=3,
+    lane_entries_max=64,
+    batch_entries_max=8,
+    commit_timeout_s=1.0,
+    parked_batches_max=4,
+    resume_ttl_s=20.0,
+    heartbeat_s=2.0,
+    presence_grace_s=0.3,
+    presence_list_max=200,
+    lease_s=2.0,
+    node_beat_s=0.4,
+    signal_flush_s=0.1,
+    marker_flush_s=0.5,
+    drain_window_s=2.0,
+    drain_per_second_min=10.0,
+    drain_grace_s=0.2,
+    opening_work_max=3,
+    openings_waiting_max=6,
+    openings_waiting_tenant_max=4,
+    opening_wait_s=1.0,
+    sessions_max=40,
+    claims_kept_max=10,
+    pulse_interval_s=0.5,
+    shed_delay_s=0.2,
+)
+"""Every bound so low that a short run meets it, and every wait so short that it ends."""
+
+
+@dataclass(slots=True)
+class Swarm:
+    seed: int
+    size: Size
+    nodes: int
+    clients: int
+    troubled_s: float
+    troubles: tuple[str, ...]
+    limits: Limits
+    lanes: int
+    partitions: int
+    tenants: int = 1
+    lives_s: tuple[float, ...] = (1.0, 4.0, 60.0)
+    pauses_s: tuple[float, ...] = (0.02, 0.1, 0.3)
+    pads: tuple[int, ...] = (0, 0, 10)
+    follows: float = 0.7
+    capacity: tuple[int, ...] = (65_536,)
+    partial: float = 0.0
+    latency_s: tuple[float, ...] = (0.0,)
+    gather_ports_max: int = 64
+    newer_clients: float = 0.0
+    slow_readers: float = 0.0
+    short_tokens: float = 0.0
+    loiterers: float = 0.0
+    liars: float = 0.0
+    thieves: float = 0.0
+
+    @property
+    def punctual(self) -> bool:
+        """Whether answers can be expected in time while the troubles last: none holds up links or the log."""
+        late = {"stall", "half_open", "dribble", "power", "log_slow", "log_late", "log_down", "log_refuses", "log_unknown"}
+        return not late & set(self.troubles) and self.latency_s == (0.0,) and self.partial == 0.0
+
+    @property
+    def forgets_tokens(self) -> bool:
+        """Whether a used token may pass again (decision 5): the bus that all nodes ask is not always there."""
+        return bool({"bus_down", "bus_loses", "bus_parted"} & set(self.troubles))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size}: {self.nodes} nodes, {self.clients} clients of {self.tenants} tenants, {self.troubled_s:g} s of "
+            f"{', '.join(self.troubles) or 'peace'}"
+        )
+
+
+def reduced(swarm: Swarm, changes: Mapping[str, object]) -> Swarm:
+    """The same seed with less in it. ``without``: names of troubles; any other key is a field of `Swarm`.
+
+    Raises `ValueError` for what there is no such thing of.
+    """
+    left = {name: value for name, value in changes.items() if name != "without"}
+    known = {f.name for f in fields(Swarm)} - {"seed", "size", "limits", "troubles"}
+    for name in left:
+        if name not in known:
+            raise ValueError(f"{name}: one of {', '.join(sorted(known))}")
+    without = changes.get("without", ())
+    assert isinstance(without, tuple)
+    for name in without:
+        if name not in TROUBLES:
+            raise ValueError(f"{name}: one of {', '.join(TROUBLES)}")
+    troubles = tuple(name for name in swarm.troubles if name not in without)
+    return replace(swarm, troubles=troubles, **left)  # type: ignore[arg-type]  # the fields were looked up
+
+
+def draw(seed: int, size: Size = "small") -> Swarm:
+    """The same for the same seed and size."""
+    rng = random.Random(f"swarm {size} {seed}")
+    if size == "short":  # for crashes at every checkpoint: as little as shows everything
+        return Swarm(seed, size, 2, 3, 1.2, (), SHORT, 1, 2, lives_s=(60.0,), pauses_s=(0.02, 0.05, 0.1),
+                     follows=1.0)  # fmt: skip
+    large = size == "large"
+    troubles = tuple(name for name in TROUBLES if rng.random() < (0.3 if large else 0.16))
+    if "restore" in troubles and rng.random() < 0.5:
+        troubles = tuple(name for name in troubles if name != "restore")
+    limits = SHORT
+    if rng.random() < 0.3:
+        limits = replace(limits, ring_events_max=64, replay_page_events=32)
+    if rng.random() < 0.15:
+        limits = replace(limits, presence_list_max=3)
+    if rng.random() < 0.3:
+        limits = replace(limits, opening_work_max=64, openings_waiting_max=64, openings_waiting_tenant_max=64)
+    return Swarm(
+        seed,
+        size,
+        nodes=rng.choice((3, 3, 4)) if large else rng.choice((1, 2, 2, 3)),
+        clients=rng.randrange(20, 32) if large else rng.randrange(4, 8),
+        troubled_s=rng.choice((15.0, 25.0)) if large else rng.choice((2.0, 3.0, 4.0)),
+        troubles=troubles,
+        limits=limits,
+        lanes=rng.choice((1, 1, 2)),
+        partitions=rng.choice((1, 2, 5)),
+        tenants=rng.choice((1, 2)),
+        lives_s=rng.choice(((0.2, 0.6, 2.0), (1.0, 4.0, 60.0), (60.0,))),
+        pauses_s=rng.choice(((0.02, 0.1, 0.3), (0.1, 0.3, 1.0), (0.0, 0.0, 0.3))),
+        pads=rng.choice(((0, 0, 10), (0, 200, 1_500))),
+        follows=rng.choice((0.3, 0.7, 1.0)),
+        capacity=rng.choice(((65_536,), (600, 2_048, 65_536), (300, 700))),
+        partial=rng.choice((0.0, 0.0, 0.1, 0.5)),
+        latency_s=rng.choice(((0.0,), (0.0,), (0.0, 0.01, 0.08))),
+        gather_ports_max=rng.choice((64, 64, 1)),
+        newer_clients=rng.choice((0.0, 0.4)),
+        slow_readers=rng.choice((0.0, 0.0, 0.4)),
+        short_tokens=rng.choice((0.0, 0.0, 0.4)),
+        loiterers=rng.choice((0.0, 0.0, 0.15)),
+        liars=rng.choice((0.0, 0.0, 0.2)),
+        thieves=rng.choice((0.0, 0.0, 0.4)),
+    )
