@@ -461,6 +461,19 @@ def bench(ctx: typer.Context) -> None:
     bench_app(args=list(ctx.args), prog_name="readback bench")
 
 
+@app.command(
+    rich_help_panel="Operate",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@mended
+def sim(ctx: typer.Context) -> None:
+    """Simulate: whole clusters under faults, drawn from a seed and held to the guarantees. `readback sim --help` says how."""
+    from proof.sim.cli import app as sim_app
+
+    sim_app(args=list(ctx.args), prog_name="readback sim")
+
+
 def main() -> None:
     """The entry point of the `readback` command."""
     app()
