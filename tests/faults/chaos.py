@@ -90,6 +90,8 @@ class Report:
     seed: int
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Kinds of trouble that cannot be made here, and why."""
     acknowledged: int = 0
     lost: int = 0
     deliveries: int = 0
@@ -107,6 +109,7 @@ class Report:
 
     def __str__(self) -> str:
         what = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in sorted(self.faults.items()))
+        what += "".join(f"; no {kind}: {why}" for kind, why in self.left_out.items())
         return (
             f"seed {self.seed}: {sum(self.faults.values())} faults ({what}); "
             f"{self.acknowledged} acknowledged, {self.lost} lost, {self.deliveries} deliveries over {self.connections} "
@@ -124,6 +127,7 @@ def run(seed: int, length_s: float = LENGTH_S, *, keep: Path | None = None) -> R
     records: list[proof.Record] = []
     with tempfile.TemporaryDirectory(prefix="readback-chaos-") as home, folder_on_small_disk(DISK) as (disk, why_not):
         without = ["disk full"] if why_not else []
+        report.left_out = {"disk full": why_not} if why_not else {}
         postgres = EmbeddedPostgres(disk / "postgres", settings=SETTINGS)
         postgres.start()
         try:
@@ -448,7 +452,8 @@ def main() -> int:
         for finding in report.findings[:20]:
             print(f"  {finding}", flush=True)
         if report.findings:
-            print(f"  again: {repeat(seed, given.length)}\n  history: {report.history}", flush=True)
+            print(f"  again: {repeat(seed, given.length)}", flush=True)
+            print(f"  look: .venv/bin/readback check --history {report.history}", flush=True)
     failed = [report.seed for report in reports if report.findings]
     total = summary(reports, given.length)
     verdict = f"FAILED: {failed}" if failed else "all guarantees hold"
