@@ -334,6 +334,14 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
         FRAMES,
         SAME_BYTES,
         [
+            ("unmask", "if size < _LANES_MIN:", "if size <= _LANES_MIN:"),
+            *(
+                ("unmask", 'key = _from_bytes((mask * ((size + 3) >> 2))[:size], "little")', other)
+                for other in (
+                    'key = _from_bytes((mask * ((size + 3) << 2))[:size], "little")',
+                    'key = _from_bytes((mask * ((size + 4) >> 2))[:size], "little")',
+                )
+            ),
             (
                 "FrameReader._take",
                 "control = partial.control + chunk if partial.control else chunk",
@@ -349,6 +357,18 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
                 'return code.to_bytes(2, "big") + reason.encode()[:123].decode("utf-8", "ignore").encode()',
                 'return code.to_bytes(2, "big") + reason.encode()[:123].decode("UTF-8", "ignore").encode()',
             ),
+        ],
+    ),
+    (
+        FRAMES,
+        "opcode 0 is a continuation, and while one is open so is its message",
+        [
+            (
+                "FrameReader._feed",
+                "idle = partial.opcode < 0 and not partial.message and not partial.head",
+                f"idle = partial.opcode {other} and not partial.message and not partial.head",
+            )
+            for other in ("<= 0", "< 1")
         ],
     ),
     (

@@ -110,6 +110,7 @@ def test_small_texts_take_the_table_and_nothing_else(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FrameReader, "_open", slow)
     texts = [b"x" * size for size in (*range(400), 1000, 1526, 1527)]
     texts += [("é" * size).encode() for size in (1, 62, 63, 700)]
+    texts += [b""]  # nothing comes after the shortest frame of all
     together = b"".join(masked_frame(TEXT, text, MASK) for text in texts)
     assert FrameReader(LIMIT).feed(together) == [(TEXT, text) for text in texts]
     with pytest.raises(AssertionError, match="the way of all other frames"):
