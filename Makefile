@@ -30,7 +30,20 @@ unit: $(READY) ## the tests alone
 coverage: $(READY) ## each module of core under its own tests alone: lines and branches, 100 % or it fails
 	$(BIN)/python -m tests.measure.coverage
 
-test: lint coverage unit ## everything that CI checks
+seeds: $(READY) ## whole clusters under simulated faults: 2,000 small seeds, 40 large, a crash at every checkpoint
+	$(BIN)/readback sim --seeds 0-1999 --all-paths --shrink
+	$(BIN)/readback sim --seeds 0-39 --size large --shrink
+	$(BIN)/readback sim --seeds 0-1 --size short --every-crash
+
+test-long: $(READY) ## a hundred thousand small seeds (two to three hours on two cores), and every error that can be planted
+	$(BIN)/readback sim --seeds 0-99999 --all-paths --shrink
+	$(BIN)/readback sim --seeds 0-999 --size large --shrink
+	$(BIN)/readback sim --bites
+
+test-mutants: $(READY) ## each planted error is found within 2,000 seeds (some minutes)
+	$(BIN)/readback sim --bites
+
+test: lint coverage unit seeds ## everything that CI checks
 
 SEEDS ?= 1-10
 test-faults: $(READY) ## ten runs of random real faults (six minutes); SEEDS=3,7 for others

@@ -46,6 +46,7 @@ class Run:
     version: int = VERSION
     bus: bool = True
     """The nodes hear each other; without that, a resume token may be used once at each."""
+    flush_s: float = 0.05  # how long signals are gathered, and so how old an age may be
 
 
 @dataclass(slots=True)

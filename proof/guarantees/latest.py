@@ -10,9 +10,9 @@ from proof.guarantees.scene import Scene
 from proof.guarantees.verdict import Guarantee, Judge
 from proof.history import Fault, There, Told, View
 
-AGE_S: Final = 0.16
+AGE_S: Final = 0.11
 """How much the origins of two signals, reckoned from their ages, may seem to be out of order: each age is rounded to a
-tenth (`core.wire.encode_signal`), and is as of the last flush, at most `signal_flush_s` (0.05 s) ago."""
+tenth (`core.wire.encode_signal`). It is also as of the last flush, at most `Run.flush_s` ago."""
 
 
 def _present(people: Mapping[str, str] | None, without: frozenset[str]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _latest(scene: Scene, judge: Judge) -> None:
             if put_t is not None:
                 origin = put_t - told.age_s
                 before_t = origins.get(key, origin)
-                if origin < before_t - AGE_S:
+                if origin < before_t - AGE_S - scene.run.flush_s:
                     detail = f"typing of {told.by} as it was {before_t - origin:.2f} s before what was told already"
                     judge.finds(given.at, conn.place(told.stream), detail)
                 origins[key] = max(origin, before_t)

@@ -17,15 +17,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.cli_errors import FINDINGS, CliError, mended
+from gateway.config import ConfigError
 from proof import history
+from proof.sim.bites import SEEDS_MAX, bites
 from proof.sim.many import Outcome, Task, live_task, many, outcome, shrink
 from proof.sim.meters import Meters
-from proof.sim.mutants import BY_NAME
+from proof.sim.mutants import BY_NAME, MUTANTS
 from proof.sim.scheduler import fits
 from proof.sim.swarm import Size, draw, reduced
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
 FAILURES_SHOWN = 10
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @app.command()
@@ -58,6 +61,12 @@ def sim(
     ] = None,
     do_shrink: Annotated[bool, typer.Option("--shrink", help="Find as little of a failing seed as still fails.")] = False,
     say_json: Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")] = False,
+    all_paths: Annotated[
+        bool, typer.Option("--all-paths", help="Fail as well where a rare path that must be met never was.")
+    ] = False,
+    bite: Annotated[
+        bool, typer.Option("--bites", help="Plant each mutant (or --mutant alone) and find the first seed that finds it.")
+    ] = False,
 ) -> None:
     """Live whole clusters from seeds: real nodes and clients on simulated sockets, log, bus and clocks, with faults.
 
@@ -80,13 +89,16 @@ def sim(
     if why_not is not None:
         raise CliError(why_not)
     if size not in get_args(Size):
-        raise CliError(f"--size {size}: one of {', '.join(get_args(Size))}")
+        raise ConfigError(f"--size {size}: one of {', '.join(get_args(Size))}")
     if mutant == "list":
         for planted in BY_NAME.values():
             typer.echo(f"{planted.name:32} {planted.where}")
         return
     if mutant and mutant not in BY_NAME:
-        raise CliError(f"--mutant {mutant}: there is no such; --mutant list names them")
+        raise ConfigError(f"--mutant {mutant}: there is no such; --mutant list names them")
+    if bite:
+        _bites(mutant, jobs, _range(seeds, seed).stop if seeds or seed else SEEDS_MAX, say_json)
+        return
     changes = _changes(size, without, change or [])
     first = Task(seed or 0, size, crash_at, mutant, changes)  # type: ignore[arg-type]  # looked up above
     if seed is not None and not every_crash:
@@ -94,7 +106,7 @@ def sim(
     else:
         tasks = _crashes(first, _range(seeds, seed)) if every_crash else _tasks(first, _range(seeds, seed), minutes)
         total = None if minutes is not None else _count(first, _range(seeds, seed), every_crash)
-        _many(tasks, total, jobs, do_shrink, say_json)
+        _many(tasks, total, jobs, do_shrink, say_json, all_paths)
 
 
 def _changes(size: str, without: str, change: list[str]) -> dict[str, object]:
@@ -106,11 +118,11 @@ def _changes(size: str, without: str, change: list[str]) -> dict[str, object]:
         try:
             changes[name] = json.loads(value)
         except ValueError:
-            raise CliError(f"--set {setting}: a name, =, and a number") from None
+            raise ConfigError(f"--set {setting}: a name, =, and a number") from None
     try:
         reduced(draw(0, size), changes)  # type: ignore[arg-type]
     except ValueError as error:
-        raise CliError(f"there is nothing to change called {error}") from None
+        raise ConfigError(f"there is nothing to change called {error}") from None
     return changes
 
 
@@ -119,7 +131,7 @@ def _range(seeds: str | None, seed: int | None) -> range:
         return range(seed, seed + 1)
     low, _, high = (seeds or "0-99").partition("-")
     if not low.isdigit() or not (high or low).isdigit() or int(high or low) < int(low):
-        raise CliError(f"--seeds {seeds}: two numbers, such as 0-1999")
+        raise ConfigError(f"--seeds {seeds}: two numbers, such as 0-1999")
     return range(int(low), int(high or low) + 1)
 
 
@@ -176,13 +188,12 @@ def _shrunk(task: Task, do_shrink: bool) -> None:
         typer.echo(f"as little as still fails: {least.command()}", err=True)
 
 
-def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, say_json: bool) -> None:
+def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, say_json: bool, all_paths: bool) -> None:
     console = Console(stderr=True)
     meters, judged, failed, done = Meters(), Counter[str](), [], 0
     simulated_s = cpu_s = 0.0
     began_s = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*COLUMNS, console=console, transient=True) as progress:
         bar = progress.add_task("seeds", total=total)
         for result in many(tasks, jobs):
             done += 1
@@ -209,11 +220,34 @@ def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, 
             f"{done} runs, {len(failed)} failed; {simulated_s / 3600:.1f} h simulated in {took_s:.0f} s "
             f"({60 * done / cpu_s if cpu_s else 0:.0f} a minute a process)"
         )
-        if missing := meters.missing():
-            typer.echo(f"never met: {', '.join(missing)}")
-    if failed:
-        if do_shrink:
-            _shrunk(failed[0].task, True)
+    missing = meters.missing() if all_paths else []
+    if missing:
+        typer.echo(f"never met, though they must be: {', '.join(missing)}", err=True)
+    if failed and do_shrink:
+        _shrunk(failed[0].task, True)
+    if failed or missing:
+        raise typer.Exit(FINDINGS)
+
+
+def _bites(name: str, jobs: int, seeds_max: int, say_json: bool) -> None:
+    chosen = [BY_NAME[name]] if name else list(MUTANTS)
+    told, loose = [], 0
+    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("mutants", total=len(chosen))
+        for done, bite in enumerate(bites(chosen, jobs, seeds_max), 1):
+            found = bite.found
+            loose += found is None
+            seed = None if found is None else found.task.seed
+            told.append({"mutant": bite.mutant.name, "where": bite.mutant.where, "seed": seed, "by": bite.by})
+            if not say_json:
+                at = "" if seed is None else f"seed {seed}: "
+                progress.console.print(f"{bite.mutant.name:32} {at}{bite.by}", highlight=False, soft_wrap=True)
+            progress.update(bar, completed=done)
+    if say_json:
+        sys.stdout.write(json.dumps({"seeds_max": seeds_max, "mutants": told}, indent=1) + "\n")
+    else:
+        typer.echo(f"{len(chosen) - loose} of {len(chosen)} planted errors found, each within {seeds_max} seeds")
+    if loose:
         raise typer.Exit(FINDINGS)
 
 

@@ -84,7 +84,7 @@ def outcome(task: Task) -> Outcome:
     """Live and judge it, in this process."""
     lived = live_task(task)
     failure = "" if lived.failure is None else "".join(traceback.format_exception(lived.failure))
-    gc.collect()
+    _sweep()
     return Outcome(
         task,
         str(lived.swarm),
@@ -99,6 +99,18 @@ def outcome(task: Task) -> Outcome:
         lived.judged,
         failure,
     )
+
+
+_swept = False
+
+
+def _sweep() -> None:
+    """A run leaves cycles behind, and no collection runs amid one. What was imported is not walked again and again."""
+    global _swept
+    gc.collect()
+    if not _swept:
+        gc.freeze()
+        _swept = True
 
 
 def many(tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:

@@ -231,8 +231,6 @@ class Troubles:
             await trio.sleep(0.05)
             return
         name, for_s = unit.name, self._rng.choice((0.2, 1.0, 3.0))
-        if for_s > self._world.limits.lease_s:
-            self._world.meters.seen("presence lease ran out")
         self._fault("bus parted", name)
         broker.parted.add(name)
         try:

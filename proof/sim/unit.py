@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from core.leases import Peer
 from core.ports import CorruptLog, Unavailable
 from core.stream import Stream
 from core.wire import Close
@@ -258,6 +259,16 @@ class Watch:
             meters.seen("hole filled from the log")
             fill(stream)
 
+        if node.cluster is not None:
+            gossip = node.cluster.gossip
+            forget = gossip._forget
+
+            def watched_forget(peer: Peer, *, grace: bool) -> None:
+                if not grace:
+                    meters.seen("presence lease ran out")
+                forget(peer, grace=grace)
+
+            gossip._forget = watched_forget  # type: ignore[method-assign]
         replaced: dict[object, dict[str, object]] = {
             node.shard: {"bye": watched_bye, "_look_after": watched_look_after},
             node.hub: {"on_held": watched_held, "on_let_go": watched_let_go},
@@ -340,14 +351,15 @@ class Watch:
         node, left = self._node, []
         hub, door = node.hub, node.door
         door.sweep(trio.current_time())
-        busy = len(node.lanes) or any(lane.busy for lane in node.lanes.lanes)
-        if busy and not any(trouble.startswith("log_") for trouble in self._world.swarm.troubles):
+        # What still waits for a log in trouble ends with the node's tasks.
+        prompt = not any(trouble.startswith("log_") for trouble in self._world.swarm.troubles)
+        if prompt and (len(node.lanes) or any(lane.busy for lane in node.lanes.lanes)):
             left.append("sends that wait for a commit")
         if hub.ring_bytes != sum(stream.ring_bytes for stream in hub.by_sid.values()):
             left.append(f"{hub.ring_bytes} bytes of rings on the books, and other ones in the rings")
         if any(stream.live or stream.behind for stream in hub.by_sid.values()):
             left.append("followers of a stream")
-        if door._admission.work or door._admission.waiting:
+        if door._admission.waiting or (prompt and door._admission.work):
             left.append(f"work of openings: {door._admission.work} in hand, {door._admission.waiting} waiting")
         held: dict[int, int] = {}
         for stream in hub.by_sid.values():

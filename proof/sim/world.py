@@ -166,6 +166,7 @@ class World:
             history.Run(
                 recorder.now(), f"simulation, seed {swarm.seed}, {swarm}", limits.lease_s, limits.presence_grace_s,
                 limits.heartbeat_s, 2.0, True, bus=self.broker is not None,
+                flush_s=limits.signal_flush_s,
             )
         )  # fmt: skip
         self.nursery.start_soon(self.timers.run)
@@ -211,6 +212,8 @@ class World:
         for client in self.clients:
             if client.life is not None:
                 client.life.deadline = math.inf
+                if client.auth_until_s < self.recorder.now() + 30.0:
+                    client.life.cancel()  # a better token is at hand from now on
             if client.visit is not None:
                 client.visit.link.heal()
                 if client.visit.link.vanished and client.life is not None:

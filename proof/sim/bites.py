@@ -1,0 +1,46 @@
+"""Does the simulator bite? Each planted error, and the first seed that finds it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from proof.sim.many import IN_HAND, Outcome, Task, many
+from proof.sim.mutants import Mutant
+
+SEEDS_MAX = 2_000
+"""Within so many a mutant must be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    mutant: Mutant
+    found: Outcome | None
+    """The first outcome that was wrong; None: none was."""
+    runs: int
+
+    @property
+    def by(self) -> str:
+        """What found it, in words."""
+        if self.found is None:
+            return f"not found in {self.runs} seeds"
+        return ", ".join(self.found.guarantees) or "the run itself failed"
+
+
+def bites(mutants: Iterable[Mutant], jobs: int, seeds_max: int = SEEDS_MAX) -> Iterator[Bite]:
+    """One after the other, each from seed 0 on until it is found."""
+    for mutant in mutants:
+        found, runs = None, 0
+        # Few at first, in this process: most are found by one of the first seeds, and a pool takes a second to start.
+        near = min(IN_HAND * jobs, seeds_max)
+        outcomes = itertools.chain(
+            many((Task(seed, mutant=mutant.name) for seed in range(near)), 1),
+            many((Task(seed, mutant=mutant.name) for seed in range(near, seeds_max)), jobs),
+        )
+        for outcome in outcomes:
+            runs += 1
+            if not outcome.ok:
+                found = outcome
+                break
+        yield Bite(mutant, found, runs)

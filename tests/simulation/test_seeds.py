@@ -1,0 +1,37 @@
+"""Whole clusters under faults, from seeds. Here a few of each size; `make seeds` lives 2,000 small and 40 large ones, and
+`make test-long` a hundred thousand."""
+
+from __future__ import annotations
+
+import pytest
+
+from proof.sim.many import Outcome, Task, many, outcome
+from proof.sim.swarm import Size
+
+
+def held(result: Outcome) -> None:
+    assert result.ok, f"{result.why}\nto see it again: {result.task.command()}\n{result.failure}"
+
+
+@pytest.mark.parametrize("size", ["small", "large", "short"])
+def test_every_guarantee_holds(size: Size) -> None:
+    """Whatever the seed has it, a run keeps every promise, and leaves something to judge for each that it can show."""
+    judged: dict[str, int] = {}
+    for result in many((Task(seed, size) for seed in range(2 if size == "large" else 20)), 1):
+        held(result)
+        for name, count in result.judged.items():
+            judged[name] = judged.get(name, 0) + count
+    unseen = {name for name, count in judged.items() if not count}
+    # A link to a store cannot be poisoned where there is none (tests/faults does that); in a short run nobody comes back.
+    assert unseen <= {"No-poison"} | ({"Auth-fresh", "Resumable"} if size == "short" else set())
+
+
+def test_a_node_that_crashes_at_any_of_its_checkpoints_loses_nothing() -> None:
+    """The first node of a short run crashes before its first step, its second, its third … (each 7th; `make seeds`: all)."""
+    whole = outcome(Task(0, "short"))
+    held(whole)
+    assert whole.steps > 100
+    for at in range(1, whole.steps + 1, 7):
+        result = outcome(Task(0, "short", at))
+        held(result)
+        assert result.meters["node crashed"] == 1
