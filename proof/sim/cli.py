@@ -200,7 +200,7 @@ def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, 
             meters.update(result.meters)
             judged.update(result.judged)
             simulated_s += result.simulated_s
-            cpu_s += result.took_s
+            cpu_s += result.cpu_s
             if not result.ok:
                 failed.append(result)
                 _tell(result, progress.console)
@@ -211,14 +211,14 @@ def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, 
     if say_json:
         told: dict[str, Any] = {
             "runs": done, "failed": [result.task.command() for result in failed], "seconds": round(took_s, 1),
-            "run_seconds": round(cpu_s, 1), "simulated_s": round(simulated_s), "judged": judged, "meters": meters,
+            "cpu_seconds": round(cpu_s, 1), "simulated_s": round(simulated_s), "judged": judged, "meters": meters,
             "never_met": meters.missing(),
         }  # fmt: skip
         sys.stdout.write(json.dumps(told, indent=1) + "\n")
     else:
         typer.echo(
             f"{done} runs, {len(failed)} failed; {simulated_s / 3600:.1f} h simulated in {took_s:.0f} s "
-            f"({60 * done / cpu_s if cpu_s else 0:.0f} a minute a process)"
+            f"({60 * done / cpu_s if cpu_s else 0:.0f} a minute of a core)"
         )
     missing = meters.missing() if all_paths else []
     if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import multiprocessing
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class Outcome:
     records: int
     steps: int
     simulated_s: float
-    took_s: float
+    cpu_s: float
+    """Of this process: living it, judging it, and sweeping up."""
     findings: list[str]
     guarantees: list[str]
     meters: dict[str, int]
@@ -82,6 +84,7 @@ def live_task(task: Task, say: Callable[[str], object] | None = None) -> Lived:
 
 def outcome(task: Task) -> Outcome:
     """Live and judge it, in this process."""
+    began_s = time.process_time()
     lived = live_task(task)
     failure = "" if lived.failure is None else "".join(traceback.format_exception(lived.failure))
     _sweep()
@@ -92,7 +95,7 @@ def outcome(task: Task) -> Outcome:
         len(lived.records),
         lived.steps,
         lived.simulated_s,
-        lived.took_s,
+        time.process_time() - began_s,
         lived.findings[:20],
         lived.guarantees,
         dict(lived.meters),

@@ -148,7 +148,9 @@ class Listener:
         """Who waits in the queue is reset, as the kernel does it."""
         self._host.listener = None
         while self._queue:
-            self._queue.popleft().link.cut()
+            end = self._queue.popleft()
+            end.link.cut()
+            end.close()
 
     def close(self) -> None:
         if self._host.sockets.pop(self._fd, None) is not None:
