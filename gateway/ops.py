@@ -39,6 +39,9 @@ TOKEN_RENEW_S: Final = 60.0
 PRESENCE_WAIT_S: Final = 0.1
 """How long other nodes are waited for where they have not yet said whom they have in a stream; two rounds take 0.1 s."""
 
+PRESENCE_TRIES: Final = 3
+"""How often a stream is loaded for a question about presence where it is let go before the answer."""
+
 SHED_RETRY_S: Final = 0.5
 """What the sender of a shed send is told at least, spread up to twice that; a full lane is a third of a second of commits."""
 
@@ -410,26 +413,36 @@ class Ops:
         """Of a stream that has just come here: the other nodes are given a moment to say whom they have in it. What is
         not here by then follows as signals."""
         try:
-            stream = self.known(connection, name) or await self.load(connection, name)
-            self._allowed(connection, stream)
+            stream = await self._told_of(connection, name)
         except WireError as error:
             if connection.state is OPEN:
                 self.refuse(connection, id, error)
             return
-        if self.node.cluster is not None:
-            self.node.cluster.signals(trio.current_time())
-        with trio.move_on_after(PRESENCE_WAIT_S):
-            while not self._all_have_told(stream):  # noqa: ASYNC110  # the pure part has no events, and this is rare
-                await trio.sleep(PRESENCE_WAIT_S / 20)
         if of is not None:
             await self._presence_of(connection, id, stream, of)
         elif connection.state is OPEN:
             self._presence(connection, id, stream)
 
+    async def _told_of(self, connection: Connection, name: str) -> Stream:
+        """The named stream when the others have said whom they have in it, or had their moment for that. Raises `WireError`."""
+        for _ in range(PRESENCE_TRIES):
+            stream = self.known(connection, name) or await self.load(connection, name)
+            self._allowed(connection, stream)
+            if self.node.cluster is not None:
+                self.node.cluster.signals(trio.current_time())
+            with trio.move_on_after(PRESENCE_WAIT_S):
+                while not self._all_have_told(stream):  # noqa: ASYNC110  # the pure part has no events, and this is rare
+                    await trio.sleep(PRESENCE_WAIT_S / 20)
+            if self.hub.by_sid.get(stream.sid) is stream:
+                return stream  # else nobody followed it and it was let go: of that one nobody knows who is there
+        raise WireError("overloaded", "no room to keep the stream while it is asked about", 1.0)
+
     async def _presence_of(self, connection: Connection, id: int, stream: Stream, of: list[str]) -> None:
         """Those asked about, in their order; of who is not here, when it last was."""
-        signals = self.hub.signals
-        absent = [who for who in of if signals.one(stream, who)[0] == "offline"]
+        # All of it before the log is asked: the stream may be let go meanwhile.
+        there = [(who, *self.hub.signals.one(stream, who)) for who in of]
+        count = len(stream.present)
+        absent = [who for who, value, _ in there if value == "offline"]
         seen: dict[str, int] = {}
         try:
             if absent:
@@ -442,12 +455,11 @@ class Ops:
         if connection.state is not OPEN:
             return
         people: list[dict[str, Any]] = []
-        for who in of:
-            value, devices = signals.one(stream, who)
+        for who, value, devices in there:
             people.append({"by": who, "value": value, "devices": devices})
             if value == "offline":
                 people[-1]["seen"] = wire.at_bytes(seen[who]).decode() if who in seen else None
-        self.ok(connection, id, stream=stream.name, online=people, count=len(stream.present))
+        self.ok(connection, id, stream=stream.name, online=people, count=count)
 
     def _presence(self, connection: Connection, id: int, stream: Stream) -> None:
         people, count = self.hub.signals.online(stream)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import trio
+
 from core.limits import Limits
+from core.stream import Stream
 from tests.nodes import serving_cluster, until
 from tests.wire_client import hello
 
-SHORT = replace(Limits(), presence_grace_s=0.2, lease_s=1.0, node_beat_s=0.2)
+LIMITS = Limits()
+SHORT = replace(LIMITS, presence_grace_s=0.2, lease_s=1.0, node_beat_s=0.2)
 
 
 async def test_two_clients_of_two_nodes_know_of_each_other() -> None:
@@ -127,3 +131,46 @@ async def test_wrong_questions_for_presence_are_answered_in_words() -> None:
                 )
             assert len((await bob.ask("presence", stream="chat:ops", of=["user:amy"] * 100))["online"]) == 100
             assert (await bob.ask("presence", stream="chat:none", of=["user:amy"]))["code"] == "not_found"
+
+
+async def test_a_stream_let_go_while_its_presence_is_asked_for_is_loaded_again() -> None:
+    """The question ended its asker with an internal error: of the stream that was let go, nobody knew who was leaving it."""
+    async with serving_cluster(2) as (one, two):
+        await one.stream("chat:ops")
+        async with hello(two.url, "user:bob", {"chat:ops": {}}), hello(one.url, "user:amy", {}) as amy:
+            async with hello(one.url, "user:cy", {"chat:ops": {}}) as cy:
+                await cy.ask("presence", stream="chat:ops")
+            await until(lambda: not one.node.hub.by_name["demo", "chat:ops"].live)  # cy is leaving, within the grace
+            ops, hub = one.node.ops, one.node.hub
+            told, let_go = ops._all_have_told, []
+
+            def told_and_full(stream: Stream) -> bool:
+                if not let_go:
+                    let_go.append(stream)
+                    hub.evict(trio.current_time() + LIMITS.stream_idle_s + 1.0)
+                    assert stream.sid not in hub.by_sid
+                    return True
+                return told(stream)
+
+            ops._all_have_told = told_and_full  # type: ignore[method-assign]
+            listed = await amy.ask("presence", stream="chat:ops", of=["user:bob", "user:cy"])
+            assert [person["by"] for person in listed["online"]] == ["user:bob", "user:cy"]
+            assert listed["online"][0]["value"] == "online"
+            assert let_go
+            assert (await amy.ask("ping"))["op"] == "pong"
+
+
+async def test_a_stream_that_cannot_be_kept_is_said_to_be_too_much() -> None:
+    """Where it is let go each time, the asker is told to come again; nothing else happens to it."""
+    async with serving_cluster(2) as (one, _):
+        await one.stream("chat:ops")
+        async with hello(one.url, "user:amy", {}) as amy:
+
+            def told_and_full(stream: Stream) -> bool:
+                one.node.hub.evict(trio.current_time() + LIMITS.stream_idle_s + 1.0)
+                return True
+
+            one.node.ops._all_have_told = told_and_full  # type: ignore[method-assign]
+            answer = await amy.ask("presence", stream="chat:ops")
+            assert (answer["op"], answer["code"]) == ("error", "overloaded")
+            assert answer["retry_after"] > 0
