@@ -77,7 +77,9 @@ MUTANTS: Final = (
     Mutant("marker-moves-back", "core.signals:Signals.mark",
            "delivered = max(old_delivered, min(delivered, stream.head), read)", "delivered = min(delivered, stream.head)"),
     Mutant("unbounded-dirty-set", "core.signals:Signals._note", "port.signal_keys[stream, key] = None",
-           "port.signal_keys[stream, (key[0], f'{key[1]}.{len(port.signal_keys)}')] = None"),
+           "port.signal_keys[stream, key] = None\n"
+           "        if '.' not in str(key[1]):\n"
+           "            port.signal_keys[stream, (key[0], f'{key[1]}.{len(port.signal_keys)}')] = None"),
     Mutant("answers-without-bound", "gateway.shard:Shard._full",
            "return many or connection.reply_bytes > limits.reply_bytes_per_connection_max", "return False"),
     Mutant("ring-off-by-one", "core.stream:Stream.shrink", "self.base += cut", "self.base += cut + 1"),

@@ -321,7 +321,8 @@ class Visit:
         if client.resume is not None and (quiet or rng.random() < 0.85):
             how, credential = "resume", client.resume
             # What cannot be sure to be honoured is called spent: an earlier try that nobody answered, a time too near.
-            sure = now_s < client.resume_until_s and now_s < client.auth_until_s and not self.world.jumped
+            soon_s = now_s + self.world.limits.opening_wait_s + 1.0  # when it has been looked at, at the latest
+            sure = soon_s < client.resume_until_s and soon_s < client.auth_until_s and not self.world.jumped
             standing = "good" if sure and not client.spent else "spent"
             if not quiet and rng.random() < swarm.thieves:
                 if client.used is not None and rng.random() < 0.6:
@@ -627,7 +628,7 @@ _HANDLERS: Final[dict[str, Callable[[Visit, Frame, bytes], None]]] = {
 }  # fmt: skip
 
 _TALK: Final[list[tuple[Callable[[Visit], Awaitable[None]], int]]] = [
-    (Visit.say_something, 60), (Visit.mark_read, 10), (Visit.type_something, 8), (Visit.go_away, 2), (Visit.ask_who, 3),
+    (Visit.say_something, 60), (Visit.mark_read, 10), (Visit.type_something, 14), (Visit.go_away, 2), (Visit.ask_who, 3),
     (Visit.look_back, 3), (Visit.ping, 4), (Visit.change_rooms, 6), (Visit.ask_the_unknown, 2), (Visit.forget_something, 2),
 ]  # fmt: skip
 _WHAT: Final = [do for do, _ in _TALK]

@@ -43,6 +43,11 @@ LEEWAY_S = 30
 BY = "service:sim"
 
 
+def principal(number: int) -> str:
+    """Whose the client of this number is; some people have two."""
+    return f"user:u{number // 2}" if number % 5 else f"device:d{number}"
+
+
 class World:
     def __init__(
         self,
@@ -73,7 +78,8 @@ class World:
         )
         self.rooms: dict[str, tuple[str, ...]] = dict.fromkeys(TENANTS[: swarm.tenants], (*OPEN_ROOMS, CREW))
         self.clients: list[Client] = []
-        self.people_in_all = swarm.clients + 3
+        self.people_in_all = len({principal(number) for number in range(swarm.clients)}) + 2
+        """Everybody who can be named in a stream, with the newcomers of the end and those who break rules."""
         self.rooms_in_all = ROOMS_A_TENANT * swarm.tenants
         self.units = [Unit(self, number) for number in range(swarm.nodes)]
         self.calm = False
@@ -175,7 +181,7 @@ class World:
             self.nursery.start_soon(unit.keep)
         for number in range(swarm.clients):
             tenant = TENANTS[number % swarm.tenants]
-            who = f"user:u{number // 2}" if number % 5 else f"device:d{number}"  # some have two devices
+            who = principal(number)
             name = f"c{number}"
             client = Client(self, name, tenant, who, random.Random(f"{swarm.seed} {name}"))
             self.clients.append(client)
@@ -200,8 +206,7 @@ class World:
         for tenant, rooms in self.rooms.items():
             for room in rooms[:-1]:
                 await self.log.create_stream(tenant, room, open=True, members=[], by=BY)
-            people = {f"user:u{number // 2}" if number % 5 else f"device:d{number}": None
-                      for number in range(self.swarm.clients)}  # fmt: skip
+            people = dict.fromkeys(map(principal, range(self.swarm.clients)))
             members = [Member(who, "owner" if not at else "member") for at, who in enumerate(people)]
             await self.log.create_stream(tenant, CREW, open=False, members=members, by=BY)
 
