@@ -42,9 +42,10 @@ def _presence(scene: Scene, judge: Judge) -> None:
 
 
 def _latest(scene: Scene, judge: Judge) -> None:
-    marks: dict[tuple[str, str, str | None], list[int]] = {}
+    marks: dict[tuple[str, str, str | None, int], list[int]] = {}
     origins: dict[tuple[str, str, str | None], float] = {}
     faults = scene.all(Fault)
+    forgetful = _forgetful(scene)
     calm_until_t = faults[0][1].t if faults else float("inf")
     for given in scene.given:
         told, conn = given.told, given.conn
@@ -53,7 +54,9 @@ def _latest(scene: Scene, judge: Judge) -> None:
         judge.judged += 1
         key = (told.conn, told.stream, told.by)
         if told.kind == "mark" and isinstance(told.value, list) and len(told.value) == 2:
-            before, marks[key] = marks.get(key), told.value
+            # A crash may take half a second of markers along: who begins to follow anew may be told of what Postgres has.
+            since = given.since if forgetful else 0
+            before, marks[*key, since] = marks.get((*key, since)), told.value
             _mark(judge, given, conn, before)
         elif told.kind == "typing":
             # Where nobody saw it on the wire, a stall before its arrival would count as youth.
@@ -84,6 +87,11 @@ def _mark(judge: Judge, given: Given, conn: Conn, before: list[int] | None) -> N
         )
 
 
+def _forgetful(scene: Scene) -> bool:
+    """Whether markers that somebody was told of may be no more: a crash takes along what was not stored yet, a restore more."""
+    return bool(scene.restores.all) or any(fault.what in ("crash", "kill") for _, fault in scene.all(Fault))
+
+
 def _snapshot(scene: Scene, judge: Judge) -> None:
     fresh: dict[tuple[str, str, str], tuple[View, Conn]] = {}
     """By tenant, stream and scope."""
@@ -96,8 +104,7 @@ def _snapshot(scene: Scene, judge: Judge) -> None:
             fresh[conn.tenant, view.stream, view.scope] = (view, conn)
         else:
             views.append((at, view, conn))
-    # A crash may take half a second of markers along that somebody was told of, and a restore more.
-    forgetful = bool(scene.restores.all) or any(fault.what in ("crash", "kill") for _, fault in scene.all(Fault))
+    forgetful = _forgetful(scene)
     for at, view, conn in views:
         reference = fresh.get((conn.tenant, view.stream, view.scope))
         if reference is None:

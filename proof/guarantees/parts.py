@@ -172,6 +172,8 @@ class Given(NamedTuple):
     conn: Conn | None
     cursor: int | None
     removed: int | None
+    since: int = 0
+    """The record with which the connection began to follow the stream, for the last time before this."""
 
 
 class Restart(NamedTuple):

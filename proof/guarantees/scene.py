@@ -330,7 +330,8 @@ class Scene:
         conn = self.conns.get(told.conn)
         span = None if conn is None else conn.spans.get(told.stream)
         removed = None if conn is None or span is not None else conn.removed.get(told.stream)
-        self.given.append(Given(at, told, conn, None if span is None else span.next - 1, removed))
+        cursor, since = (None, 0) if span is None else (span.next - 1, span.at)
+        self.given.append(Given(at, told, conn, cursor, removed, since))
         if conn is not None and told.t > conn.late_t:
             self.overdue.append((at, told, conn))
 

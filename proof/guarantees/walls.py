@@ -52,7 +52,7 @@ def _tenant_wall(scene: Scene, judge: Judge) -> None:
     people = _people(scene)
     if len({tenant for tenants in people.values() for tenant in tenants}) < 2:
         return
-    for at, told, to, _, _ in scene.given:
+    for at, told, to, *_ in scene.given:
         if to is not None and told.by and _stranger(people, to, told.by):
             judge.finds(at, to.place(told.stream), f"a {told.kind} of {told.by}, who is not of this tenant")
     for at, view in scene.all(View):
@@ -116,7 +116,7 @@ def _auth_fresh(scene: Scene, judge: Judge) -> None:
     for at, took, to, over, removed in scene.strays:
         if to is not None and removed is not None and not over:
             judge.finds(at, to.place(took.stream), f"seq {took.seq} came after it was let go of at {removed}")
-    for at, told, to, _, removed in scene.given:
+    for at, told, to, _, removed, _ in scene.given:
         if to is not None and removed is not None:
             judge.finds(at, to.place(told.stream), f"a {told.kind} came after it was let go of at {removed}")
 

@@ -96,6 +96,12 @@ MUTANTS: Final = (
     Mutant("drain-overruns", "gateway.drain:Drain.run", "await self._see_off(end_s - RESERVED * self._window_s)",
            "await trio.sleep(1.5 * self._window_s)"),
     Mutant("followers-left-behind", "core.hub:Hub.drop", "self.unsubscribe(port, stream, now_s)", "pass"),
+    Mutant("leeway-not-counted", "core.tokens:TokenVerifier._identity", "expires_at_s + self._leeway_s)\n",
+           "expires_at_s)\n"),
+    Mutant("trimmed-shown-without-body", "core.hub:Hub.ingest_events",
+           "if event.body is None and event.seq > stream.head and not member:", "if False:"),
+    Mutant("signals-kept-as-bytes", "core.outbox:Outbox._cut", "self._not_now(port, item, at)",
+           "self.reply(port, b''.join(item.frames[at:]))"),
     Mutant("snapshot-without-markers", "gateway.loader:Loader._load",
            "marks = await self._load_marks(facts)", "marks = []"),
 )  # fmt: skip

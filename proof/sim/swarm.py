@@ -19,7 +19,7 @@ Size = Literal["short", "small", "large"]
 TROUBLES: Final = (
     "cut", "stall", "half_open", "dribble", "crash", "power", "crash_amid", "pause", "wall", "drain", "bus_down",
     "bus_loses", "bus_doubles", "bus_late", "bus_parted", "bus_deaf", "bus_version", "log_down", "log_slow", "log_unknown",
-    "log_late", "log_refuses", "removal", "trim", "evict", "restore", "hostile",
+    "log_late", "log_refuses", "removal", "trim", "evict", "restore", "hostile", "desk",
 )  # fmt: skip
 
 SHORT: Final = replace(

@@ -38,7 +38,7 @@ class Troubles:
             "bus_deaf": self._bus_deaf, "bus_version": self._bus_version, "log_down": self._log_down,
             "log_slow": self._log_slow, "log_unknown": self._log_unknown, "log_late": self._log_late,
             "log_refuses": self._log_refuses, "removal": self._removal, "trim": self._trim, "evict": self._evict,
-            "restore": self._restore, "hostile": self._peace,
+            "restore": self._restore, "hostile": self._peace, "desk": self._desk_work,
         }  # fmt: skip
         self._backup: _Backup | None = None
         self._restored = False
@@ -355,6 +355,23 @@ class Troubles:
         self._fault("trim")
         self._at_a_desk(tenant, lambda desk, admin: desk.trim(admin, room, before))
         await trio.sleep(self._for_s())
+
+    async def _desk_work(self) -> None:
+        """Those without a socket send, read and ask what is theirs, through the same lanes and rules."""
+        world, rng = self._world, self._rng
+        tenant = rng.choice(list(world.rooms))
+        room = rng.choice(world.rooms[tenant])
+        key = world.key(rng)
+        jobs: list[Callable[[Desk, Identity], Awaitable[object]]] = [
+            lambda desk, who: desk.send(
+                who, room, key=key, type="message", body={"n": 0, "w": tenant, "pad": ""}, expect=None
+            ),
+            lambda desk, who: desk.read(who, room, after=0, limit=20),
+            lambda desk, who: desk.members(who, room),
+            lambda desk, who: desk.my_streams(who),
+        ]
+        self._at_a_desk(tenant, rng.choice((jobs[0], *jobs)))
+        await trio.sleep(rng.choice((0.02, 0.15)))
 
     async def _evict(self) -> None:
         """Streams without followers are let go at once, as when the rings hold too much."""

@@ -99,6 +99,23 @@ def test_a_marker_that_falls(fallen: list[int]) -> None:
     assert story.found() == [("Latest-value", at)]
 
 
+def test_markers_that_a_crash_took_along_are_told_as_they_are_stored_to_who_follows_anew() -> None:
+    """In one span of following they never fall; in the next they may, after a crash, and only then."""
+
+    def again(*, crash: bool) -> list[tuple[str, int]]:
+        story = followed()
+        story.told("c1", "mark", [3, 3])
+        if crash:
+            story.add(Fault(0.0, "crash", "n2"))
+        story.add(Unfollow(0.0, "c1", ROOM))
+        story.follow("c1", 3)
+        at = story.told("c1", "mark", [3, 1])
+        return [(name, where - at) for name, where in story.found()]
+
+    assert again(crash=True) == []
+    assert again(crash=False) == [("Latest-value", 0)]
+
+
 def test_a_marker_read_beyond_delivered() -> None:
     """Reading implies delivery."""
     story = followed()
