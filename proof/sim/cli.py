@@ -106,7 +106,7 @@ def sim(
     else:
         tasks = _crashes(first, _range(seeds, seed)) if every_crash else _tasks(first, _range(seeds, seed), minutes)
         total = None if minutes is not None else _count(first, _range(seeds, seed), every_crash)
-        _many(tasks, total, jobs, do_shrink, say_json, all_paths)
+        _many(tasks, total, jobs, do_shrink, say_json, all_paths, seeds or str(seed if seed is not None else "0-99"))
 
 
 def _changes(size: str, without: str, change: list[str]) -> dict[str, object]:
@@ -188,7 +188,15 @@ def _shrunk(task: Task, do_shrink: bool) -> None:
         typer.echo(f"as little as still fails: {least.command()}", err=True)
 
 
-def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, say_json: bool, all_paths: bool) -> None:
+def _many(
+    tasks: Iterator[Task],
+    total: int | None,
+    jobs: int,
+    do_shrink: bool,
+    say_json: bool,
+    all_paths: bool,
+    seeds: str,
+) -> None:
     console = Console(stderr=True)
     meters, judged, failed, done = Meters(), Counter[str](), [], 0
     simulated_s = cpu_s = 0.0
@@ -210,7 +218,7 @@ def _many(tasks: Iterator[Task], total: int | None, jobs: int, do_shrink: bool, 
     took_s = time.monotonic() - began_s
     if say_json:
         told: dict[str, Any] = {
-            "runs": done, "failed": [result.task.command() for result in failed], "seconds": round(took_s, 1),
+            "seeds": seeds, "runs": done, "failed": [result.task.command() for result in failed], "seconds": round(took_s, 1),
             "cpu_seconds": round(cpu_s, 1), "simulated_s": round(simulated_s), "judged": judged, "meters": meters,
             "never_met": meters.missing(),
         }  # fmt: skip

@@ -350,11 +350,21 @@ class Troubles:
         world, rng = self._world, self._rng
         tenant = rng.choice(list(world.rooms))
         room = rng.choice(world.rooms[tenant])
-        head = world.log.head_of(tenant, room)
-        before = max(head - rng.choice((0, 3, 12)), 1)
-        self._fault("trim")
-        self._at_a_desk(tenant, lambda desk, admin: desk.trim(admin, room, before))
-        await trio.sleep(self._for_s())
+        unheard = world.broker is not None and rng.random() < 0.5
+        if unheard:  # what is trimmed meanwhile, some nodes have never met
+            assert world.broker is not None
+            self._fault("bus loses")
+            world.broker.weather.loses = 1.0
+            await trio.sleep(0.2)
+        try:
+            before = max(world.log.head_of(tenant, room) + 1 - rng.choice((0, 1, 4, 12)), 1)
+            self._fault("trim")
+            self._at_a_desk(tenant, lambda desk, admin: desk.trim(admin, room, before))
+            await trio.sleep(self._for_s())
+        finally:
+            if unheard:
+                assert world.broker is not None
+                world.broker.weather.loses = 0.0
 
     async def _desk_work(self) -> None:
         """Those without a socket send, read and ask what is theirs, through the same lanes and rules."""

@@ -16,6 +16,8 @@ from core.wire import Close
 from gateway.http import make_app
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
+from proof.sim.swarm import TROUBLES
+from tests.measure import robustness
 from tests.nodes import serving_node, token
 from tests.wire_page import blocks, matches, playing
 
@@ -151,3 +153,27 @@ def _tests() -> set[str]:
         names.add(path.stem)
         names.update(re.findall(r"def (test_\w+)\(", path.read_text()))
     return names
+
+
+@pytest.mark.parametrize("name", robustness.BLOCKS)
+def test_the_robustness_page_says_what_was_measured(name: str) -> None:
+    """Its tables are those of docs/data and of the code: `python -m tests.measure.robustness --write` puts them anew."""
+    page = robustness.PAGE.read_text()
+    assert robustness.block_of(page, name).strip() == robustness.BLOCKS[name]().strip()
+
+
+def test_the_robustness_page_explains_every_trouble() -> None:
+    """What a seed may draw is on the page in words."""
+    assert set(robustness.MEANINGS) == set(TROUBLES)
+
+
+def test_the_figures_of_the_simulation_are_of_runs_that_held() -> None:
+    """Nothing failed in them, nothing that must be met was missed, and every planted error was found."""
+    small, large, crashes = (robustness._json(f"sim-{size}.json") for size in ("small", "large", "crashes"))
+    assert small["failed"] == large["failed"] == crashes["failed"] == []
+    assert small["runs"] >= 2_000
+    assert large["runs"] >= 40
+    assert small["never_met"] == []
+    mutants = robustness._json("mutants.json")
+    assert mutants["seeds_max"] <= 2_000
+    assert sum(row["seed"] is not None for row in mutants["mutants"]) >= 25
