@@ -14,6 +14,8 @@ from proof.sim import mutants
 from proof.sim.run import Lived, judge, live
 from proof.sim.swarm import Size, draw, reduced
 
+SWEEP_EVERY = 5
+"""Runs between two collections: some 20 MB."""
 IN_HAND = 4
 """Tasks given out ahead, a process: enough to keep it busy, few enough to stop soon."""
 
@@ -104,16 +106,21 @@ def outcome(task: Task) -> Outcome:
     )
 
 
-_swept = False
+_lived = 0
 
 
 def _sweep() -> None:
-    """A run leaves cycles behind, and no collection runs amid one. What was imported is not walked again and again."""
-    global _swept
+    """A run leaves cycles behind, and no collection runs amid one."""
+    global _lived
+    _lived += 1
+    if _lived % SWEEP_EVERY == 0:
+        gc.collect()
+
+
+def _begin() -> None:
+    """In a process for nothing else: what was imported is not walked again and again."""
     gc.collect()
-    if not _swept:
-        gc.freeze()
-        _swept = True
+    gc.freeze()
 
 
 def many(tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:
@@ -121,7 +128,8 @@ def many(tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:
     if jobs == 1:
         yield from map(outcome, tasks)
         return
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin) as pool:
         waiting: list[concurrent.futures.Future[Outcome]] = []
         try:
             for task in tasks:
