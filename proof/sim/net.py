@@ -25,7 +25,6 @@ IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
 FD_MIN: Final = 3
-FRAME_BYTES_MAX: Final = 1 << 16
 
 
 class Poller:

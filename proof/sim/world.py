@@ -20,9 +20,10 @@ from core.model import Member
 from core.tokens import mint
 from proof import history
 from proof.sim.bus import SimBroker
+from proof.sim.hostile import harass
 from proof.sim.meters import Meters
 from proof.sim.net import Host, Link
-from proof.sim.people import Client, Visit, harass
+from proof.sim.people import Client
 from proof.sim.recorder import Recorder
 from proof.sim.scheduler import Scheduler, Steps
 from proof.sim.store import TruthLog, Weather
@@ -30,6 +31,7 @@ from proof.sim.swarm import Swarm
 from proof.sim.timers import Timers
 from proof.sim.troubles import Troubles
 from proof.sim.unit import ROOMS_A_TENANT, SECRETS, WALL_S, Unit
+from proof.sim.visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,9 +162,6 @@ class World:
             streams = [by_name.get((visit.client.tenant, name)) for name in visit.following]
             from_log = any(s is not None and visit.client.cursors.get(s.name, s.head) + 1 < s.base for s in streams)
             self.meters.seen("resumed from the log" if from_log else "resumed from the ring")
-
-    def was_sent_away(self, visit: Visit, code: str, reason: str) -> None:
-        pass
 
     # -- a run --------------------------------------------------------------------------------------------------------------
 
