@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Final
 import orjson
 import trio
 
+from core.frames import TEXT, masked_frame
+
 if TYPE_CHECKING:
     from proof.sim.told import Frame, Told
+
+
+FLOOD: Final = 200
+PING_FRAME: Final = masked_frame(TEXT, b'{"op":"ping"}', b"\x01\x02\x03\x04")
 
 
 async def talk(visit: Told) -> None:
@@ -93,6 +99,12 @@ async def ping(visit: Told) -> None:
     await visit.say("ping")
 
 
+async def flood(visit: Told) -> None:
+    """Small questions, more at once than answers may wait for somebody who does not read."""
+    if visit.client.slow:
+        await visit.link.send(PING_FRAME * FLOOD)
+
+
 async def change_rooms(visit: Told) -> None:
     stream = _room(visit)
     if any(asked[0] in ("sub", "unsub") for asked in visit.answers.values()):
@@ -118,7 +130,7 @@ async def forget_something(visit: Told) -> None:
 
 _TALK: Final[list[tuple[Callable[[Told], Awaitable[None]], int]]] = [
     (say_something, 60), (mark_read, 10), (type_something, 14), (go_away, 2), (ask_who, 3),
-    (look_back, 3), (ping, 4), (change_rooms, 6), (ask_the_unknown, 2), (forget_something, 2),
+    (look_back, 3), (ping, 4), (change_rooms, 6), (ask_the_unknown, 2), (forget_something, 2), (flood, 3),
 ]  # fmt: skip
 _WHAT: Final = [do for do, _ in _TALK]
 _WEIGHTS: Final = [weight for _, weight in _TALK]

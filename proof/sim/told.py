@@ -257,8 +257,9 @@ class Told:
         self.records(history.Unfollow(self.now(), self.name, frame["stream"], frame["reason"], frame["seq"]))
 
     def _pong(self, frame: Frame, payload: bytes) -> None:
-        self.answers.pop(frame.get("id", 0), None)
-        self.records(history.Answered(self.now(), self.name, frame.get("id", 0), True))
+        if "id" in frame:
+            self.answers.pop(frame["id"], None)
+            self.records(history.Answered(self.now(), self.name, frame["id"], True))
         self._newer_token(frame)
 
     def _newer_token(self, frame: Frame) -> None:
