@@ -84,7 +84,8 @@ class Visit(Told):
             else:
                 asked[rng.choice(list(asked))] = 1_000_000
         how, standing, credential, auth_until_s = "hello", "good", "", client.auth_until_s
-        if client.resume is not None and (quiet or rng.random() < 0.85):
+        lasting = not quiet or client.auth_until_s > now_s + 30.0  # in the end nobody's identity runs out
+        if client.resume is not None and lasting and (quiet or rng.random() < 0.85):
             how, credential = "resume", client.resume
             # What cannot be sure to be honoured is called spent: an earlier try that nobody answered, a time too near.
             soon_s = now_s + self.world.limits.opening_wait_s + 1.0  # when it has been looked at, at the latest
