@@ -216,21 +216,20 @@ class World:
         for client in self.clients:
             if client.life is not None:
                 client.life.deadline = math.inf
-                if client.auth_until_s < self.recorder.now() + 30.0:
-                    client.life.cancel()  # a better token is at hand from now on
+                if self.recorder.now() <= client.auth_until_s < self.recorder.now() + 30.0:
+                    client.life.cancel()  # a better token is at hand from now on; who stays too long the node must end
             if client.visit is not None:
                 client.visit.link.heal()
                 if client.visit.link.vanished and client.life is not None:
                     client.life.cancel()  # the client's own time-out: nothing will ever come on that
         self.recorder.add(history.Heal(self.recorder.now()))
         self.meters.seen("markers stored", self.log.calls.get("save_marks", 0))
-        with trio.move_on_after(8.0):
-            while not all(client.visit is not None and client.visit.welcomed for client in self.clients):  # noqa: ASYNC110
-                await trio.sleep(0.1)
+        await self._all_welcome(8.0)
         for visit in self.visits():
             for stream in sorted(visit.following):
                 self.nursery.start_soon(self._ask_who, visit, stream)
         await trio.sleep(2.0)
+        await self._all_welcome(0.5)  # one whose identity had run out may have been ended this very moment
         self._stand()
         limits = self.limits
         await trio.sleep(limits.lease_s + limits.presence_grace_s + 1.0)
@@ -238,6 +237,11 @@ class World:
             await trio.sleep(2 * limits.heartbeat_s + 3.0)  # until who vanished without a word is found out
         self._views()
         await self._fresh_views()
+
+    async def _all_welcome(self, within_s: float) -> None:
+        with trio.move_on_after(within_s):
+            while not all(client.visit is not None and client.visit.welcomed for client in self.clients):  # noqa: ASYNC110
+                await trio.sleep(0.1)
 
     async def _ask_who(self, visit: Visit, stream: str) -> None:
         with contextlib.suppress(trio.BrokenResourceError):

@@ -7,7 +7,6 @@ holds the page to them, so that a figure on the page is always one of a file in 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,15 +151,17 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
 
 def block_of(page: str, name: str) -> str:
     """What stands between the markers. Raises `ValueError` where they do not."""
-    found = re.search(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", page, re.DOTALL)
-    if found is None:
+    _, begins, rest = page.partition(f"<!-- {name}:begin -->\n")
+    block, ends, _ = rest.partition(f"<!-- {name}:end -->")
+    if not begins or not ends:
         raise ValueError(f"no block {name}")
-    return found[1]
+    return block
 
 
 def rendered(page: str) -> str:
     for name, make in BLOCKS.items():
-        page = page.replace(block_of(page, name), make().strip())
+        begin = f"<!-- {name}:begin -->\n"
+        page = page.replace(begin + block_of(page, name), f"{begin}{make().strip()}\n")
     return page
 
 
