@@ -56,7 +56,7 @@ class Told:
         self.welcomed = False
         self.answers: dict[int, tuple[str, str, str]] = {}
         """(op, stream, key) of what was asked and is not answered, by id."""
-        self.heads: deque[tuple[int | None, float]] = deque()
+        self.heads: deque[tuple[int | None, float | None]] = deque()
         """The node's head of a stream when each marker and signal was put on the wire, and when (`world.Tap`)."""
         self._over = False
         self._bye = ""

@@ -384,7 +384,8 @@ class Tap:
                 stream = unit.node.hub.by_name.get((visit.client.tenant, name))
             if stream is not None and name in visit.following:
                 head = stream.floor
-        visit.heads.append((head, self._world.recorder.now()))
+        # Of one that was cut nobody knows when it was written: its age is of then.
+        visit.heads.append((head, self._world.recorder.now() if payload else None))
 
 
 async def main(swarm: Swarm, say: Callable[[str], object] | None, crash_at: int | None, out: list[World]) -> None:
