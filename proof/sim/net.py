@@ -249,7 +249,6 @@ class Link:
         self.up = bytearray()
         """Towards the node: what it can read now."""
         self.up_ended = False
-        self.up_held = 0
         self.down = bytearray()
         """Towards the client."""
         self.down_ended = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from proof.sim.net import Host, Link
+from proof.sim.net import Host
 from proof.sim.told import Gone
 from proof.sim.visit import Visit
 
@@ -54,10 +54,6 @@ class Client:
         self.visit: Visit | None = None
         self.life: trio.CancelScope | None = None
         self.pause_s = 0.0
-
-    @property
-    def link(self) -> Link | None:
-        return None if self.visit is None else self.visit.link
 
     # -- over many connections --------------------------------------------------------------------------------------------
 

@@ -50,8 +50,6 @@ class Unit:
         self.drain_asked = trio.Event()
         self.close_listener = False
         self.crashed = False
-        self.down_s: float | None = None
-        """How long to stay down after the next end; drawn where None."""
         self.watch: Watch | None = None
         self.left: list[str] | None = None
         """After a drain: what the node still had."""
@@ -81,8 +79,7 @@ class Unit:
             world.scheduler.go_on(self.name)
             if world.is_over():
                 return
-            down_s, self.down_s = self.down_s, None
-            await trio.sleep(rng.choice((0.05, 0.3, 1.0)) if down_s is None else down_s)
+            await trio.sleep(rng.choice((0.05, 0.3, 1.0)))
             while world.hold_down:  # noqa: ASYNC110  # seldom, and for a moment of simulated time
                 await trio.sleep(0.05)
 
@@ -208,7 +205,6 @@ class Watch:
             "sessions": limits.sessions_max,
             "claims kept": limits.claims_kept_max,
             "sends in flight": limits.inflight_sends_per_connection_max,
-            "sends in a commit's wait": limits.lane_entries_max * world.swarm.lanes,
             "markers unsaved": world.people_in_all * world.rooms_in_all,
         }
         self._blocked: set[Connection] = set()
