@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-STREAM_RE = re.compile(r"(chat|flight|trip|user):([A-Za-z0-9._~-]{1,128})\Z")
+STREAM_RE = re.compile(r"(chat|flight|trip|user|audit):([A-Za-z0-9._~-]{1,128})\Z")
+"""``audit`` is the gateway's own kind: nobody creates one or sends to it; who may read it, `core.policy` says."""
 PRINCIPAL_RE = re.compile(r"(user|device|service):[A-Za-z0-9._~@+-]{1,128}\Z")
 TENANT_RE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 TYPE_RE = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
@@ -20,6 +21,12 @@ KEY_RE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 
 ROLES = ("owner", "member", "reader")
 """Roles in a stream, strongest first. ``reader`` may not send."""
+
+AUDIT_STREAM = "audit:log"
+"""Each tenant's record of who was let in, who was refused, and what was administered. Written by the gateway alone."""
+
+AUDITOR = "service:readback"
+"""By whom the gateway's own audit events are. No token may be of this principal."""
 
 TENANT_ROLES = ("admin", "service", "auditor")
 """Roles in a tenant, from the token. ``admin`` and ``service`` act as owner of every stream of their tenant."""

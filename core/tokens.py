@@ -51,6 +51,12 @@ class Identity:
     principal: str
     roles: frozenset[str]
     expires_at_s: float
+    issued_at_s: float = 0.0
+    """``iat``; 0 where the token does not say, which counts as older than any revocation."""
+    token_id: str = ""
+    """``jti``, by which one token can be revoked; empty where it has none."""
+    bound_to: str = ""
+    """``cnf.jkt`` (RFC 9449): the thumbprint of the key that must prove itself beside the token; empty: a bearer token."""
 
     @property
     def privileged(self) -> bool:
@@ -194,7 +200,8 @@ def mint(
 class ResumeClaims:
     """What a resume token carries. ``generation`` counts the tokens of a session: only the newest is good, which the
     session checks. ``auth_expires_at_s`` is the access token's end, so that resuming never prolongs an identity;
-    ``expires_at_s`` is this token's own end. Both are Unix time.
+    ``expires_at_s`` is this token's own end. Both are Unix time. The last three are the access token's (`Identity`), so that
+    a revocation reaches who resumes, and a token that is bound to a key stays so.
     """
 
     tenant: str
@@ -204,6 +211,9 @@ class ResumeClaims:
     roles: frozenset[str]
     auth_expires_at_s: float
     expires_at_s: float
+    issued_at_s: float = 0.0
+    token_id: str = ""
+    bound_to: str = ""
 
 
 class ResumeKeys:
@@ -232,6 +242,9 @@ class ResumeKeys:
                 sorted(claims.roles),
                 claims.auth_expires_at_s,
                 claims.expires_at_s,
+                claims.issued_at_s,
+                claims.token_id,
+                claims.bound_to,
             )
         )
         signed = self._prefix + urlsafe_b64encode(packed).rstrip(b"=")
@@ -253,12 +266,8 @@ class ResumeKeys:
         if not hmac.compare_digest(mac, _mac(key, signed)):
             return TokenError("bad signature")
         try:
-            tenant, principal, session, generation, roles, auth_expires_at_s, expires_at_s = orjson.loads(
-                urlsafe_b64decode(parts[2] + b"==")
-            )
-            claims = ResumeClaims(
-                tenant, principal, session, generation, frozenset(roles), auth_expires_at_s, expires_at_s
-            )
+            tenant, principal, session, generation, roles, *rest = orjson.loads(urlsafe_b64decode(parts[2] + b"=="))
+            claims = ResumeClaims(tenant, principal, session, generation, frozenset(roles), *rest)
             expired = now_s >= claims.expires_at_s or now_s >= claims.auth_expires_at_s
         except (ValueError, TypeError):
             return TokenError("a resume token of another version")

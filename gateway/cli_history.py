@@ -78,9 +78,7 @@ def _load(paths: Sequence[Path], console: Console) -> list[Record]:
 def _add_log(records: list[Record], url: str, console: Console) -> None:
     """What the log holds, at the end of the history, where it was read."""
     if any(isinstance(record, Committed) for record in records):
-        raise CliError(
-            "the history brings what it says of the log: --with-log is for captures, which do not", USAGE
-        )
+        raise CliError("the history brings what it says of the log: --with-log is for captures, which do not", USAGE)
     import trio
 
     from store.postgres import open_postgres_log

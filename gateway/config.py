@@ -17,6 +17,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_network
 from math import isfinite
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,6 +56,14 @@ class Config:
     node: str = ""
     origins: frozenset[str] | None = frozenset()
     audience: str = "readback"
+    tenants_file: Path | None = None
+    dev_tokens: bool = False
+    public_url: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    anchor: str | None = field(default=None, repr=False)  # a database's URL may hold a password
     log_level: str = "info"
     secrets_file: Path | None = None
     capture: Path | None = None
@@ -76,6 +85,9 @@ class Secrets:
 
     token_secrets: Mapping[str, bytes] = field(repr=False)
     resume_keys: Mapping[str, bytes] = field(repr=False)
+    signing_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Ed25519 seeds, 32 bytes each: what the gateway's own tokens (services, devices) and anchors are signed with. Without
+    any it issues none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,37 @@ def _path(value: object) -> Path:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError
     return Path(value).expanduser().absolute()
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise ValueError
+    return value.strip().lower() in ("true", "1", "yes")
+
+
+def _public_url(value: object) -> str:
+    url = _word(value).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
+        raise ValueError
+    return url
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return tuple(str(ip_network(_word(network))) for network in value)
+
+
+def _anchor(value: object) -> str:
+    text = _word(value)
+    if "://" in text:
+        return _database_url(text)
+    return str(_path(text))
 
 
 def _log_level(value: object) -> str:
@@ -260,6 +303,56 @@ SETTINGS: tuple[Setting, ...] = (
         "whose web pages may connect",
     ),
     Setting("audience", "READBACK_AUDIENCE", _word, "a word", "the `aud` that access tokens must name"),
+    Setting(
+        "tenants_file",
+        "READBACK_TENANTS_FILE",
+        _path,
+        "the path of a TOML file",
+        "who the tenants are: issuers, quotas",
+    ),
+    Setting(
+        "dev_tokens",
+        "READBACK_DEV_TOKENS",
+        _flag,
+        "true or false",
+        "whether `serve` takes tokens signed with the shared secrets (HS256), as `dev` does",
+    ),
+    Setting(
+        "public_url",
+        "READBACK_PUBLIC_URL",
+        _public_url,
+        "a URL without a path, such as https://gateway.example",
+        "where clients reach the HTTP API: in the QR codes of devices, and in what their keys sign",
+    ),
+    Setting(
+        "tls_cert",
+        "READBACK_TLS_CERT",
+        _path,
+        "the path of a PEM file",
+        "the certificate chain; with it both ports speak TLS",
+    ),
+    Setting("tls_key", "READBACK_TLS_KEY", _path, "the path of a PEM file", "its private key"),
+    Setting(
+        "trusted_proxies",
+        "READBACK_TRUSTED_PROXIES",
+        _networks,
+        "networks separated by commas, such as 10.0.0.0/8, ::1/128",
+        "who may say for whom it speaks: `Forwarded`, the PROXY protocol",
+    ),
+    Setting(
+        "proxy_protocol",
+        "READBACK_PROXY_PROTOCOL",
+        _flag,
+        "true or false",
+        "whether trusted proxies begin each connection of the WebSocket's port with a PROXY protocol v2 header",
+    ),
+    Setting(
+        "anchor",
+        "READBACK_ANCHOR",
+        _anchor,
+        "the path of a file, or the URL of another Postgres",
+        "where the log's hashes are written down, out of reach of who can change the log",
+    ),
     Setting("log_level", "READBACK_LOG_LEVEL", _log_level, "debug, info, warning or error", "how much is logged"),
     Setting("secrets_file", "READBACK_SECRETS_FILE", _path, "the path of a file", "where the keys are"),
     Setting(
@@ -280,6 +373,7 @@ OTHER_VARIABLES = frozenset(
         "READBACK_TOKEN_SECRETS",
         "READBACK_TOKEN_SECRETS_FILE",
         "READBACK_RESUME_KEYS",
+        "READBACK_SIGNING_KEYS",
         "READBACK_URL",
     }
 )
@@ -324,6 +418,10 @@ def load_config(
     result = Limits(**limits)  # type: ignore[arg-type]  # each value was parsed by its own field's type
     _check_relations(result)
     config = replace(Config(data=Path()), **values, limits=result)  # type: ignore[arg-type]  # likewise
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise ConfigError("tls_cert and tls_key belong together: set both or neither.")
+    if config.proxy_protocol and not config.trusted_proxies:
+        raise ConfigError("proxy_protocol needs trusted_proxies: from whom else would the header be believed?")
     if config.port == config.http_port != 0:
         raise ConfigError(f"port and http_port are both {config.port}: the WebSocket and the HTTP API need one each.")
     return config
@@ -366,7 +464,7 @@ def _parsed(setting: Setting, value: object, source: str) -> object:
         return setting.parse(value)
     except (ValueError, OverflowError, RuntimeError):  # RuntimeError: ~user of nobody in a path
         # A store's URL may hold a password, and error messages end up in logs.
-        shown = "(not shown)" if setting.name in ("database_url", "redis_url") else repr(value)
+        shown = "(not shown)" if setting.name in ("database_url", "redis_url", "anchor") else repr(value)
         raise ConfigError(f"{source[0].upper()}{source[1:]} is {shown}; allowed: {setting.allowed}.") from None
 
 

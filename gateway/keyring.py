@@ -5,7 +5,7 @@ variables for containers that mount or inject keys. Promises: the file is create
 owner alone, and never overwritten; errors name the place and the rule, never a key. Does not: take keys from the
 command line, rotate by itself (docs/operations.md says how).
 
-The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {"<kid>": "<base64url>"}}``, newest first.
+The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {…}, "signing_keys": {…}}``, newest first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from pathlib import Path
 from core.tokens import SECRET_BYTES_MIN, ResumeKeys, TokenVerifier
 from gateway.config import Config, ConfigError, Secrets
 
+SIGNING_BYTES = 32
+"""Of an Ed25519 seed (RFC 8032, section 5.1.5)."""
+
 HOW_TO_GET_KEYS = (
     "`readback dev` makes a set; for `serve`, write one as docs/operations.md shows, or set READBACK_TOKEN_SECRETS "
     "and READBACK_RESUME_KEYS"
@@ -30,6 +33,7 @@ HOW_TO_GET_KEYS = (
 def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Secrets:
     """The keys of this installation. Raises `ConfigError`.
 
+    ``signing_keys`` (Ed25519 seeds) may be missing; ``READBACK_SIGNING_KEYS`` replaces them.
     ``READBACK_TOKEN_SECRETS_FILE`` (a JSON object of kid to key, as an issuer would mount it),
     ``READBACK_TOKEN_SECRETS`` and ``READBACK_RESUME_KEYS`` (``kid=key`` pairs, joined by commas) each replace that half
     of the file.
@@ -37,6 +41,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
     environ = os.environ if environ is None else environ
     token_secrets: Mapping[str, bytes] | None = None
     resume_keys: Mapping[str, bytes] | None = None
+    signing_keys: Mapping[str, bytes] = {}
     if named := environ.get("READBACK_TOKEN_SECRETS_FILE"):
         token_secrets = _ring(_read_json(Path(named)), f"the file {named}")
     if text := environ.get("READBACK_TOKEN_SECRETS"):
@@ -52,7 +57,13 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
             token_secrets = _ring(document.get("token_secrets"), f"token_secrets in {path}")
         if resume_keys is None:
             resume_keys = _ring(document.get("resume_keys"), f"resume_keys in {path}")
-    result = Secrets(token_secrets, resume_keys)
+        if "signing_keys" in document:
+            signing_keys = _ring(document["signing_keys"], f"signing_keys in {path}")
+    if text := environ.get("READBACK_SIGNING_KEYS"):
+        signing_keys = _ring(_pairs(text, "READBACK_SIGNING_KEYS"), "READBACK_SIGNING_KEYS")
+    if any(len(seed) != SIGNING_BYTES for seed in signing_keys.values()):
+        raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
+    result = Secrets(token_secrets, resume_keys, signing_keys)
     try:
         TokenVerifier(result.token_secrets)
         ResumeKeys(result.resume_keys)
@@ -72,6 +83,7 @@ def ensure_secrets(path: Path) -> None:
     document = {
         "token_secrets": {"dev-1": _encode(secrets.token_bytes(SECRET_BYTES_MIN))},
         "resume_keys": {"r1": _encode(secrets.token_bytes(SECRET_BYTES_MIN))},
+        "signing_keys": {"s1": _encode(secrets.token_bytes(SIGNING_BYTES))},
     }
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

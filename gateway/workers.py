@@ -81,7 +81,7 @@ def environment_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, frozenset):
+    if isinstance(value, frozenset | tuple):
         return ",".join(sorted(value))
     return "" if value is None else str(value)
 
