@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from core.policy import OWNS, role_in
+
 LIVE: Final = -1
 
 SignalKey = tuple[str, str | None]
@@ -70,6 +72,7 @@ class Stream:
 
     __slots__ = (
         "ahead",
+        "audit",
         "base",
         "behind",
         "dirty_marks",
@@ -103,6 +106,7 @@ class Stream:
     def __init__(self, tenant: str, name: str, sid: int, partition: int, head: int, first: int, open: bool) -> None:
         self.tenant = tenant
         self.name = name
+        self.audit = name.startswith("audit:")
         self.name_b = name.encode()
         self.sid = sid
         self.partition = partition
@@ -177,9 +181,12 @@ class Stream:
         self.ring_bytes -= freed
         return freed
 
-    def role(self, principal: str, privileged: bool) -> str | None:
-        """What a principal whose facts are known may do; ``None`` is nothing."""
-        return "owner" if privileged else self.roles.get(principal)
+    def role(self, principal: str, standing: int) -> str | None:
+        """The role of a principal whose facts are known and whose standing in the tenant (`core.policy`) is this; ``None``:
+        it has no part in the stream."""
+        if self.audit:
+            return role_in(self.name, None, standing)
+        return "owner" if standing & OWNS else self.roles.get(principal)
 
 
 class Port:

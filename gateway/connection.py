@@ -16,6 +16,7 @@ from core.handshake import Handshake
 from core.stream import Port
 
 if TYPE_CHECKING:
+    from core.quotas import Meter
     from gateway.shard import Shard
 
 
@@ -40,9 +41,11 @@ CLOSED: Final = State.CLOSED
 class Connection(Port):
     __slots__ = (
         "active",
+        "address",
         "auth_expires_at_s",
         "authorization",
         "backlog",
+        "bound_to",
         "busy",
         "choked",
         "due",
@@ -51,17 +54,22 @@ class Connection(Port):
         "heard",
         "idled",
         "inflight",
+        "issued_at_s",
         "mask",
+        "meter",
         "privileged",
         "reader",
         "recv",
+        "refused",
         "roles",
         "session",
         "shard",
         "sock",
+        "standing",
         "state",
         "tenant",
         "token_at_s",
+        "token_id",
     )
 
     def __init__(self, sock: socket.socket, shard: Shard, handshake: Handshake, frame_bytes_max: int) -> None:
@@ -89,12 +97,24 @@ class Connection(Port):
         self.due = 0
         """The tick in which it is next looked after; older entries of the shard's wheel are stale."""
         self.inflight = 0
+        self.address = ""
+        """Of the client, as far as that is known; empty for a Unix socket."""
         self.authorization: str | None = None
         self.tenant = ""
         self.privileged = False
+        self.standing = 0
+        """In its tenant, by its token's roles (`core.policy`)."""
         self.roles: frozenset[str] = frozenset()
         self.session = ""
         self.auth_expires_at_s = 0.0
+        self.issued_at_s = 0.0
+        self.token_id = ""
+        self.bound_to = ""
+        """The thumbprint of the key that its access token is bound to."""
+        self.meter: Meter | None = None
+        """From hello or resume until it is closed: what its principal and its tenant may use."""
+        self.refused = 0
+        """Messages refused for a quota in a row."""
         self.token_at_s = 0.0
 
     def stall(self) -> None:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from core.model import Event, Member, MyStream, Outcome, StreamFacts
+from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity
@@ -20,8 +21,10 @@ class Desk:
         self.authenticate = functools.partial(Node.authenticate, node)
 
     async def create_stream(self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]) -> StreamFacts:
-        if not who.privileged:
+        if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
             raise WireError("forbidden", "creating a stream needs a token with role admin or service")
+        if stream.startswith("audit:"):
+            raise WireError("forbidden", "audit streams are the gateway's own")
         return await self._node.log.create_stream(who.tenant, stream, open=open, members=members, by=who.principal)
 
     async def put_member(self, who: Identity, stream: str, principal: str, role: str) -> Event | None:
@@ -53,7 +56,7 @@ class Desk:
             self._node,
             found,
             by=who.principal,
-            privileged=who.privileged,
+            standing=standing(who.roles),
             key=key,
             type=type,
             body=body,
@@ -80,8 +83,10 @@ class Desk:
         return await self._node.log.my_streams(who.tenant, who.principal)
 
     async def trim(self, who: Identity, stream: str, before: int) -> int:
-        if not who.privileged:
+        if not may_in_tenant(TenantAction.TRIM_STREAM, who.roles):
             raise WireError("forbidden", "trimming needs a token with role admin or service")
+        if stream.startswith("audit:"):
+            raise WireError("forbidden", "nobody makes the audit stream forget")
         first = await self._node.log.trim(who.tenant, stream, before)
         found = self._node.hub.by_name.get((who.tenant, stream))
         if found is not None:
@@ -111,15 +116,15 @@ class Desk:
 
     async def _readable(self, who: Identity, name: str) -> Stream:
         stream = await self._load(who, name)
-        if stream.role(who.principal, who.privileged) is None:
+        if stream.role(who.principal, standing(who.roles)) not in FOLLOWS:
             raise WireError("forbidden", f"not a member of {name}")
         return stream
 
     async def _manage(self, who: Identity, name: str) -> Stream | None:
         """Membership is for owners of the stream and privileged tokens."""
-        if who.privileged:
+        if may(StreamAction.MANAGE_MEMBERS, role_in(name, None, standing(who.roles))):
             return self._node.hub.by_name.get((who.tenant, name))
         stream = await self._load(who, name)
-        if stream.role(who.principal, False) != "owner":
+        if not may(StreamAction.MANAGE_MEMBERS, stream.role(who.principal, standing(who.roles))):
             raise WireError("forbidden", f"managing members of {name} is for its owners")
         return stream

@@ -18,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from core.limits import Limits
 from core.model import KEY_RE, Event, Member
+from core.policy import TenantAction, may_in_tenant
 from core.tokens import Identity, TokenError
 from core.wire import at_bytes, event_json
 from gateway.gather import Gather
@@ -117,7 +118,7 @@ router = APIRouter()
 async def create_stream(request: CreateStream, node: Node, who: Who) -> Response:
     """Needs a token with role `admin` or `service`. Members given here are there from before seq 1, so they make no
     events."""
-    if not who.privileged:
+    if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
         raise WireError("forbidden", "creating a stream needs a token with role admin or service")
     members = [Member(member.principal, member.role) for member in request.members]
     if len({member.principal for member in members}) != len(members):

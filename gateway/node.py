@@ -184,6 +184,9 @@ class Node:
                 connection.roles,
                 connection.auth_expires_at_s,
                 now_s + self.limits.resume_ttl_s,
+                connection.issued_at_s,
+                connection.token_id,
+                connection.bound_to,
             )
         )
 

@@ -17,6 +17,7 @@ import trio
 
 from core import wire
 from core.admission import Ticket, weight
+from core.policy import FOLLOWS, OWNS, standing
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, TokenError
@@ -92,7 +93,7 @@ def hello(ops: Ops, connection: Connection, id: int | None, message: dict[str, A
     if isinstance(identity, TokenError):
         ops.shard.bye(connection, Close.UNAUTHORIZED, identity.reason)
         return
-    _identify(connection, identity)
+    identify(connection, identity)
     entrance = Entrance(id, ops.node.new_session_id(), None, wanted, _epoch_of(message))
     _enter(ops, connection, entrance)
 
@@ -107,7 +108,16 @@ def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, 
     claims = ops.node.check_resume(message.get("resume"))
     if isinstance(claims, TokenError):
         raise WireError("resume_rejected", claims.reason)
-    _identify(connection, Identity(claims.tenant, claims.principal, claims.roles, claims.auth_expires_at_s))
+    identity = Identity(
+        claims.tenant,
+        claims.principal,
+        claims.roles,
+        claims.auth_expires_at_s,
+        claims.issued_at_s,
+        claims.token_id,
+        claims.bound_to,
+    )
+    identify(connection, identity)
     _enter(ops, connection, Entrance(id, claims.session, claims, wanted, epoch))
 
 
@@ -139,12 +149,17 @@ def _epoch_of(message: dict[str, Any]) -> str | None:
     return epoch if isinstance(epoch, str) else None
 
 
-def _identify(connection: Connection, identity: Identity) -> None:
+def identify(connection: Connection, identity: Identity) -> None:
+    """The connection speaks for this identity from now on."""
     connection.tenant = identity.tenant
     connection.principal = identity.principal
     connection.roles = identity.roles
-    connection.privileged = identity.privileged
+    connection.standing = standing(identity.roles)
+    connection.privileged = connection.standing & OWNS != 0
     connection.auth_expires_at_s = identity.expires_at_s
+    connection.issued_at_s = identity.issued_at_s
+    connection.token_id = identity.token_id
+    connection.bound_to = identity.bound_to
 
 
 def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
@@ -302,7 +317,7 @@ def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
         stream = hub.by_name.get((connection.tenant, name))
         if stream is None:
             streams[name] = {"error": "not_found"}
-        elif stream.role(connection.principal, connection.privileged) is None:
+        elif stream.role(connection.principal, connection.standing) not in FOLLOWS:
             streams[name] = {"error": "forbidden"}
         else:
             after = start(stream, position)

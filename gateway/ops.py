@@ -20,6 +20,7 @@ import trio
 from core import wire
 from core.frames import text_frame
 from core.model import PRINCIPAL_RE, Entry, Outcome, Verdict
+from core.policy import FOLLOWS, OWNS, SENDS, TYPES
 from core.ports import Unavailable
 from core.stream import Stream
 from core.wire import Close
@@ -79,7 +80,7 @@ def make_entry(
     stream: Stream,
     *,
     by: str,
-    privileged: bool,
+    standing: int,
     key: object,
     type: object,
     body: object,
@@ -105,11 +106,9 @@ def make_entry(
         raise WireError("bad_request", "body: an integer beyond 64 bits would lose digits; send it as a string")
     if len(packed) > node.limits.body_bytes_max:
         raise WireError("too_large", f"body: {len(packed)} bytes, at most {node.limits.body_bytes_max}")
-    role = stream.role(by, privileged)
-    if role is None:
-        raise WireError("forbidden", f"not a member of {stream.name}")
-    if role == "reader":
-        raise WireError("forbidden", f"only a reader of {stream.name}")
+    role = stream.role(by, standing)
+    if role not in SENDS:
+        raise WireError("forbidden", f"{'only a reader' if role in FOLLOWS else 'not a member'} of {stream.name}")
     return Entry(
         stream.tenant,
         stream.sid,
@@ -119,7 +118,7 @@ def make_entry(
         packed,
         expect=expect,  # type: ignore[arg-type]  # an int or None, checked above
         ref=ref,
-        privileged=privileged,
+        privileged=standing & OWNS != 0,
         ticket=ticket,
     )
 
@@ -209,7 +208,7 @@ class Ops:
             then(stream)
 
     def _allowed(self, connection: Connection, stream: Stream) -> None:
-        if stream.role(connection.principal, connection.privileged) is None:
+        if stream.role(connection.principal, connection.standing) not in FOLLOWS:
             raise WireError("forbidden", f"not a member of {stream.name}")
 
     async def _load_then(
@@ -269,7 +268,7 @@ class Ops:
             self.node,
             stream,
             by=connection.principal,
-            privileged=connection.privileged,
+            standing=connection.standing,
             key=message.get("key"),
             type=message.get("type", "message"),
             body=message["body"],
@@ -384,7 +383,7 @@ class Ops:
         self.with_stream(connection, id, message, functools.partial(self._typing, connection, id, value))
 
     def _typing(self, connection: Connection, id: int | None, on: bool, stream: Stream) -> None:
-        if stream.role(connection.principal, connection.privileged) == "reader":
+        if stream.role(connection.principal, connection.standing) not in TYPES:
             raise WireError("forbidden", f"only a reader of {stream.name}")
         self.hub.signals.typing(stream, connection.principal, on, trio.current_time())
         self.ok(connection, id)

@@ -279,7 +279,7 @@ class World:
     def _enter(self, client: Client, stream: Stream, after: int | None) -> str:
         """As `gateway.opening` answers: where it starts, then the events."""
         hub = self.hub
-        if stream.role(client.principal, False) is None:
+        if stream.role(client.principal, 0) is None:
             return "forbidden"
         start = stream.head if after is None else after
         lost = start > max(stream.head, stream.want) or start < stream.first - 1

@@ -12,6 +12,7 @@ from core import hub as hub_module
 from core import wire
 from core.limits import Limits
 from core.model import StreamFacts
+from core.policy import OWNS
 from core.stream import LIVE, Stream
 from tests.fake_port import ENDLESS, FakePort
 from tests.hubs import SMALL, Bench, joined, left, said
@@ -171,9 +172,9 @@ def test_facts_older_than_a_membership_change_are_not_believed() -> None:
     assert bench.hub.load([(bench.facts(1, head=0), "user:bob"), (None, "user:bob")], bench.now_s) == [False, True]
     bench.hub.loading()
     assert bench.hub.load([(bench.facts(1, head=1), "user:bob")], bench.now_s) == [True]
-    assert room.role("user:bob", False) == "member"
-    assert room.role("user:eve", False) is None
-    assert room.role("user:eve", True) == "owner"
+    assert room.role("user:bob", 0) == "member"
+    assert room.role("user:eve", 0) is None
+    assert room.role("user:eve", OWNS) == "owner"
 
 
 def test_what_an_unknown_stream_receives_while_its_facts_are_read_is_not_lost() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from core.model import AUDIT_STREAM
+from core.policy import OWNS, READS_AUDIT
 from core.stream import Pass, Port, SignalKey, Stream, chunk_of, latest_of
 from tests.fake_port import FakePort
 
@@ -83,6 +85,15 @@ def test_a_role_is_ones_own_or_the_tenants() -> None:
     """Who is not known may do nothing; admin and service of the tenant act as owner everywhere."""
     stream = ring(0)
     stream.roles["user:amy"] = "reader"
-    assert stream.role("user:amy", False) == "reader"
-    assert stream.role("user:bob", False) is None
-    assert stream.role("user:bob", True) == stream.role("user:amy", True) == "owner"
+    assert stream.role("user:amy", 0) == "reader"
+    assert stream.role("user:bob", 0) is None
+    assert stream.role("user:bob", OWNS) == stream.role("user:amy", OWNS) == "owner"
+
+
+def test_the_audit_stream_is_for_who_may_read_it_whatever_is_known_of_members() -> None:
+    """Its roles come from the tenant alone: nobody owns it, nobody sends."""
+    stream = Stream("demo", AUDIT_STREAM, 7, 0, 0, 1, True)
+    stream.roles["user:amy"] = "owner"
+    assert stream.role("user:amy", 0) is None
+    assert stream.role("user:amy", OWNS) is None
+    assert stream.role("user:amy", READS_AUDIT) == stream.role("user:amy", OWNS | READS_AUDIT) == "reader"
