@@ -12,11 +12,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import orjson
 
-from core.model import Entry, Epoch, Event, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
+from core.model import (
+    AUDIT_STREAM,
+    AUDITOR,
+    Entry,
+    Epoch,
+    Event,
+    Mark,
+    Member,
+    MyStream,
+    Outcome,
+    StreamFacts,
+    Verdict,
+)
 from core.ports import Refused, Unavailable
 from store.layout import (
     PARTITIONS_DEFAULT,
@@ -53,6 +66,10 @@ class _Stream:
     @property
     def head(self) -> int:
         return len(self.events)
+
+    @property
+    def is_audit(self) -> bool:
+        return self.name.startswith("audit:")
 
     def role(self, principal: str) -> str | None:
         """What `StreamFacts.role` says: own membership, else reader of one's inbox, else member where open."""
@@ -136,6 +153,18 @@ class MemoryLog:
         if unknown:
             raise Unavailable("the log was told to fail after committing")
 
+    @asynccontextmanager
+    async def call(self, method: str) -> AsyncIterator[None]:
+        """Around a call of what is kept beside this log (`store.memory_directory`), so that it fails when this does."""
+        unknown = await self._begin(method)
+        yield
+        self._end(unknown)
+
+    def write_audit(self, tenant: str, type: str, by: str, body: bytes) -> Event:
+        """Append to the tenant's audit stream, which is made when first needed: closed, and without members."""
+        stream = self._by_name.get((tenant, AUDIT_STREAM)) or self._create(tenant, AUDIT_STREAM, open=False)
+        return self._commit(stream, self._new_key(), type, by, body, self._now_ms())
+
     # Appending
 
     async def append(self, entries: Sequence[Entry]) -> list[Verdict]:
@@ -155,6 +184,8 @@ class MemoryLog:
         is_first = stream.sid not in heads
         head_before = heads.setdefault(stream.sid, stream.head)
         role = "owner" if entry.privileged else stream.role(entry.by)
+        if stream.is_audit and not (entry.privileged and entry.by == AUDITOR):
+            role = None
         if role not in ("owner", "member"):
             return Verdict(Outcome.FORBIDDEN, stream.partition, 0, 0, 0)
         used = stream.keys.get(entry.key)
@@ -258,6 +289,13 @@ class MemoryLog:
             raise Refused("not_found", "no such stream")
         return stream
 
+    def _with_members(self, tenant: str, name: str) -> _Stream:
+        """An audit stream has none: nobody comes or goes there."""
+        found = self._named(tenant, name)
+        if found.is_audit:
+            raise Refused("not_found", "no such stream")
+        return found
+
     async def create_stream(
         self, tenant: str, stream: str, *, open: bool, members: Sequence[Member], by: str
     ) -> StreamFacts:
@@ -277,7 +315,7 @@ class MemoryLog:
         check_principal(by)
         check_role(role)
         unknown = await self._begin("put_member")
-        found = self._named(tenant, stream)
+        found = self._with_members(tenant, stream)
         before = found.members.get(principal)
         event = None
         if before != role:
@@ -292,7 +330,7 @@ class MemoryLog:
         check_principal(principal)
         check_principal(by)
         unknown = await self._begin("remove_member")
-        found = self._named(tenant, stream)
+        found = self._with_members(tenant, stream)
         if found.members.pop(principal, None) is None:
             raise Refused("not_found", "no such member")
         body = orjson.dumps({"principal": principal})
