@@ -9,8 +9,9 @@ Rules.
    not starved by light ones.
 2. A tenant with nothing in hand is let in above it too, up to twice the bound: the single client of a quiet tenant does
    not wait behind another's storm, not even for one turn.
-3. The rest waits in its tenant's queue. What becomes free goes to the tenants in turns of `QUANTUM` (deficit round
-   robin: Shreedhar and Varghese, 1996), so that equal tenants get equal work, not equal counts.
+3. The rest waits in its tenant's queue. What becomes free goes to the tenants in turns of `QUANTUM` times their weight
+   (deficit round robin: Shreedhar and Varghese, 1996), so that equal tenants get equal work, not equal counts. It is not
+   `core.fair`'s: who waits here can be told to leave from the middle, and work is charged to who has gone on.
 4. A queue is bounded for each tenant and for all, and a wait in time. Who finds no place, or waits too long, is told to
    come back after a time that grows with the queue and is spread by ``uniform``.
 
@@ -24,6 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from core.fair import bounded, even
 from core.limits import Limits
 
 QUANTUM: Final = 16
@@ -69,11 +71,12 @@ class _Queue:
 
 
 class Admission:
-    """The openings of one node. ``uniform`` gives numbers in [0, 1)."""
+    """The openings of one node. ``uniform`` gives numbers in [0, 1), ``weight`` a tenant's share of what is free."""
 
-    def __init__(self, limits: Limits, uniform: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, uniform: Callable[[], float], weight: Callable[[str], int] = even) -> None:
         self._limits = limits
         self._uniform = uniform
+        self._weight = weight
         self._in_hand: dict[str, int] = {}
         """Work let in and not done, by tenant."""
         self._queues: dict[str, _Queue] = {}
@@ -178,7 +181,7 @@ class Admission:
             tenant = self._round[0]
             queue = self._queues[tenant]
             if queue.tickets[0].work > queue.credit:
-                queue.credit += QUANTUM
+                queue.credit += QUANTUM * bounded(self._weight(tenant))
                 self._round.rotate(-1)
             else:
                 self._next_of(tenant, queue)

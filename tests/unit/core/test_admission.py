@@ -90,6 +90,18 @@ def test_tenants_take_turns_by_work() -> None:
         assert abs(till.got.get("heavy", 0) - till.got.get("light", 0)) <= 3 * QUANTUM
 
 
+def test_a_tenant_of_weight_has_larger_turns() -> None:
+    """Three to one, where both have more waiting than there is room for."""
+    limits = replace(LIMITS, openings_waiting_max=1_000, openings_waiting_tenant_max=1_000)
+    till = Till(Admission(limits, lambda: 0.0, {"gold": 3, "lead": 1}.__getitem__))
+    till.bring("gold", 1, 400)
+    till.bring("lead", 1, 400)
+    for _ in range(300):
+        till.finish()
+        assert abs(till.got.get("gold", 0) / 3 - till.got.get("lead", 0)) <= 3 * QUANTUM
+    assert till.got["gold"] > 2 * till.got["lead"]
+
+
 def test_the_turn_of_a_tenant_comes_after_at_most_two_rounds_of_the_others() -> None:
     """Ten tenants have a storm each: the second of a newcomer waits for a bounded number of turns, however long theirs are."""
     till = Till(admission(opening_work_max=1, openings_waiting_max=10_000, openings_waiting_tenant_max=1_000))
