@@ -11,7 +11,12 @@ class Limits:
 
     frame_bytes_max: int = 65_536  # a client message, all fragments together; told to clients as limits.frame
     handshake_bytes_max: int = 16_384  # request line and headers; the largest cookies seen in the wild fit twice
-    handshake_timeout_s: float = 5.0  # from accept to upgrade; a slowloris gets this and no more
+    handshake_timeout_s: float = 5.0  # from accept to upgrade, TLS and all; a slowloris gets this and no more
+    handshakes_per_address_per_s: float = 50.0  # newcomers of one address (IPv6: one /64); 0: no bound
+    handshakes_per_address_burst: int = 500  # an office behind one address that comes back at once; 0: no bound
+    guesses_per_address_per_s: float = 1.0  # wrong tokens of one address, which then is not listened to; 0: no bound
+    guesses_per_address_burst: int = 30  # people whose tokens ended over night, behind one address; 0: no bound
+    addresses_kept_max: int = 65_536  # addresses that owe something, of either kind: 10 MB if ever full
     hello_timeout_s: float = 5.0  # from upgrade to hello or resume (wire contract)
     connections_max: int = 18_000  # below the 20,000 open files of a process, with room for the store's links
     streams_per_connection_max: int = 1_000  # told to clients as limits.streams
@@ -62,4 +67,10 @@ class Limits:
     shed_delay_s: float = 0.05  # loop delay that sheds typing, further steps at double; healthy p99: 10 to 20 ms
     shed_samples: int = 5  # pulses in a row over a threshold before a step: less is a slow turn, or a collection
     shed_calm_s: float = 2.0  # all must be well for so long before a step is taken back
+    meters_kept_max: int = 50_000  # principals whose use is remembered; past it the longest absent are forgotten
     capture_bytes_max: int = 536_870_912  # a node's files of a capture (off by default); the oldest quarter goes first
+    audit_gather_s: float = 0.25  # what is noted of a tenant within this is one event a type: a storm is tens a second
+    audit_bytes_max: int = 33_554_432  # notes waiting to be written, all tenants; whoever has most is cut
+    audit_tenant_bytes_max: int = 8_388_608  # of one: 5 s of 5,000 resumes/s with the log away; more are counted
+    audit_events_max: int = 32  # audit events in the lanes at once: 1.5 MB at most, and sends go between them
+    anchor_interval_s: float = 60.0  # how long a rewriting of the log's end can go unnoticed
