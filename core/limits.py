@@ -32,7 +32,8 @@ class Limits:
     replay_page_events: int = 256  # events a laggard takes in one turn, so that no replay holds the shard
     replay_page_bytes: int = 262_144
     slice_deliveries: int = 512  # sends of one room before other work gets its turn (about 1 ms)
-    lane_entries_max: int = 8_192  # sends waiting for a commit, a lane; more answer overloaded
+    lane_entries_max: int = 16_384  # sends waiting for a commit, a lane; half for one tenant, more answer overloaded
+    lane_bytes_max: int = 268_435_456  # the same in bytes, where more waits than one batch takes
     batch_entries_max: int = (
         1_024  # entries of one commit; at 25,000 sends/s about 800 gather, and they leave in fewer sends
     )

@@ -32,7 +32,7 @@ class Door:
         self._node = node
         self._shard = node.shard
         self._page_events = node.limits.replay_page_events
-        self._admission = admission = Admission(node.limits, node.uniform)
+        self._admission = admission = Admission(node.limits, node.uniform, node.weight)
         self._opened: list[Ticket] = []
         """Through since the shard's turn began: a turn lets no more in than may be in hand at once."""
         self._turn = 0

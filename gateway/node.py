@@ -20,6 +20,7 @@ import trio
 
 from core import wire
 from core.bus import Bus
+from core.fair import even
 from core.hub import Hub
 from core.limits import Limits
 from core.model import Entry, Epoch, Event, Outcome, Verdict
@@ -105,6 +106,7 @@ class Node:
         self.rng = edges.rng
         self.uniform = edges.rng.random
         self.new_session_id = new_id
+        self.weight_of: Callable[[str], int] = even
         self.hub = Hub(
             epoch.partitions,
             limits,
@@ -115,7 +117,7 @@ class Node:
         self.sequencer = Sequencer(self.hub, limits.parked_batches_max)
         self.shard = Shard(self.hub, limits, origins=origins, poller=edges.poller())
         self.shard.on_closed = self._connection_closed
-        self.lanes = Lanes(store, limits, lanes, self._committed, self._failed)
+        self.lanes = Lanes(store, limits, lanes, self._committed, self._failed, self.weight)
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
         self.loader = Loader(store, self.hub)
         self.sessions: Sessions[Connection] = Sessions(limits.sessions_max, limits.resume_ttl_s)
@@ -193,6 +195,10 @@ class Node:
     def _connection_closed(self, connection: Connection) -> None:
         self.sessions.close(connection.session, connection, self.wall())
         self.hub.signals.note_gone(connection.tenant, connection.principal, trio.current_time())
+
+    def weight(self, tenant: str) -> int:
+        """A tenant's share where tenants wait for each other: in lanes, replay and openings."""
+        return self.weight_of(tenant)
 
     # -- the way of a send ----------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ import gc
 import types
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -199,29 +200,58 @@ async def test_sends_are_refused_last_and_what_was_accepted_is_committed() -> No
 
 
 async def test_a_lane_that_fills_stops_sends_and_all_that_was_taken_lands() -> None:
-    """The log stops; sends pile up until the node refuses them, by itself. It goes on: every send that was not refused is
-    acknowledged, the log holds exactly those, once each, and sends are taken again."""
+    """The log stops; sends of many tenants pile up until the node refuses all of them, by itself. It goes on: every send
+    that was not refused is acknowledged, the log holds exactly those, once each, and sends are taken again."""
+    log = memory_log()
+    gate = gated(log)
+    limits = replace(LIMITS, lane_entries_max=40, batch_entries_max=20, pulse_interval_s=0.01, shed_calm_s=0.1)
+    tenants = [f"t{n}" for n in range(14)]
+    async with serving_node(log, limits) as node, AsyncExitStack() as stack:
+        clients = []
+        for tenant in tenants:
+            await node.stream("chat:ops", tenant=tenant)
+            streams: dict[str, Any] = {"chat:ops": {}}
+            clients.append(await stack.enter_async_context(hello(node.url, "user:amy", streams, tenant=tenant)))
+        said = [[await _say_send(client, n) for n in range(3)] for client in clients]
+        await until(lambda: node.node.pulse.level == SENDS)
+        for client, ids in zip(clients, said, strict=True):
+            ids.append(await _say_send(client, 3))
+            assert (await client.next("error", id=ids[3]))["code"] == "overloaded"
+        gate.set()
+        for tenant, client, ids in zip(tenants, clients, said, strict=True):
+            refused = {frame["id"] for frame in client.seen if frame["op"] == "error"}
+            taken = {(await client.next("ok"))["id"] for _ in range(4 - len(refused))}
+            assert taken | refused == set(ids)
+            assert not taken & refused
+            stream = node.node.hub.by_name[tenant, "chat:ops"]
+            events = await log.read(tenant, stream.sid, 0, 100)
+            assert [event.body for event in events] == [b"%d" % n for n in range(4) if ids[n] in taken]
+        await until(lambda: node.node.pulse.level < SENDS)
+        assert (await clients[0].send("chat:ops", "more"))["op"] == "ok"
+
+
+async def test_a_tenant_that_fills_its_part_of_a_lane_is_told_so_alone() -> None:
+    """The log stops; one tenant sends more than a lane has room for. It is refused past half of it; another's sends are
+    taken, and only what is least is shed."""
     log = memory_log()
     gate = gated(log)
     limits = replace(LIMITS, lane_entries_max=40, batch_entries_max=20, pulse_interval_s=0.01, shed_calm_s=0.1)
     async with serving_node(log, limits) as node:
         await node.stream("chat:ops")
-        async with hello(node.url, "user:amy", {"chat:ops": {}}) as amy:
-            keys = {await _say_send(amy, n): f"{n}" for n in range(38)}
-            await until(lambda: node.node.pulse.level == SENDS)
-            keys.update({await _say_send(amy, n): f"{n}" for n in range(38, 60)})
-            answers = [await amy.next("error") for _ in range(22)]
-            assert {answer["code"] for answer in answers} == {"overloaded"}
-            refused = {answer["id"] for answer in answers}
+        await node.stream("chat:ops", tenant="quiet")
+        async with (
+            hello(node.url, "user:amy", {"chat:ops": {}}) as amy,
+            hello(node.url, "user:qi", {"chat:ops": {}}, tenant="quiet") as qi,
+        ):
+            for n in range(50):
+                await _say_send(amy, n)
+            errors = [await amy.next("error") for _ in range(25)]
+            assert {error["code"] for error in errors} == {"overloaded"}
+            sent = await _say_send(qi, 1)
+            await until(lambda: node.node.pulse.level == PRESENCE)
             gate.set()
-            taken = {(await amy.next("ok"))["id"] for _ in range(38)}
-            assert taken | refused == keys.keys()
-            assert not taken & refused
-            stream = node.node.hub.by_name["demo", "chat:ops"]
-            events = await log.read("demo", stream.sid, 0, 100)
-            assert sorted(event.body or b"" for event in events) == sorted(keys[id].encode() for id in taken)
-            await until(lambda: node.node.pulse.level < SENDS)
-            assert (await amy.send("chat:ops", "more"))["op"] == "ok"
+            assert (await qi.next("ok"))["id"] == sent
+            assert node.node.pulse.level <= PRESENCE
 
 
 async def _say_send(client: WireClient, n: int) -> int:
