@@ -34,7 +34,7 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")  # 16 bytes in base64 (section 4.1,
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 _SINGLE = frozenset((b"host", b"sec-websocket-key", b"sec-websocket-version", b"origin", b"authorization"))
-_LISTS = frozenset((b"upgrade", b"connection", b"sec-websocket-protocol"))
+_LISTS = frozenset((b"upgrade", b"connection", b"sec-websocket-protocol", b"forwarded"))
 _BODIES = frozenset((b"content-length", b"transfer-encoding"))
 _WANTED = _SINGLE | _LISTS | _BODIES
 
@@ -46,6 +46,7 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     426: "Upgrade Required",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
@@ -61,6 +62,7 @@ class Upgrade(NamedTuple):
     offered: tuple[str, ...]  # subprotocols, in the client's order
     subprotocol: str | None  # the one chosen
     key: str
+    forwarded: str | None  # several joined by commas; to be believed of trusted peers alone (core.proxy)
     response: bytes  # to send before anything else
     rest: bytes  # what came after the head: for the FrameReader
 
@@ -199,7 +201,7 @@ class Handshake:
                 chosen = SUBPROTOCOL
                 protocol_line = _PROTOCOL_LINE
         accept = b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
-        authorization = fields.get(b"authorization")
+        authorization, forwarded = fields.get(b"authorization"), fields.get(b"forwarded")
         return Upgrade(
             path.decode("ascii"),
             None if authorization is None else authorization.decode("latin-1"),
@@ -207,6 +209,7 @@ class Handshake:
             offered,
             chosen,
             key.decode("ascii"),
+            None if forwarded is None else forwarded.decode("latin-1"),
             b"".join((_SWITCHING, accept, protocol_line, b"\r\n\r\n")),
             rest,
         )
@@ -222,8 +225,22 @@ _BYTES = "The request head has a control character, or a line that does not end 
 
 def unavailable(retry_after_s: float) -> bytes:
     """A complete 503 response, for a node that takes no connection now. Whole seconds, at least 1."""
-    wait_s = max(1, ceil(retry_after_s)) if isfinite(retry_after_s) else 1
-    return _refuse(503, "Come back later: see Retry-After.", b"Retry-After: %d\r\n" % wait_s).response
+    return _refuse(503, "Come back later: see Retry-After.", _retry_after(retry_after_s)).response
+
+
+def too_many(retry_after_s: float) -> bytes:
+    """A complete 429 response, for an address that comes, or guesses tokens, too often. Whole seconds, at least 1."""
+    detail = "Too many connections, or too many wrong tokens, from this address: see Retry-After."
+    return _refuse(429, detail, _retry_after(retry_after_s)).response
+
+
+def tls_wanted() -> bytes:
+    """A complete 400 response in plain text, for a request without TLS where that is spoken."""
+    return _refuse(400, "This port speaks TLS: connect with wss:// (or https://).").response
+
+
+def _retry_after(wait_s: float) -> bytes:
+    return b"Retry-After: %d\r\n" % (max(1, ceil(wait_s)) if isfinite(wait_s) else 1)
 
 
 def _refuse(status: int, detail: str, extra: bytes = b"", connection: bytes = b"close") -> Refusal:

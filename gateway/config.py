@@ -382,6 +382,14 @@ OTHER_VARIABLES = frozenset(
 _MAY_BE_ZERO = frozenset(
     {"presence_grace_s", "presence_idle_s", "drain_window_s", "stream_idle_s", "marker_flush_s", "signal_flush_s"}
 )
+_ZERO_IS_OFF = frozenset(
+    {
+        "handshakes_per_address_per_s",
+        "handshakes_per_address_burst",
+        "guesses_per_address_per_s",
+        "guesses_per_address_burst",
+    }
+)
 
 
 def load_config(
@@ -475,12 +483,14 @@ def _limit(name: str, value: object, source: str) -> int | float:
     whole = isinstance(defaults[name], int)
     try:
         number = _int(value) if whole else _float(value)
-        if number < 0 or (number == 0 and name not in _MAY_BE_ZERO):
+        if number < 0 or (number == 0 and name not in _MAY_BE_ZERO | _ZERO_IS_OFF):
             raise ValueError
     except (ValueError, OverflowError):
         kind = "a whole number of 1 or more" if whole else "a number of seconds above 0"
         if name in _MAY_BE_ZERO:
             kind = "a number of seconds, 0 or more"
+        if name in _ZERO_IS_OFF:
+            kind = "a whole number, 0 (no bound) or more" if whole else "a number, 0 (no bound) or more"
         raise ConfigError(f"{source[0].upper()}{source[1:]} is {value!r}; allowed: {kind}.") from None
     return number
 

@@ -14,7 +14,17 @@ from websockets.client import ClientProtocol
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from core.handshake import HEADERS_MAX, PATH, SUBPROTOCOL, Handshake, Refusal, Upgrade, unavailable
+from core.handshake import (
+    HEADERS_MAX,
+    PATH,
+    SUBPROTOCOL,
+    Handshake,
+    Refusal,
+    Upgrade,
+    tls_wanted,
+    too_many,
+    unavailable,
+)
 
 HEAD_MAX = 16_384
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
@@ -69,7 +79,7 @@ def test_the_least_request_is_upgraded() -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
     )
-    assert answer == Upgrade(PATH, None, None, (), None, KEY, answer.response, b"")
+    assert answer == Upgrade(PATH, None, None, (), None, KEY, None, answer.response, b"")
 
 
 def test_bytes_after_the_head_are_handed_on() -> None:
@@ -120,6 +130,15 @@ def test_headers_for_the_session_are_handed_on() -> None:
     answer = upgraded(request(changes={"Authorization": "  Bearer a.b.c ", "Origin": "https://App.example"}))
     assert answer.authorization == "Bearer a.b.c"
     assert answer.origin == "https://App.example"
+
+
+def test_forwarded_is_handed_on() -> None:
+    """As one list in the order of its lines (RFC 7239, section 4); who may be believed, the caller decides."""
+    assert upgraded(request()).forwarded is None
+    twice = request().replace(
+        b"Upgrade: w", b"forwarded:  for=192.0.2.1\r\nFORWARDED: for=10.0.0.1;by=_x \r\nUpgrade: w"
+    )
+    assert upgraded(twice).forwarded == "for=192.0.2.1,for=10.0.0.1;by=_x"
 
 
 @pytest.mark.parametrize(
@@ -381,3 +400,17 @@ def test_unavailable_says_when_to_come_back(retry_after_s: float, value: int) ->
     assert response.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nRetry-After: %d\r\n" % value in response
     assert b"\r\nConnection: close\r\n" in response
+
+
+def test_too_many_says_when_to_come_back() -> None:
+    """429 with Retry-After, for an address that comes too often."""
+    response = too_many(2.5)
+    assert response.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: 3\r\n" in response
+
+
+def test_tls_wanted_says_so() -> None:
+    """In plain text, to one who speaks that."""
+    response = tls_wanted()
+    assert response.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"wss://" in response

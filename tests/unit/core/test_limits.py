@@ -17,7 +17,7 @@ def test_every_bound_is_a_bound() -> None:
     """No default is zero, negative or endless: each field bounds something."""
     values = dataclasses.asdict(LIMITS)
     assert {name: value for name, value in values.items() if not 0 < value < 1 << 40} == {}
-    units = ("_s", "_max", "_min", "_bytes", "_events", "_samples", "_deliveries")
+    units = ("_s", "_max", "_min", "_bytes", "_events", "_samples", "_deliveries", "_burst")
     assert [name for name in values if not name.endswith(units)] == []
 
 

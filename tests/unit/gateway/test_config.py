@@ -398,3 +398,12 @@ def test_documented_limits_are_the_limits() -> None:
     defaults = {item.name: str(item.default) for item in fields(Limits)}
     assert len(rows) >= 10
     assert dict(rows).items() <= defaults.items()
+
+
+@pytest.mark.parametrize("name", ["handshakes_per_address_per_s", "guesses_per_address_burst"])
+def test_bounds_by_address_can_be_switched_off(name: str) -> None:
+    """By 0, which most limits may not be; less is refused, in words that say so."""
+    variable = f"READBACK_LIMIT_{name.upper()}"
+    assert getattr(load_config(environ={variable: "0"}).limits, name) == 0
+    with pytest.raises(ConfigError, match=r"0 \(no bound\) or more"):
+        load_config(environ={variable: "-1"})
