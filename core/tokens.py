@@ -2,13 +2,20 @@
 
 For: turning the two strings a client may present into identities, and issuing both. Promises: a client's string never
 raises, whatever it holds; a failure is a `TokenError` whose reason may be shown to the client and says nothing about
-keys. Does not: read a clock (``now_s`` is Unix time, handed in), remember anything (whether a resume token was used
-before is the session's generation, kept elsewhere), fetch keys.
+keys; of a string at most one signature is checked, and none before its size and shape were. Does not: read a clock
+(``now_s`` is Unix time, handed in), remember anything (whether a resume token was used before is the session's generation,
+kept elsewhere), fetch keys (`NeedKeys` says which are missing).
+
+Who may have signed a token follows from its ``iss``, and from nothing else in it: a tenant's issuer, with that issuer's
+keys and algorithms; the gateway (``readback``), with its own keys; else the shared secrets (HS256), where there are any. No
+key of one kind is ever tried for another. Of a token that is not verified yet only ``iss`` and ``tenant`` are looked at, to
+find whose keys it is held to.
 
 Two rules of RFC 8725 (JWT best practices) shape the verifier: the algorithm belongs to the key and is never taken from
-the token (section 3.1), and every claim is checked for type and shape before use (3.8, 3.9). ``kid`` only selects among
-the keys we were given; it is never a path or a query (3.10). A header that asks for more than ``alg``, ``typ`` and
-``kid`` (``crit``, ``jwk``, ``x5c``, …) asks for something we do not do, so it is refused (RFC 7515, section 4.1.11).
+the token (section 3.1), and every claim is checked for type and shape before use (3.8, 3.9: `core.identity`). ``kid`` only
+selects among the keys we were given; it is never a path or a query (3.10). A header that asks for more than ``alg``,
+``typ`` and ``kid`` (``crit``, ``jwk``, ``x5c``, …) asks for something we do not do, so it is refused (RFC 7515, section
+4.1.11). ``typ`` must be that of an access token (RFC 8725, 3.11): a proof (`core.dpop`) is none.
 """
 
 from __future__ import annotations
@@ -16,148 +23,182 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
 
-import jwt
 import orjson
 
-from core.model import PRINCIPAL_RE, TENANT_RE
+from core.identity import OWN_ISSUER, ROLES_MAX, Identity, Rules, check_bearer, identity_of, issue
+from core.jws import TOKEN_BYTES_MAX, Jws, TokenError, read, write
+from core.keys import KID_CHARS_MAX, PublicKey
+from core.tenants import Issuer, Tenants
 
-TOKEN_BYTES_MAX = 8_192
-"""Longer strings are refused before anything is decoded; a token with 32 roles is below 2 KB."""
+__all__ = [
+    "OWN_ISSUER",
+    "ROLES_MAX",
+    "SECRET_BYTES_MIN",
+    "TOKEN_BYTES_MAX",
+    "Identity",
+    "NeedKeys",
+    "ResumeClaims",
+    "ResumeKeys",
+    "TokenError",
+    "TokenVerifier",
+    "issue",
+    "mint",
+]
 
 SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: an HS256 key is at least as long as its hash."""
 
-ROLES_MAX = 32
-
-_JWT_RE = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _KID_RE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _RESUME_KID_RE = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
-_ROLE_RE = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _HEADER_KNOWN = frozenset({"alg", "typ", "kid"})
-_PRIVILEGED = frozenset({"admin", "service"})
-_JWS = jwt.PyJWS()
+_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+_NOTHING: Mapping[str, PublicKey] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """A verified principal of a tenant. ``expires_at_s`` is Unix time, the leeway for clocks in it; the connection ends
-    then, not only the token."""
+class NeedKeys(TokenError):
+    """The token is of an issuer that is known, and of a key that is not among those at hand. Who can fetch them may do so
+    and verify the token again, once; for everyone else it is a token that was not taken.
 
-    tenant: str
-    principal: str
-    roles: frozenset[str]
-    expires_at_s: float
-    issued_at_s: float = 0.0
-    """``iat``; 0 where the token does not say, which counts as older than any revocation."""
-    token_id: str = ""
-    """``jti``, by which one token can be revoked; empty where it has none."""
-    bound_to: str = ""
-    """``cnf.jkt`` (RFC 9449): the thumbprint of the key that must prove itself beside the token; empty: a bearer token."""
+    ``kid`` may be empty. ``absent``: there is no key of this issuer at all, so it is not the client's fault.
+    """
 
-    @property
-    def privileged(self) -> bool:
-        """Whether the tenant role stands in for membership of every stream of the tenant."""
-        return not _PRIVILEGED.isdisjoint(self.roles)
+    issuer: Issuer
+    kid: str
+    absent: bool
 
 
 @dataclass(frozen=True, slots=True)
-class TokenError:
-    """Why a token was not taken, in words fit for the client that brought it."""
+class _Secret:
+    """A shared secret, in the shape of a `PublicKey`."""
 
-    reason: str
+    secret: bytes = field(repr=False)
+    algorithm: str = "HS256"
+
+    def verify(self, signed: bytes, signature: bytes) -> bool:
+        return hmac.compare_digest(hmac.digest(self.secret, signed, "sha256"), signature)
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    secret: bytes
-    algorithm: str
+_AnyKey = TypeVar("_AnyKey", PublicKey, _Secret)
 
 
 class TokenVerifier:
-    """Verifies access tokens against a ring of secrets by ``kid``.
+    """Verifies access tokens of all kinds.
 
-    A token without ``kid`` is taken only where there is exactly one secret: with several, guessing would make a
+    ``secrets`` are for HS256, by ``kid``; ``own`` the public halves of the gateway's signing keys; ``keys`` gives what is at
+    hand of an issuer of ``tenants``, ``None`` where there is nothing, and must not wait. Made anew when any of them changes.
+
+    A token without ``kid`` is taken only where there is exactly one key for it: with several, guessing would make a
     retired key as good as a new one. ``leeway_s`` forgives that much difference between the issuer's clock and ours.
-    Raises `ValueError` for a ring that could not protect anything (empty, or a secret below 32 bytes).
+    Raises `ValueError` for a ring that could not protect anything (nothing to verify with, or a secret below 32 bytes), and
+    for an issuer that calls itself ours.
     """
 
-    def __init__(self, secrets: Mapping[str, bytes], *, audience: str = "readback", leeway_s: float = 30.0) -> None:
-        _check_ring("token secret", secrets, _KID_RE)
-        self._keys = {kid: _Key(secret, "HS256") for kid, secret in secrets.items()}
-        self._audience = audience
-        self._leeway_s = leeway_s
+    def __init__(
+        self,
+        secrets: Mapping[str, bytes],
+        *,
+        audience: str = "readback",
+        leeway_s: float = 30.0,
+        tenants: Tenants | None = None,
+        own: Mapping[str, PublicKey] = _NOTHING,
+        keys: Callable[[Issuer], Mapping[str, PublicKey] | None] = lambda _: None,
+    ) -> None:
+        tenants = tenants or Tenants()
+        self._issuers: dict[str, dict[str, Issuer]] = {}
+        for tenant in tenants.named.values():
+            for issuer in tenant.issuers:
+                self._issuers.setdefault(issuer.issuer, {})[tenant.name] = issuer
+        if OWN_ISSUER in self._issuers:
+            raise ValueError(f"issuer {OWN_ISSUER!r}: that is the gateway itself")
+        if secrets or not (own or self._issuers):
+            _check_ring("token secret", secrets, _KID_RE)
+        self._secrets = {kid: _Secret(secret) for kid, secret in secrets.items()}
+        self._tenants = tenants
+        self._own = own
+        self._keys = keys
+        self._rules = Rules(audience, leeway_s)
 
     def verify(self, token: object, now_s: float) -> Identity | TokenError:
         """The identity a JWT proves at ``now_s``. ``token`` is whatever the client sent, of any type."""
-        if not isinstance(token, str):
-            return TokenError("a token is a string")
-        if len(token) > TOKEN_BYTES_MAX:
-            return TokenError("the token is too long")
-        match = _JWT_RE.match(token)
-        if match is None:
-            return TokenError("not a JWT")
-        header = _json_object(match[1])
-        if header is None:
-            return TokenError("the token's header is not understood")
-        if not _HEADER_KNOWN.issuperset(header):
+        jws = read(token)
+        if isinstance(jws, TokenError):
+            return jws
+        if not _HEADER_KNOWN.issuperset(jws.header):
             return TokenError("the token's header asks for something unsupported")
-        key = self._key_for(header.get("kid"))
+        kind = jws.header.get("typ", "JWT")
+        if not isinstance(kind, str) or kind.lower() not in _TYPES:
+            return TokenError("not an access token by its typ")
+        found = self._key_for(jws)
+        if isinstance(found, TokenError):
+            return found
+        key, rules = found
+        if not key.verify(jws.signed, jws.signature):
+            return TokenError("bad signature")
+        identity = identity_of(jws.claims, rules, now_s)
+        if isinstance(identity, TokenError):
+            return identity
+        if self._tenants.only_named and identity.tenant not in self._tenants.named:
+            return TokenError("this tenant is not served here")
+        return identity
+
+    def _key_for(self, jws: Jws) -> tuple[PublicKey | _Secret, Rules] | TokenError:
+        """The one key that may have signed it, and what its claims are held to."""
+        name = jws.claims.get("iss", "")
+        if not isinstance(name, str):
+            return TokenError("iss is not a text")
+        if name in self._issuers:
+            return self._key_of_issuer(jws, self._issuers[name])
+        key: PublicKey | _Secret | None
+        if name == OWN_ISSUER:
+            key = _selected(self._own, jws.header.get("kid"))
+        elif self._secrets:
+            key = _selected(self._secrets, jws.header.get("kid"))
+        else:
+            return TokenError("not from an issuer that is known here")
         if key is None:
             return TokenError("signed with an unknown key")
-        if header.get("alg") != key.algorithm:
+        if jws.header.get("alg") != key.algorithm:
             return TokenError("signed with an algorithm that is not accepted")
-        try:
-            payload = _JWS.decode_complete(token, key.secret, algorithms=[key.algorithm])["payload"]
-        except jwt.InvalidSignatureError:
-            return TokenError("bad signature")
-        except jwt.PyJWTError:
-            return TokenError("not a JWT")
-        try:
-            claims = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            return TokenError("the token's claims are not understood")
-        if not isinstance(claims, dict):
-            return TokenError("the token's claims are not understood")
-        return self._identity(claims, now_s)
+        return key, self._rules
 
-    def _key_for(self, kid: object) -> _Key | None:
+    def _key_of_issuer(self, jws: Jws, by_tenant: Mapping[str, Issuer]) -> tuple[PublicKey, Rules] | TokenError:
+        tenant = jws.claims.get("tenant", next(iter(by_tenant)))
+        if "tenant" not in jws.claims and len(by_tenant) > 1:
+            return TokenError("its issuer speaks for several tenants; the token must say for which")
+        if not isinstance(tenant, str) or tenant not in by_tenant:
+            return TokenError("its issuer does not speak for this tenant")
+        issuer = by_tenant[tenant]
+        algorithm, kid = jws.header.get("alg"), jws.header.get("kid")
+        if algorithm not in issuer.algorithms:
+            return TokenError("signed with an algorithm that is not accepted")
+        if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= KID_CHARS_MAX):
+            return TokenError("signed with an unknown key")
+        keys = self._keys(issuer)
+        if keys is None:
+            return NeedKeys("the keys of the token's issuer cannot be had at present", issuer, kid or "", True)
         if kid is None:
-            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        return self._keys.get(kid) if isinstance(kid, str) else None
-
-    def _identity(self, claims: dict[str, object], now_s: float) -> Identity | TokenError:
-        expires_at_s = _number(claims.get("exp"))
-        if expires_at_s is None:
-            return TokenError("exp is missing or not a number")
-        if now_s >= expires_at_s + self._leeway_s:
-            return TokenError("expired")
-        if "nbf" in claims:
-            not_before_s = _number(claims["nbf"])
-            if not_before_s is None:
-                return TokenError("nbf is not a number")
-            if now_s < not_before_s - self._leeway_s:
-                return TokenError("not valid yet")
-        audience = claims.get("aud")
-        if audience != self._audience and not (isinstance(audience, list) and self._audience in audience):
-            return TokenError("not for this audience")
-        principal = claims.get("sub")
-        if not isinstance(principal, str) or not PRINCIPAL_RE.match(principal):
-            return TokenError("sub is not a principal such as user:amy")
-        tenant = claims.get("tenant")
-        if not isinstance(tenant, str) or not TENANT_RE.match(tenant):
-            return TokenError("tenant is missing or not a tenant's name")
-        roles = claims.get("roles", [])
-        if not isinstance(roles, list) or len(roles) > ROLES_MAX:
-            return TokenError(f"roles is not a list of at most {ROLES_MAX}")
-        for role in roles:
-            if not isinstance(role, str) or not _ROLE_RE.match(role):
-                return TokenError("roles holds something that is not a role's name")
-        # With the leeway: who is let in by it must not be sent away for the same seconds at the next look.
-        return Identity(tenant, principal, frozenset(roles), expires_at_s + self._leeway_s)
+            key = _selected({k: v for k, v in keys.items() if v.algorithm in issuer.algorithms}, None)
+        else:
+            key = keys.get(kid)
+        if key is None:
+            unknown = "signed with an unknown key"
+            return TokenError(unknown) if kid is None else NeedKeys(unknown, issuer, kid, False)
+        if algorithm != key.algorithm:
+            return TokenError("signed with an algorithm that is not accepted")
+        rules = Rules(
+            issuer.audience or self._rules.audience,
+            self._rules.leeway_s,
+            tenant,
+            issuer.subject_prefix,
+            issuer.roles_claim,
+        )
+        return key, rules
 
 
 def mint(
@@ -176,15 +217,7 @@ def mint(
     Raises `ValueError` for anything that `TokenVerifier` would refuse, so that a bad token is never handed out.
     """
     _check_ring("token secret", {kid: secret}, _KID_RE)
-    if not TENANT_RE.match(tenant):
-        raise ValueError(f"tenant {tenant!r}: lower-case letters, digits and . _ - only, at most 63, such as demo")
-    if not PRINCIPAL_RE.match(principal):
-        raise ValueError(f"principal {principal!r}: user:NAME, device:NAME or service:NAME, such as user:amy")
-    for role in roles:
-        if not _ROLE_RE.match(role):
-            raise ValueError(f"role {role!r}: a lower-case word, such as admin")
-    if len(roles) > ROLES_MAX:
-        raise ValueError(f"a token holds at most {ROLES_MAX} roles")
+    check_bearer(tenant, principal, roles)
     claims = {
         "sub": principal,
         "tenant": tenant,
@@ -193,7 +226,7 @@ def mint(
         "iat": int(now_s),
         "exp": int(now_s + ttl_s),
     }
-    return _JWS.encode(orjson.dumps(claims), secret, algorithm="HS256", headers={"kid": kid})
+    return write({"alg": "HS256", "typ": "JWT", "kid": kid}, claims, lambda data: hmac.digest(secret, data, "sha256"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +321,7 @@ def _check_ring(what: str, ring: Mapping[str, bytes], kid_re: re.Pattern[str]) -
             raise ValueError(f"{what} {kid!r} has {len(secret)} bytes; at least {SECRET_BYTES_MIN} are needed")
 
 
-def _json_object(segment: str) -> dict[str, object] | None:
-    try:
-        value = orjson.loads(urlsafe_b64decode(segment + "=="))
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if isfinite(value) else None
+def _selected(keys: Mapping[str, _AnyKey], kid: object) -> _AnyKey | None:
+    if kid is None:
+        return next(iter(keys.values())) if len(keys) == 1 else None
+    return keys.get(kid) if isinstance(kid, str) else None

@@ -15,16 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.keys import PublicKey, parse_jwk
+from core.tenants import ALGORITHMS, Issuer, Tenant, Tenants
 from core.tokens import (
     ROLES_MAX,
     TOKEN_BYTES_MAX,
     Identity,
+    NeedKeys,
     ResumeClaims,
     ResumeKeys,
     TokenError,
     TokenVerifier,
+    issue,
     mint,
 )
+from tests.issuers import IDP, compact, hmac_with, own, signer
 
 NOW = 1_800_000_000.0
 SECRET = b"s" * 32
@@ -64,7 +69,7 @@ def test_mint_and_verify() -> None:
     """What was minted is what is verified."""
     token = mint(SECRET, kid="k1", tenant="demo", principal="user:amy", roles=["admin"], now_s=NOW, ttl_s=60)
     who = TokenVerifier({"k1": SECRET}, leeway_s=0).verify(token, NOW)
-    assert who == Identity("demo", "user:amy", frozenset({"admin"}), NOW + 60)
+    assert who == Identity("demo", "user:amy", frozenset({"admin"}), NOW + 60, issued_at_s=NOW)
     assert who.privileged
 
 
@@ -300,6 +305,254 @@ def test_mint_refuses_what_verify_would(change: dict[str, Any]) -> None:
     good = {"kid": "k1", "tenant": "demo", "principal": "user:amy", "roles": [], "now_s": NOW, "ttl_s": 60.0}
     with pytest.raises(ValueError, match=r"tenant|principal|role|only"):
         mint(SECRET, **{**good, **change})
+
+
+# Tokens of issuers, and of our own
+
+ACME = Issuer(IDP, jwks_url="https://id.acme.example/keys")
+
+
+class Issuers:
+    """Tenants with one issuer each, and what is known of its keys."""
+
+    def __init__(self, *tenants: Tenant, only_named: bool = False, secrets: bool = True, **rest: Any) -> None:
+        self.known: dict[str, dict[str, PublicKey] | None] = {}
+        self.asked = 0
+        named = {tenant.name: tenant for tenant in tenants or (Tenant("acme", (ACME,)),)}
+        self.verifier = TokenVerifier(
+            {"k1": SECRET} if secrets else {},
+            tenants=Tenants(named, only_named=only_named),
+            own={"s1": own().public},
+            keys=self._keys,
+            **rest,
+        )
+        self.know(ACME, *ALGORITHMS)
+
+    def know(self, issuer: Issuer, *algorithms: str) -> None:
+        self.known[issuer.jwks_url] = {(one := signer(name)).kid: public(one.jwk) for name in algorithms}
+
+    def _keys(self, issuer: Issuer) -> dict[str, PublicKey] | None:
+        self.asked += 1
+        return self.known.get(issuer.jwks_url)
+
+    def who(self, token: str) -> Identity:
+        result = self.verifier.verify(token, NOW)
+        assert isinstance(result, Identity), result
+        return result
+
+    def refused(self, token: str) -> str:
+        result = self.verifier.verify(token, NOW)
+        assert isinstance(result, TokenError), result
+        return result.reason
+
+
+def public(jwk: dict[str, Any]) -> PublicKey:
+    key = parse_jwk(jwk)
+    assert isinstance(key, PublicKey)
+    return key
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_token_of_an_issuer(algorithm: str) -> None:
+    """Its tenant is the issuer's, with or without the claim."""
+    issuers = Issuers()
+    token = signer(algorithm).token(jti="t-1", iat=NOW)
+    assert issuers.who(token) == Identity("acme", "user:amy", frozenset(), NOW + 90, NOW, "t-1")
+    assert issuers.who(signer(algorithm).token(tenant="acme")).tenant == "acme"
+    assert issuers.refused(signer(algorithm).token(tenant="rival")) == "its issuer does not speak for this tenant"
+    assert issuers.refused(signer(algorithm).token(tenant=["acme"])) == "its issuer does not speak for this tenant"
+    assert issuers.refused(signer(algorithm).token(aud="rival")) == "not for this audience"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_another_librarys_token_of_an_issuer(algorithm: str) -> None:
+    """As PyJWT makes it from the same private key."""
+    claims = {"iss": IDP, "sub": "user:amy", "aud": "readback", "exp": int(NOW + 60)}
+    one = signer(algorithm)
+    token = jwt.encode(claims, one.private, algorithm=algorithm, headers={"kid": one.kid})
+    assert Issuers().who(token).principal == "user:amy"
+
+
+def test_an_issuers_settings_hold_for_its_tokens() -> None:
+    """Audience, prefix, where the roles are, which algorithms."""
+    issuer = replace(
+        ACME, algorithms=("ES256",), audience="acme-rt", subject_prefix="user:", roles_claim="realm_access.roles"
+    )
+    issuers = Issuers(Tenant("acme", (issuer,)))
+    good = signer("ES256").token(aud="acme-rt", sub="amy", realm_access={"roles": ["admin"]})
+    assert issuers.who(good) == Identity("acme", "user:amy", frozenset({"admin"}), NOW + 90)
+    assert issuers.refused(signer("ES256").token()) == "not for this audience"
+    assert "algorithm" in issuers.refused(signer("EdDSA").token(aud="acme-rt"))
+
+
+def test_an_issuer_is_held_to_its_own_keys() -> None:
+    """Neither the shared secret nor the gateway's key signs for it, nor does its key for anybody else."""
+    issuers = Issuers()
+    body = {"iss": IDP, "sub": "user:amy", "aud": "readback", "exp": NOW + 60, "tenant": "acme"}
+    assert "algorithm" in issuers.refused(compact({"alg": "HS256", "kid": "k1"}, body, hmac_with(SECRET)))
+    issuers.asked = 0
+    assert "unknown key" in issuers.refused(compact({"alg": "EdDSA", "kid": "s1"}, body, own().sign))
+    assert issuers.asked == 1
+    eddsa = signer("EdDSA")
+    head = {"alg": "EdDSA", "kid": "eddsa"}
+    for iss in ("readback", "https://id.rival.example", ...):
+        assert issuers.refused(eddsa.token(head, iss=iss, tenant="acme")) == "signed with an unknown key"
+    assert issuers.refused(eddsa.token(head, iss=["readback"])) == "iss is not a text"
+    assert issuers.asked == 1
+
+
+def test_keys_that_are_not_at_hand() -> None:
+    """It is said whose and which, so that somebody may fetch them; to everyone else the token was not taken."""
+    issuers = Issuers()
+    token = signer("EdDSA").token()
+    for known, absent, reason in (({}, False, "unknown key"), (None, True, "cannot be had")):
+        issuers.known[ACME.jwks_url] = known
+        result = issuers.verifier.verify(token, NOW)
+        assert isinstance(result, NeedKeys)
+        assert (result.issuer, result.kid, result.absent) == (ACME, "eddsa", absent)
+        assert reason in result.reason
+    nameless = issuers.verifier.verify(signer("EdDSA").token({"alg": "EdDSA"}), NOW)
+    assert isinstance(nameless, NeedKeys)
+    assert nameless.kid == ""
+    issuers.know(ACME, "EdDSA")
+    assert issuers.who(token).principal == "user:amy"
+
+
+def test_what_no_fetch_would_bring_asks_for_none() -> None:
+    """An algorithm that the issuer does not have, a kid that is none, no kid among several keys."""
+    issuers = Issuers()
+    issuers.known[ACME.jwks_url] = None
+    one = signer("EdDSA")
+    for header, said in (
+        ({"alg": "HS256", "kid": "new"}, "algorithm"),
+        ({"alg": "none", "kid": "new"}, "algorithm"),
+        ({"kid": "new"}, "algorithm"),
+        ({"alg": ["EdDSA"], "kid": "new"}, "algorithm"),
+        ({"alg": "EdDSA", "kid": ""}, "unknown key"),
+        ({"alg": "EdDSA", "kid": ["new"]}, "unknown key"),
+        ({"alg": "EdDSA", "kid": "k" * 257}, "unknown key"),
+    ):
+        result = issuers.verifier.verify(one.token(header), NOW)
+        assert type(result) is TokenError
+        assert said in result.reason
+    assert issuers.asked == 0
+    issuers.know(ACME, *ALGORITHMS)
+    assert type(issuers.verifier.verify(one.token({"alg": "EdDSA"}), NOW)) is TokenError
+
+
+def test_a_token_without_kid_is_of_the_only_key() -> None:
+    """The only one with an algorithm of the issuer's."""
+    issuers = Issuers(Tenant("acme", (replace(ACME, algorithms=("EdDSA",)),)))
+    assert issuers.who(signer("EdDSA").token({"alg": "EdDSA"})).tenant == "acme"
+    issuers = Issuers()
+    issuers.know(ACME, "ES256")
+    assert issuers.who(signer("ES256").token({"alg": "ES256"})).tenant == "acme"
+
+
+def test_the_algorithm_is_the_keys_for_issuers_too() -> None:
+    """Each algorithm with each other's key: the header never decides."""
+    issuers = Issuers()
+    for mine in ALGORITHMS:
+        for other in ALGORITHMS:
+            if mine != other:
+                token = signer(mine).token({"alg": mine, "kid": signer(other).kid})
+                assert "algorithm" in issuers.refused(token)
+                token = signer(mine).token({"alg": other, "kid": signer(mine).kid})
+                assert "algorithm" in issuers.refused(token)
+                token = signer(mine).token({"alg": other, "kid": signer(other).kid})
+                assert issuers.refused(token) == "bad signature"
+
+
+def test_one_issuer_of_several_tenants() -> None:
+    """The token says for which; each tenant's settings and keys hold for its own."""
+    rival = replace(ACME, jwks_url="https://id.acme.example/rival", audience="rival")
+    issuers = Issuers(Tenant("acme", (ACME,)), Tenant("rival", (rival,)))
+    issuers.know(ACME, "EdDSA")
+    issuers.know(rival, "ES256")
+    assert "for which" in issuers.refused(signer("EdDSA").token())
+    assert issuers.who(signer("EdDSA").token(tenant="acme")).tenant == "acme"
+    assert issuers.who(signer("ES256").token(tenant="rival", aud="rival")).tenant == "rival"
+    assert issuers.refused(signer("EdDSA").token(tenant="rival", aud="rival")) == "signed with an unknown key"
+    assert issuers.refused(signer("EdDSA").token(tenant="third")) == "its issuer does not speak for this tenant"
+
+
+def test_several_issuers_of_one_tenant() -> None:
+    """Each by its name."""
+    second = replace(ACME, issuer="https://second.example", jwks_url="https://second.example/keys")
+    issuers = Issuers(Tenant("acme", (ACME, second)))
+    issuers.know(ACME, "EdDSA")
+    issuers.know(second, "ES256")
+    assert issuers.who(signer("ES256").token(iss="https://second.example")).tenant == "acme"
+    assert "unknown key" in issuers.refused(signer("ES256").token())
+
+
+def our_token(**changed: Any) -> str:
+    whole: dict[str, Any] = {"tenant": "demo", "principal": "device:truck-7", "roles": [], "now_s": NOW, "ttl_s": 60.0}
+    return issue(own(), **{**whole, "token_id": "t-1", **changed})
+
+
+def test_our_own_tokens() -> None:
+    """Of any tenant; the key of another, another algorithm or a missing tenant is refused."""
+    issuers = Issuers()
+    assert issuers.who(our_token()) == Identity("demo", "device:truck-7", frozenset(), NOW + 90, NOW, "t-1")
+    assert issuers.who(our_token(tenant="acme")).tenant == "acme"
+    assert issuers.refused(our_token(audience="other")) == "not for this audience"
+    body = {"iss": "readback", "sub": "user:amy", "tenant": "demo", "aud": "readback", "exp": NOW + 60}
+    assert issuers.refused(compact({"alg": "EdDSA", "kid": "s1"}, body, own("s2").sign)) == "bad signature"
+    assert "unknown key" in issuers.refused(compact({"alg": "EdDSA", "kid": "s2"}, body, own("s2").sign))
+    assert "unknown key" in issuers.refused(compact({"alg": "HS256", "kid": "k1"}, body, hmac_with(SECRET)))
+    assert "algorithm" in issuers.refused(compact({"alg": "HS256", "kid": "s1"}, body, hmac_with(own().public_bytes)))
+    body["tenant"] = None  # type: ignore[assignment]
+    assert "tenant" in issuers.refused(compact({"alg": "EdDSA", "kid": "s1"}, body, own().sign))
+
+
+def test_without_shared_secrets() -> None:
+    """Only issuers that are known get in; with nothing to verify with there is no verifier."""
+    issuers = Issuers(secrets=False)
+    issuers.who(our_token())
+    issuers.who(signer("EdDSA").token())
+    for token in (sign(CLAIMS), signer("EdDSA").token(iss="https://other.example"), sign(CLAIMS, {"alg": "none"})):
+        assert issuers.refused(token) == "not from an issuer that is known here"
+    for empty in ({"own": {}}, {"tenants": Tenants({"acme": Tenant("acme")})}):
+        with pytest.raises(ValueError, match="needed"):
+            TokenVerifier({}, **empty)
+    TokenVerifier({}, own={"s1": own().public})
+    TokenVerifier({}, tenants=Tenants({"acme": Tenant("acme", (ACME,))}))
+
+
+def test_nobody_else_is_called_readback() -> None:
+    """Not even by the tenants file."""
+    with pytest.raises(ValueError, match="the gateway itself"):
+        TokenVerifier({"k1": SECRET}, tenants=Tenants({"acme": Tenant("acme", (replace(ACME, issuer="readback"),))}))
+
+
+def test_only_tenants_that_are_named() -> None:
+    """Where that is asked for, whoever signed."""
+    issuers = Issuers(only_named=True)
+    assert issuers.refused(sign(CLAIMS)) == "this tenant is not served here"
+    assert issuers.refused(our_token()) == "this tenant is not served here"
+    assert issuers.who(sign({**CLAIMS, "tenant": "acme"})).tenant == "acme"
+    assert issuers.who(our_token(tenant="acme")).tenant == "acme"
+    assert issuers.who(signer("EdDSA").token()).tenant == "acme"
+
+
+@pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"])
+def test_types_of_access_tokens(kind: str) -> None:
+    """RFC 7519 and RFC 9068, in any case."""
+    verifier = TokenVerifier({"k1": SECRET})
+    assert isinstance(verifier.verify(sign(CLAIMS, {"alg": "HS256", "kid": "k1", "typ": kind}), NOW), Identity)
+
+
+@pytest.mark.parametrize("kind", ["dpop+jwt", "logout+jwt", "", None, 7, ["JWT"], "JWT "])
+def test_other_types_are_no_access_tokens(kind: object) -> None:
+    """Whatever else was signed with the same key was signed for something else."""
+    assert "typ" in reason(sign(CLAIMS, {"alg": "HS256", "kid": "k1", "typ": kind}))
+
+
+def test_secrets_are_in_no_repr() -> None:
+    """A verifier in a traceback says nothing."""
+    verifier = TokenVerifier({"k1": SECRET})
+    assert "ssss" not in repr(verifier) + repr(verifier._secrets)
 
 
 # Resume tokens
