@@ -23,6 +23,7 @@ import trio
 from bench.servers import open_files_max
 from core.limits import Limits
 from core.model import StreamFacts
+from core.tenants import Tenants
 from gateway.config import Secrets
 from gateway.connection import OPEN
 from gateway.edges import Edges
@@ -80,6 +81,8 @@ async def measure(connections: int, each: int, streams: int) -> None:
         new_id=lambda: "",
         bus=None,
         node_id="gc",
+        tenants=Tenants(),
+        directory=None,
     )
     print(
         f"{connections} connections, {connections * each} subscriptions of {streams} streams; Python {sys.version.split()[0]}"

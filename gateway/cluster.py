@@ -32,6 +32,7 @@ log = logging.getLogger("readback.cluster")
 NODES = "nodes"
 SESSIONS = "sessions"
 TRIMS = "trims"
+REVOCATIONS = "revocations"
 RETURN_S = 3.0
 """After the bus came back: by then the others have found it too (they try at least once in 1.5 s), and what they commit
 before that is told to nobody."""
@@ -66,6 +67,7 @@ class Cluster:
         bus.listen(NODES)
         bus.listen(SESSIONS)
         bus.listen(TRIMS)
+        bus.listen(REVOCATIONS)
 
     def use_keys(self, seal_ring: Mapping[str, bytes]) -> None:
         self._seals = Seals(seal_ring)
@@ -92,6 +94,10 @@ class Cluster:
     def publish_trim(self, tenant: str, stream: str, first: int) -> None:
         """What lies before ``first`` is to be forgotten by every node's ring as it is by the log."""
         self._publish(TRIMS, orjson.dumps((tenant, stream, first)))
+
+    def publish_revocation(self, payload: bytes) -> None:
+        """Somebody was revoked, or is no more (`gateway.revoking`)."""
+        self._publish(REVOCATIONS, payload)
 
     def signals(self, now_s: float) -> None:
         """Tell presence, typing and markers that changed here; called each `signal_flush_s`."""
@@ -165,6 +171,9 @@ class Cluster:
                 self._session(payload)
             elif channel == TRIMS:
                 self._trim(payload)
+            elif channel == REVOCATIONS:
+                if self._node.revoking is None or not self._node.revoking.heard(payload):
+                    self.malformed += 1
             elif not self.gossip.receive(channel, payload, now_s):
                 self.malformed += 1
         if self.gossip.pressing:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import trio
+
 from core.model import Event, Member, MyStream, Outcome, StreamFacts
 from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity
+from gateway.gatekeeper import limited
 from gateway.node import Node
 from gateway.ops import make_entry, refusal, unavailable
 from gateway.service import Health, Page, Sent, WireError
@@ -51,6 +54,10 @@ class Desk:
         return members
 
     async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
+        meter = self._node.gatekeeper.call(who)
+        wait_s = meter.send(trio.current_time())
+        if wait_s:
+            raise limited("sends", wait_s)
         found = await self._readable(who, stream)
         entry = make_entry(
             self._node,
@@ -69,6 +76,7 @@ class Desk:
         return Sent(verdict.seq, verdict.at_ms, verdict.outcome is Outcome.DUP)
 
     async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page:
+        self._node.gatekeeper.history(self._node.gatekeeper.call(who))
         found = await self._readable(who, stream)
         events = await self._node.log.read(who.tenant, found.sid, after, limit)
         head = max(found.head, events[-1].seq if events else 0)
@@ -105,6 +113,7 @@ class Desk:
         node = self._node
         stream = node.hub.by_name.get((who.tenant, name))
         if stream is None or not (who.privileged or who.principal in stream.roles):
+            node.gatekeeper.one_more_stream(who.tenant, name)
             try:
                 await node.loader.load([(who.tenant, name, who.principal)])
             except Unavailable as error:

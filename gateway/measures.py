@@ -27,6 +27,7 @@ class Measures:
         self._node = node
         self.opened = 0
         self.resumed = 0
+        self.unproven = 0
         self.registry = registry = Registry()
         add_process_metrics(registry)
         shard, hub, lanes, ops = node.shard, node.hub, node.lanes.lanes, node.ops
@@ -50,6 +51,9 @@ class Measures:
         counter("readback_sends_total", "Sends taken.", lambda: ops.sends_taken)
         counter("readback_errors_total", "Error answers.", lambda: ops.errors_sent)
         counter("readback_sessions_opened_total", "Sessions opened by hello.", lambda: self.opened)
+        counter("readback_tokens_refused_total", "Tokens that proved nobody.", lambda: self.unproven)
+        counter("readback_revoked_total", "Ended or refused for a revocation.", lambda: node.gatekeeper.revoked)
+        counter("readback_throttle_pauses_total", "Clients left unread for a while.", lambda: node.throttle.pauses)
         counter("readback_sessions_resumed_total", "Sessions resumed.", lambda: self.resumed)
         counter("readback_deliveries_total", "Events handed to live subscribers.", lambda: hub.delivered)
         counter("readback_replayed_total", "Events replayed past a cursor.", lambda: hub.replayed)

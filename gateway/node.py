@@ -20,6 +20,7 @@ import trio
 
 from core import wire
 from core.bus import Bus
+from core.directory import Directory
 from core.fair import even
 from core.hub import Hub
 from core.limits import Limits
@@ -28,6 +29,7 @@ from core.ports import Log, Unavailable
 from core.sequencer import Sequencer
 from core.session import Sessions
 from core.stream import Stream
+from core.tenants import Tenants
 from core.tokens import Identity, ResumeClaims, ResumeKeys, TokenError, TokenVerifier
 from core.wire import Close
 from gateway.cluster import Cluster
@@ -37,15 +39,18 @@ from gateway.door import Door
 from gateway.drain import Drain, Drained, add_metrics
 from gateway.edges import Edges
 from gateway.follower import Follower
+from gateway.gatekeeper import Gatekeeper
 from gateway.lanes import Lanes
 from gateway.loader import Loader
 from gateway.measures import Measures
 from gateway.memory import COLLECTOR
 from gateway.ops import Ops, unavailable
 from gateway.pulse import Pulse
+from gateway.revoking import Revoking
 from gateway.service import WireError
 from gateway.sessions import SUPERSEDED, Claims
 from gateway.shard import Shard
+from gateway.throttle import Throttle
 from gateway.writebehind import WriteBehind
 
 if TYPE_CHECKING:
@@ -98,8 +103,11 @@ class Node:
         new_id: Callable[[], str],
         bus: Bus | None,
         node_id: str,
+        tenants: Tenants,
+        directory: Directory | None,
     ) -> None:
         self.log = store
+        self.directory = directory
         self.epoch = epoch
         self.limits = limits
         wall = self.wall = edges.wall
@@ -117,6 +125,10 @@ class Node:
         self.sequencer = Sequencer(self.hub, limits.parked_batches_max)
         self.shard = Shard(self.hub, limits, origins=origins, poller=edges.poller())
         self.shard.on_closed = self._connection_closed
+        self.throttle = Throttle(self)
+        self.gatekeeper = Gatekeeper(self, tenants)
+        self.shard.on_let_go = self.gatekeeper.gone
+        self.revoking = None if directory is None else Revoking(self, directory)
         self.lanes = Lanes(store, limits, lanes, self._committed, self._failed, self.weight)
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
         self.loader = Loader(store, self.hub)
@@ -160,6 +172,13 @@ class Node:
             return claims
         refused = self.sessions.may_resume(claims, self.wall())
         return claims if refused is None else TokenError(refused)
+
+    def guessed(self, connection: Connection, error: TokenError) -> None:
+        """A token that proves nobody: whoever tries many is slowed down by its address."""
+        self.measures.unproven += 1
+
+    def note(self, tenant: str, type: str, **facts: object) -> None:
+        """For the tenant's audit stream, where this node keeps one."""
 
     def enter(self, connection: Connection, session: str, resumed: ResumeClaims | None) -> None:
         """The connection speaks for the session from now on; an older one of the same session is ended."""
@@ -303,11 +322,13 @@ class Node:
 
     def _held(self, stream: Stream) -> None:
         self.follower.hold(stream)
+        self.gatekeeper.held(stream)
         if self.cluster is not None:
             self.cluster.hold(stream)
 
     def _let_go(self, stream: Stream) -> None:
         self.follower.let_go(stream)
+        self.gatekeeper.let_go(stream)
         if self.cluster is not None:
             self.cluster.let_go(stream)
 
@@ -357,12 +378,15 @@ class Node:
             await trio.sleep(HOUSEKEEPING_S)
             self.hub.evict(trio.current_time())
             self.sessions.forget_ended(self.wall())
+            self.gatekeeper.tidy()
             if not self.pulse.level:
                 COLLECTOR.tidy()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Sockets are given to `shard` by the caller."""
         self.hub.pos[:] = await self.log.heads()
+        if self.revoking is not None:
+            await self.revoking.look()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.follower.run)
             await nursery.start(self.shard.run)
@@ -370,6 +394,8 @@ class Node:
                 nursery.start_soon(self.cluster.run)
             if self.claims is not None:
                 nursery.start_soon(self.claims.run)
+            if self.revoking is not None:
+                nursery.start_soon(self.revoking.run)
             for task in (
                 self.lanes.run,
                 self.loader.run,
@@ -379,6 +405,7 @@ class Node:
                 self._keep_house,
                 self.pulse.run,
                 self.door.run,
+                self.throttle.run,
             ):
                 nursery.start_soon(task)
             task_status.started()
@@ -405,10 +432,13 @@ async def running(
     new_id: Callable[[], str],
     bus: Bus | None = None,
     node_id: str | None = None,
+    tenants: Tenants | None = None,
+    directory: Directory | None = None,
 ) -> AsyncIterator[Node]:
     """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
 
-    With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node.
+    With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node. With a ``directory``
+    it obeys revocations, and knows devices and service clients.
     """
     node = Node(
         store,
@@ -422,6 +452,8 @@ async def running(
         new_id=new_id,
         bus=bus,
         node_id=node_id if node_id is not None else new_id(),
+        tenants=tenants or Tenants(),
+        directory=directory,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

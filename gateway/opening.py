@@ -9,7 +9,7 @@ is never guessed at: of another log epoch, past head, or before what is kept, it
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from core.tokens import Identity, ResumeClaims, TokenError
 from core.wire import Close
 from gateway.connection import HELLO, OPEN, Connection
 from gateway.loader import TRIES_MAX, Asked
+from gateway.proving import Found, Later, authenticate
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -87,15 +88,64 @@ def hello(ops: Ops, connection: Connection, id: int | None, message: dict[str, A
         raise WireError("bad_request", "id: a hello needs one for its answer")
     wanted = _parse_streams(ops, message.get("streams"), _position_of)
     if token is None:
-        identity: Identity | TokenError = TokenError("hello needs a token, here or in Authorization: Bearer")
-    else:
-        identity = ops.node.authenticate(token)
-    if isinstance(identity, TokenError):
-        ops.shard.bye(connection, Close.UNAUTHORIZED, identity.reason)
+        ops.shard.bye(connection, Close.UNAUTHORIZED, "hello needs a token, here or in Authorization: Bearer")
         return
-    identify(connection, identity)
-    entrance = Entrance(id, ops.node.new_session_id(), None, wanted, _epoch_of(message))
-    _enter(ops, connection, entrance)
+    found = authenticate(ops, connection, token, message.get("dpop"))
+    meet = functools.partial(_meet, ops, connection, id, wanted, _epoch_of(message))
+    if isinstance(found, Identity | TokenError):
+        meet(found)
+    else:
+        ops.shard.wait_for(connection, functools.partial(_meet_later, found, meet))
+
+
+async def _meet_later(find: Later, meet: Callable[[Found], None]) -> Callable[[], None]:
+    return functools.partial(meet, await find())
+
+
+def _meet(
+    ops: Ops,
+    connection: Connection,
+    id: int,
+    wanted: dict[str, Position | str],
+    epoch: str | None,
+    who: Found,
+) -> None:
+    if isinstance(who, TokenError):
+        ops.node.guessed(connection, who)
+        ops.shard.bye(connection, Close.UNAUTHORIZED, who.reason)
+        return
+    if _let_in(ops, connection, who, ""):
+        _enter(ops, connection, Entrance(id, ops.node.new_session_id(), None, wanted, epoch))
+
+
+def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bool:
+    """Whether the connection may speak for who proved itself. ``session``: the one that it resumes."""
+    node, gatekeeper = ops.node, ops.node.gatekeeper
+    reason = gatekeeper.refuses(who, session)
+    if reason is not None:
+        node.note(
+            who.tenant, "refused", code="revoked", principal=who.principal, address=connection.address, reason=reason
+        )
+        ops.shard.bye(connection, Close.REVOKED, reason)
+        return False
+    # One that comes back before its old connection was found dead takes that one's place.
+    again = bool(session) and node.sessions.spoken_for(session) is not None
+    wait_s = gatekeeper.admits(who, again=again)
+    if wait_s:
+        reason = "the quota of its tenant is used up"
+        node.note(
+            who.tenant,
+            "refused",
+            code="rate_limited",
+            principal=who.principal,
+            address=connection.address,
+            reason=reason,
+        )
+        ops.shard.bye(connection, Close.RATE_LIMITED, reason, round(wait_s, 2))
+        return False
+    identify(connection, who)
+    gatekeeper.enter(connection)
+    return True
 
 
 def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
@@ -107,6 +157,7 @@ def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, 
     epoch = _epoch_of(message)
     claims = ops.node.check_resume(message.get("resume"))
     if isinstance(claims, TokenError):
+        ops.node.guessed(connection, claims)
         raise WireError("resume_rejected", claims.reason)
     identity = Identity(
         claims.tenant,
@@ -117,8 +168,12 @@ def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, 
         claims.token_id,
         claims.bound_to,
     )
-    identify(connection, identity)
-    _enter(ops, connection, Entrance(id, claims.session, claims, wanted, epoch))
+    if _let_in(ops, connection, identity, claims.session):
+        _enter(ops, connection, Entrance(id, claims.session, claims, wanted, epoch))
+
+
+def _note_refused(ops: Ops, connection: Connection, who: Identity, code: str, reason: str) -> None:
+    ops.node.note(who.tenant, "refused", code=code, principal=who.principal, address=connection.address, reason=reason)
 
 
 def _parse_streams(ops: Ops, streams: object, parse: Any) -> dict[str, Position | str]:
@@ -167,6 +222,7 @@ def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     if node.draining:
         _turn_away(ops, connection, COME_BACK_S * (1.0 + node.uniform()))
         return
+    _bound_streams(ops, connection, entrance)
     missing = _unknown(ops, connection, entrance, frozenset())
     ticket = node.door.ask(connection.tenant, _weigh(ops, connection, entrance))
     if isinstance(ticket, float):
@@ -176,6 +232,19 @@ def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     else:  # the time for a hello has been kept; the wait has a bound of its own
         ops.shard.put_off(connection, node.limits.opening_wait_s + 1.0)
         node.door.wait(ticket, connection, functools.partial(_turn_came, ops, connection, entrance, ticket))
+
+
+def _bound_streams(ops: Ops, connection: Connection, entrance: Entrance) -> None:
+    """What the tenant may not hold more of here is refused by name; the rest is opened."""
+    room = ops.node.gatekeeper.room_for_streams(connection.tenant)
+    if room >= len(entrance.wanted):
+        return
+    by_name, tenant = ops.hub.by_name, connection.tenant
+    for name, position in entrance.wanted.items():
+        if not isinstance(position, str) and (tenant, name) not in by_name:
+            if room <= 0:
+                entrance.wanted[name] = "rate_limited"
+            room -= 1
 
 
 def _turn_came(
@@ -335,6 +404,7 @@ def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
         "resume_ttl": int(node.limits.resume_ttl_s),
         "heartbeat": int(node.limits.heartbeat_s),
         "time": wire.at_bytes(int(node.wall() * 1000)).decode(),
+        "expires": wire.at_bytes(int(connection.auth_expires_at_s * 1000)).decode(),
         "limits": {"frame": node.limits.frame_bytes_max, "streams": node.limits.streams_per_connection_max},
         "streams": streams,
     }

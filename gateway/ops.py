@@ -24,8 +24,9 @@ from core.policy import FOLLOWS, OWNS, SENDS, TYPES
 from core.ports import Unavailable
 from core.stream import Stream
 from core.wire import Close
-from gateway import opening
+from gateway import opening, renewal
 from gateway.connection import OPEN, Connection
+from gateway.gatekeeper import limited
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -153,6 +154,12 @@ class Ops:
         if connection.state is not OPEN and op not in _BEFORE_HELLO:
             self.error(connection, id, "unauthorized", "say hello or resume first")
             return
+        metered = connection.metered
+        if metered is not None:
+            wait_s = metered.message(len(payload), self.shard.now_s)
+            if wait_s:
+                self.refuse(connection, id, limited("messages", wait_s))
+                return
         if op != "ping":
             connection.active = self.shard.tick
             if connection.idled:
@@ -179,6 +186,10 @@ class Ops:
         self.errors_sent += 1
         frame = wire.encode_error(id, error.code, error.message, retry_after=error.retry_after_s, head=error.head)
         self.hub.reply(connection, frame)
+        if error.code == "rate_limited":
+            self.node.throttle.refused(connection)
+        elif error.code == "forbidden":
+            self.node.note(connection.tenant, "denied", principal=connection.principal, what=error.message)
 
     # -- streams a message names --------------------------------------------------------------------------------------
 
@@ -223,7 +234,8 @@ class Ops:
                 self.refuse(connection, id, error)
 
     async def load(self, connection: Connection, name: str) -> Stream:
-        """The named stream after asking the log. Raises `WireError`: not_found, forbidden, unavailable."""
+        """The named stream after asking the log. Raises `WireError`: not_found, forbidden, rate_limited, unavailable."""
+        self.node.gatekeeper.one_more_stream(connection.tenant, name)
         try:
             await self.node.loader.load([(connection.tenant, name, connection.principal)])
         except Unavailable as error:
@@ -262,6 +274,12 @@ class Ops:
     def _send(self, connection: Connection, id: int | None, message: Message, stream: Stream) -> None:
         if "body" not in message:
             raise WireError("bad_request", "body: what to send")
+        metered = connection.metered
+        if metered is not None:
+            wait_s = metered.send(self.shard.now_s)
+            if wait_s:
+                raise limited("sends", wait_s)
+            connection.refused = 0
         if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
             raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
         entry = make_entry(
@@ -322,6 +340,8 @@ class Ops:
         limit_max = self.node.limits.history_limit_max
         if limit.__class__ is not int or not 1 <= limit <= limit_max:
             raise WireError("bad_request", f"limit: an integer from 1 to {limit_max}")
+        if connection.metered is not None:
+            self.node.gatekeeper.history(connection.metered)
         self.shard.wait_for(connection, functools.partial(self._history, connection, id, message, before, limit))
 
     async def _history(self, connection: Connection, id: int, message: Message, before: int | None, limit: int) -> None:
@@ -472,6 +492,10 @@ class Ops:
         """Whether the access token behind the connection is good still."""
         return self.node.wall() < connection.auth_expires_at_s
 
+    def welcome_for_s(self, connection: Connection) -> float:
+        """For how long it is good still."""
+        return connection.auth_expires_at_s - self.node.wall()
+
     # -- what the lanes answer ----------------------------------------------------------------------------------------
 
     def answer(self, entry: Entry, verdict: Verdict) -> None:
@@ -523,6 +547,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "hello": opening.hello,
     "resume": opening.resume,
     "ping": Ops.ping,
+    "refresh": renewal.refresh,
     "send": Ops.send,
     "sub": Ops.sub,
     "unsub": Ops.unsub,

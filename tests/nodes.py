@@ -20,12 +20,14 @@ from core.bus import Bus
 from core.limits import Limits
 from core.model import Member
 from core.ports import Log
+from core.tenants import Tenants
 from core.tokens import mint
 from gateway.config import Secrets
 from gateway.desk import Desk
 from gateway.node import Node, running
 from store.memory import MemoryLog
 from store.memory_bus import MemoryBroker, MemoryBus
+from store.memory_directory import MemoryDirectory
 
 
 def calm(limits: Limits) -> Limits:
@@ -68,8 +70,12 @@ class TestNode:
         *,
         name: str = "",
         make_bus: Callable[[str], Bus] | None = None,
+        tenants: Tenants | None = None,
+        directory: MemoryDirectory | None = None,
     ) -> None:
         self.log = log
+        self.tenants = tenants
+        self.directory = directory
         self.limits = calm(limits or Limits())
         self.bus: Bus | None = None
         self._name = name
@@ -110,6 +116,8 @@ class TestNode:
                     new_id=lambda: next(self._ids),
                     bus=self.bus,
                     node_id=node_id,
+                    tenants=self.tenants,
+                    directory=self.directory,
                 ) as self.node:
                     sock = socket.socket()
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,9 +148,14 @@ class TestNode:
 
 
 @asynccontextmanager
-async def serving_node(log: Log | None = None, limits: Limits | None = None) -> AsyncIterator[TestNode]:
+async def serving_node(
+    log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None
+) -> AsyncIterator[TestNode]:
+    """With a directory, where its log is in memory."""
+    log = log or memory_log()
+    directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else None
     async with trio.open_nursery() as nursery:
-        node = TestNode(log or memory_log(), limits, nursery)
+        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory)
         await node.start()
         try:
             yield node
@@ -177,9 +190,11 @@ async def serving_cluster(
     limits: Limits | None = None,
     broker: MemoryBroker | None = None,
     make_bus: Callable[[str], Bus] | None = None,
+    tenants: Tenants | None = None,
 ) -> AsyncIterator[list[TestNode]]:
     """Nodes on one log and one bus (in memory unless ``make_bus`` gives another's), once each hears the others."""
     shared = log or memory_log()
+    directory = MemoryDirectory(shared) if isinstance(shared, MemoryLog) else None
     shared_broker = broker or MemoryBroker()
     async with trio.open_nursery() as nursery:
         nodes = [
@@ -189,6 +204,8 @@ async def serving_cluster(
                 nursery,
                 name="abcdefgh"[number],
                 make_bus=make_bus or (lambda node_id: MemoryBus(shared_broker)),
+                tenants=tenants,
+                directory=directory,
             )
             for number in range(count)
         ]

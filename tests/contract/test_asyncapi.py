@@ -56,7 +56,7 @@ ops ← 200 {"changed":true,"event":"…"}
 amy → {"op":"hello","id":1,"token":"<token>","log":"another life","streams":{"chat:hall":{"after":1},"no name":{},
        "user:amy":{"last":3},"chat:gone":{"after":-1}}}
 amy ← {"op":"welcome","id":1,"session":"…","principal":"user:amy","log":"…","resume":"…","resume_ttl":300,
-       "heartbeat":25,"time":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":0},
+       "heartbeat":25,"time":"…","expires":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":0},
        "no name":{"error":"bad_request"},"user:amy":{"head":0,"after":0},"chat:gone":{"error":"bad_request"}}}
 amy ← {"op":"reset","stream":"chat:hall","reason":"epoch","first":1,"head":2}
 amy ← {"op":"event","stream":"chat:hall","seq":1,"type":"member.joined","key":"…","by":"service:ops","at":"…","body":"…"}
@@ -67,14 +67,14 @@ amy → {"op":"mark","id":3,"stream":"chat:hall","delivered":2}
 amy ← {"op":"ok","id":3,"stream":"chat:hall","delivered":2,"read":0}
 bob → {"op":"hello","id":1,"token":"<token>","streams":{"chat:hall":{}}}
 bob ← {"op":"welcome","id":1,"session":"…","principal":"user:bob","log":"…","resume":"…","resume_ttl":300,
-       "heartbeat":25,"time":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":2}}}
+       "heartbeat":25,"time":"…","expires":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":2}}}
 bob ← {"op":"mark","stream":"chat:hall","by":"user:amy","delivered":2,"read":0}
 bob → {"op":"signal","id":2,"stream":"chat:hall","kind":"typing","value":true}
 bob ← {"op":"ok","id":2}
 amy ← {"op":"signal","stream":"chat:hall","kind":"typing","by":"user:bob","value":true,"age":"…"}
 cy → {"op":"hello","id":1,"token":"<token>","streams":{"chat:hall":{}}}
 cy ← {"op":"welcome","id":1,"session":"…","principal":"user:cy","log":"…","resume":"…","resume_ttl":300,
-       "heartbeat":25,"time":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":2}}}
+       "heartbeat":25,"time":"…","expires":"…","limits":"…","streams":{"chat:hall":{"head":2,"after":2}}}
 amy ← {"op":"signal","stream":"chat:hall","kind":"online","value":3,"joined":["user:cy"],"age":0.0}
 cy → {"op":"mark","stream":"chat:hall","read":2}
 amy ← {"op":"marks","stream":"chat:hall","seq":2,"delivered":2,"read":1}
@@ -168,7 +168,7 @@ async def part(node: TestNode, judge: Judge, log: MemoryLog) -> None:
 HELLO = '{"op":"hello","id":1,"token":"<token>","streams":{"chat:hall":{}}}'
 WELCOME = "".join(
     f',"{name}":"{ANY}"'
-    for name in ("session", "principal", "log", "resume", "resume_ttl", "heartbeat", "time", "limits", "streams")
+    for name in ("session", "principal", "log", "resume", "resume_ttl", "heartbeat", "time", "expires", "limits", "streams")
 )
 
 

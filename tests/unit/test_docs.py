@@ -17,7 +17,7 @@ from gateway.http import make_app
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
 from proof.sim.swarm import TROUBLES
-from tests.measure import robustness
+from tests.measure import access, robustness
 from tests.nodes import serving_node, token
 from tests.wire_page import blocks, matches, playing
 
@@ -177,3 +177,8 @@ def test_the_figures_of_the_simulation_are_of_runs_that_held() -> None:
     mutants = robustness._json("mutants.json")
     assert mutants["seeds_max"] <= 2_000
     assert sum(row["seed"] is not None for row in mutants["mutants"]) >= 25
+
+
+def test_the_table_of_who_may_do_what_is_the_policys() -> None:
+    """docs/access.md is made from the code that decides."""
+    assert access.PAGE.read_text() == access.render(), "run: python -m tests.measure.access --write"
