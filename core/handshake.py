@@ -57,6 +57,7 @@ class Upgrade(NamedTuple):
     """An accepted request. Header values are as they came, without the white space around them."""
 
     path: str  # without the query
+    host: str
     authorization: str | None
     origin: str | None
     offered: tuple[str, ...]  # subprotocols, in the client's order
@@ -204,6 +205,7 @@ class Handshake:
         authorization, forwarded = fields.get(b"authorization"), fields.get(b"forwarded")
         return Upgrade(
             path.decode("ascii"),
+            fields[b"host"].decode("latin-1"),
             None if authorization is None else authorization.decode("latin-1"),
             None if origin is None else origin.decode("latin-1"),
             offered,
@@ -237,6 +239,11 @@ def too_many(retry_after_s: float) -> bytes:
 def tls_wanted() -> bytes:
     """A complete 400 response in plain text, for a request without TLS where that is spoken."""
     return _refuse(400, "This port speaks TLS: connect with wss:// (or https://).").response
+
+
+def proxy_wanted() -> bytes:
+    """A complete 400 response, for a trusted proxy that does not begin with its header."""
+    return _refuse(400, "A connection from this address must begin with a PROXY protocol v2 header.").response
 
 
 def _retry_after(wait_s: float) -> bytes:

@@ -13,11 +13,11 @@ Both are for bytes of trusted peers alone; who is trusted, the caller knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from core.addresses import canonical
+from core.addresses import Trusted, canonical
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 HEADER_BYTES_MAX: Final = 2_048
@@ -144,7 +144,7 @@ _NEXT: Final = re.compile(rf";[ \t]*+(?:{_PAIR}[ \t]*+)?+")
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 
-def forwarded_for(header: str, trusted: Container[str]) -> str | None:
+def forwarded_for(header: str, trusted: Trusted) -> str | None:
     """Of a ``Forwarded`` header (several joined by commas, in order) that a trusted peer sent: the nearest address that is
     not itself ``trusted``; the farthest that was said, where all those are. ``None`` where not even the peer said one: its
     element has no ``for``, or one that hides whom (``unknown``, ``_name``), or is something else.

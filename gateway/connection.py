@@ -18,6 +18,7 @@ from core.stream import Port
 if TYPE_CHECKING:
     from core.quotas import Meter
     from gateway.shard import Shard
+    from gateway.tls import TlsSocket
 
 
 class State(IntEnum):
@@ -52,11 +53,13 @@ class Connection(Port):
         "fd",
         "handshake",
         "heard",
+        "host",
         "idled",
         "inflight",
         "issued_at_s",
         "mask",
         "meter",
+        "metered",
         "privileged",
         "reader",
         "recv",
@@ -68,15 +71,20 @@ class Connection(Port):
         "standing",
         "state",
         "tenant",
+        "tls",
         "token_at_s",
         "token_id",
     )
 
-    def __init__(self, sock: socket.socket, shard: Shard, handshake: Handshake, frame_bytes_max: int) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, shard: Shard, handshake: Handshake, frame_bytes_max: int
+    ) -> None:
         super().__init__(sock.send)
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
+        self.tls: TlsSocket | None = None
+        """The socket itself, where it speaks TLS."""
         self.shard = shard
         self.state: State = HANDSHAKE
         self.handshake: Handshake | None = handshake
@@ -98,8 +106,11 @@ class Connection(Port):
         """The tick in which it is next looked after; older entries of the shard's wheel are stale."""
         self.inflight = 0
         self.address = ""
-        """Of the client, as far as that is known; empty for a Unix socket."""
+        """Of the client as far as it is known, canonical (`core.addresses`): the peer's, or what a trusted proxy says before
+        the handshake is over. Empty for a Unix socket."""
         self.authorization: str | None = None
+        self.host = ""
+        """What it called us, in the ``Host`` of its handshake."""
         self.tenant = ""
         self.privileged = False
         self.standing = 0
@@ -113,6 +124,8 @@ class Connection(Port):
         """The thumbprint of the key that its access token is bound to."""
         self.meter: Meter | None = None
         """From hello or resume until it is closed: what its principal and its tenant may use."""
+        self.metered: Meter | None = None
+        """The same where anything is bounded for it."""
         self.refused = 0
         """Messages refused for a quota in a row."""
         self.token_at_s = 0.0

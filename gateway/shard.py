@@ -23,12 +23,15 @@ import trio
 
 from core import wire
 from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame, parse_close
-from core.handshake import Handshake, Refusal
+from core.handshake import Handshake, Refusal, proxy_wanted
 from core.hub import Hub
 from core.limits import Limits
+from core.proxy import Malformed, Source, forwarded_for
 from gateway.acceptor import Acceptor
 from gateway.connection import CLOSED, CLOSING, HANDSHAKE, HELLO, OPEN, Connection
 from gateway.edges import Poller
+from gateway.preface import Preface
+from gateway.tls import BUSY_ALERT, SHAKES_A_TURN, TlsSocket, Unwelcome
 
 if TYPE_CHECKING:
     from gateway.ops import Ops
@@ -43,6 +46,8 @@ MODERATION_S: Final = 0.001
 """How long arrivals gather where they could not be committed any sooner: a turn of its own for each message costs 25 us of
 the loop's own work. Lone sends, and everything while no commit holds others up, are served at once."""
 LINGER_TICKS: Final = 2
+SAID_AGAIN_TICKS: Final = 60
+"""At least so long between two lines of the log about a proxy that does not speak as it is said to."""
 ROUNDING_S: Final = 1e-6
 """A time that is met exactly may come out this much too early."""
 PING_FRAME: Final = frame(PING, b"")
@@ -60,9 +65,14 @@ class Shard(Acceptor):
         self.behind_commit: Callable[[], bool] = lambda: False
         """Whether sends that come in now would only wait behind others for the commit under way."""
         self.on_closed: Callable[[Connection], None] = lambda connection: None
+        self.on_let_go: Callable[[Connection], None] = lambda connection: None
+        """The socket is closed, whatever the connection had come to."""
+        self.now_s = 0.0
+        """When this turn began, on Trio's clock: for what need not be exact to the turn."""
         self.on_taken: Callable[[Connection], None] = lambda connection: None
         """A connection has come; and, beside it, one has gone, socket and all. For a capture."""
         self.on_gone: Callable[[Connection], None] = lambda connection: None
+        self._misled_at: int | None = None
         self._wheel: dict[int, list[Connection]] = {}
         self._nursery: trio.Nursery
         self._lost: deque[Connection] = deque()
@@ -94,6 +104,9 @@ class Shard(Acceptor):
         """One turn; True when rings or tours have more to send."""
         hub, connections = self.hub, self.connections
         self.counts.turns += 1
+        if self.tls is not None:
+            self.tls.shakes_left = SHAKES_A_TURN
+        self.now_s = trio.current_time()
         for fd, what in events:
             connection = connections.get(fd)
             if connection is None:
@@ -102,6 +115,8 @@ class Shard(Acceptor):
                 continue
             try:
                 if what & _OUT:
+                    if connection.tls is not None:
+                        self._flush_tls(connection, connection.tls)
                     hub.pump(connection)
                     if connection.backlog is not None and not connection.busy:
                         self._catch_up(connection)
@@ -122,8 +137,11 @@ class Shard(Acceptor):
             data = connection.recv(RECV_BYTES)
         except BlockingIOError:
             return
-        except OSError:
-            self.close(connection)
+        except OSError as error:
+            if isinstance(error, Unwelcome):
+                self._unwelcome(connection, error.words)
+            else:
+                self.close(connection)
             return
         if not data:
             self.close(connection)
@@ -192,15 +210,20 @@ class Shard(Acceptor):
             self.watch(connection)
 
     def wait_for(self, connection: Connection, work: Callable[[], object]) -> None:
-        """Run an op that must wait as a task; ``work`` is an async callable. The connection is `busy` until then."""
+        """Run an op that must wait as a task; ``work`` is an async callable. The connection is `busy` until then. Where it
+        returns a callable, that is called next, as if a message had just come: it may call `wait_for` in its turn."""
         connection.busy = True
         self._nursery.start_soon(self._work, connection, work)
 
     async def _work(self, connection: Connection, work: Callable[[], object]) -> None:
         try:
-            await work()  # type: ignore[misc]  # an async callable, by the contract of `wait_for`
+            then = await work()  # type: ignore[misc]  # an async callable, by the contract of `wait_for`
             connection.busy = False
-            self._catch_up(connection)
+            self.now_s = trio.current_time()
+            if then is not None and connection.state < CLOSING:
+                then()
+            if not connection.busy:
+                self._catch_up(connection)
         except Exception:
             connection.busy = False
             log.exception("connection ended by an internal error")
@@ -215,6 +238,7 @@ class Shard(Acceptor):
     def go_on(self, connection: Connection, work: Callable[[], None]) -> None:
         """What a connection that was held waited for; it may call `wait_for`."""
         connection.busy = False
+        self.now_s = trio.current_time()
         try:
             work()
             if not connection.busy:
@@ -248,11 +272,18 @@ class Shard(Acceptor):
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _take(self, sock: socket.socket) -> Connection:
+    def _take(self, sock: socket.socket, address: str, *, bare: bool = False) -> Connection:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handshake = Handshake(self.limits.handshake_bytes_max, allowed_origins=self.origins)
-        connection = Connection(sock, self, handshake, self.limits.frame_bytes_max)
+        tls = None if bare or self.tls is None else TlsSocket(sock, self.tls)
+        connection = Connection(sock if tls is None else tls, self, handshake, self.limits.frame_bytes_max)
+        if tls is not None:
+            connection.tls = tls
+            tls.connection = connection
+        connection.address = address
+        if self.proxy_protocol and not bare and address in self.trusted:
+            Preface(connection, sock, self._introduced)
         connection.heard = self.tick
         connection.mask = _IN
         self.connections[connection.fd] = connection
@@ -269,13 +300,55 @@ class Shard(Acceptor):
             connection.handshake = None
             self._say_last(connection, answer.response)
             return
+        if answer.forwarded is not None and connection.address in self.trusted:
+            refusal = self._speaks_for(connection, forwarded_for(answer.forwarded, self.trusted))
+            if refusal is not None:
+                self.counts.refused += 1
+                connection.handshake = None
+                self._say_last(connection, refusal)
+                return
         connection.handshake = None
         connection.state = HELLO
         connection.authorization = answer.authorization
+        connection.host = answer.host
         self.hub.reply(connection, answer.response)
         self._due(connection, self.limits.hello_timeout_s)
         if answer.rest:
             self._messages(connection, answer.rest)
+
+    def _introduced(self, connection: Connection, source: Source | Malformed) -> None:
+        """What a trusted proxy's PROXY header says. Raises `Unwelcome` for none, and for an address that comes too often."""
+        if isinstance(source, Malformed):
+            if self._misled_at is None or self.tick - self._misled_at >= SAID_AGAIN_TICKS:
+                self._misled_at = self.tick
+                log.warning("the trusted proxy %s began a connection wrongly: %s", connection.address, source.reason)
+            raise Unwelcome(proxy_wanted())
+        refusal = self._speaks_for(connection, source.address)
+        if refusal is not None:
+            self.counts.refused += 1
+            raise Unwelcome(refusal if connection.tls is None else BUSY_ALERT)
+
+    def _speaks_for(self, connection: Connection, address: str | None) -> bytes | None:
+        """The connection is a client's of this address, says a trusted proxy: ``None``, or what to refuse it with."""
+        if address is None or address == connection.address:
+            return None
+        connection.address = address
+        return self._knock(address)
+
+    def _unwelcome(self, connection: Connection, words: bytes) -> None:
+        """One that does not even begin as it must, or whose TLS broke: the words are the last it hears, outside of TLS."""
+        if connection.state is HANDSHAKE:
+            self.counts.handshakes_refused += 1
+        else:
+            self.counts.protocol_errors += 1
+        try:
+            if connection.tls is not None:
+                connection.tls.give_up(words)
+                words = b""
+        except OSError:
+            self.close(connection)
+        else:
+            self._say_last(connection, words)
 
     def put_off(self, connection: Connection, after_s: float) -> None:
         """Look after a connection that waits for us only then."""
@@ -283,7 +356,15 @@ class Shard(Acceptor):
 
     def opened(self, connection: Connection) -> None:
         connection.state = OPEN
-        self._due(connection, self.limits.heartbeat_s)
+        self._next_look(connection)
+
+    def renewed(self, connection: Connection) -> None:
+        """Its access token ends at another time now."""
+        self._next_look(connection)
+
+    def _next_look(self, connection: Connection) -> None:
+        """At the next heartbeat, or when its access token ends."""
+        self._due(connection, min(self.limits.heartbeat_s, self.ops.welcome_for_s(connection)))
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
@@ -349,11 +430,14 @@ class Shard(Acceptor):
         del self.connections[connection.fd]
         self.epoll.unregister(connection.fd)
         connection.sock.close()
+        connection.recv = connection.sock.recv  # a preface that never came would keep the connection in a cycle
+        self.on_let_go(connection)
         self.on_gone(connection)
 
     def watch(self, connection: Connection) -> None:
         """Tell epoll what matters for the connection now."""
-        mask = (0 if connection.choked else _IN) | (_OUT if connection.blocked else 0)
+        out = connection.blocked if connection.tls is None else connection.tls.wants_out(connection.blocked)
+        mask = (0 if connection.choked else _IN) | (_OUT if out else 0)
         if connection.state is CLOSING and not connection.blocked and not connection.closed:
             self._half_close(connection)
         if connection.choked and not connection.blocked and not connection.busy and connection.backlog is None:
@@ -362,6 +446,21 @@ class Shard(Acceptor):
         if mask != connection.mask and connection.state is not CLOSED:
             connection.mask = mask
             self.epoll.modify(connection.fd, mask)
+
+    def wants_out(self, connection: Connection) -> None:
+        """Ciphertext waits for the kernel, whatever the hub waits for."""
+        if not connection.mask & _OUT and connection.state is not CLOSED:
+            connection.mask |= _OUT
+            self.epoll.modify(connection.fd, connection.mask)
+
+    def _flush_tls(self, connection: Connection, tls: TlsSocket) -> None:
+        try:
+            tls.flush()
+        except OSError:
+            self.close(connection)
+            return
+        if not connection.blocked:
+            self.watch(connection)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -405,7 +504,7 @@ class Shard(Acceptor):
                     connection.idled = True
                     self.hub.signals.set_away(connection, True)
                 self.hub.reply(connection, PING_FRAME)
-                self._due(connection, heartbeat_s)
+                self._next_look(connection)
 
     def end(self) -> None:
         """Close everything at once; for the very end of a drain."""

@@ -21,6 +21,7 @@ from core.handshake import (
     Handshake,
     Refusal,
     Upgrade,
+    proxy_wanted,
     tls_wanted,
     too_many,
     unavailable,
@@ -79,7 +80,7 @@ def test_the_least_request_is_upgraded() -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
     )
-    assert answer == Upgrade(PATH, None, None, (), None, KEY, None, answer.response, b"")
+    assert answer == Upgrade(PATH, "gateway.example:8400", None, None, (), None, KEY, None, answer.response, b"")
 
 
 def test_bytes_after_the_head_are_handed_on() -> None:
@@ -414,3 +415,8 @@ def test_tls_wanted_says_so() -> None:
     response = tls_wanted()
     assert response.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"wss://" in response
+
+
+def test_proxy_wanted_says_so() -> None:
+    """To a trusted proxy that forgets for whom it speaks, or to its health check."""
+    assert b"PROXY protocol v2" in proxy_wanted()

@@ -30,6 +30,8 @@ async def test_accepting_survives_what_the_kernel_says(caplog: pytest.LogCapture
     """Out of descriptors: said, and the shard goes on."""
 
     class Listener:
+        family = socket.AF_INET
+
         def accept(self) -> object:
             raise OSError(24, "Too many open files")
 
