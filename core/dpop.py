@@ -12,6 +12,7 @@ The checks are those of section 4.3, with EdDSA on Ed25519 alone: a device's key
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Final
@@ -45,15 +46,18 @@ class Proof:
     public_key: bytes
 
 
-def verify_proof(proof: object, *, method: str, url: str, token: str | None, now_s: float) -> Proof | TokenError:
+def verify_proof(
+    proof: object, *, method: str, url: str | tuple[str, ...], token: str | None, now_s: float
+) -> Proof | TokenError:
     """What a proof proves for one request at ``now_s`` (Unix time).
 
     ``proof`` is whatever the client sent, of any type; ``method`` and ``url`` are the request's, query and fragment do not
-    count; ``token`` is the access token that goes with it, ``None`` where there is none, as when one is asked for.
+    count, and of several URLs any will do (whoever stands behind a proxy does not know the scheme that the client used);
+    ``token`` is the access token that goes with it, ``None`` where there is none, as when one is asked for.
     Whether the proof was used before is for `Seen`. Raises `ValueError` for a ``url`` of ours that is none.
     """
-    target = _target(url)
-    if target is None:
+    targets = {_target(one) for one in ((url,) if isinstance(url, str) else url)}
+    if not targets or None in targets:
         raise ValueError(f"no URL of a request: {url!r}")
     if isinstance(proof, str) and len(proof) > PROOF_CHARS_MAX:
         return TokenError("the proof is too long")
@@ -70,7 +74,7 @@ def verify_proof(proof: object, *, method: str, url: str, token: str | None, now
     key = parse_jwk(jws.header["jwk"])
     if isinstance(key, BadKey) or key.algorithm != "EdDSA":
         return TokenError("the proof's jwk is not a public key on Ed25519")
-    refused = _refused(jws.claims, method, target, token, now_s)
+    refused = _refused(jws.claims, method, targets, token, now_s)
     if refused:
         return TokenError(refused)
     if not key.verify(jws.signed, jws.signature):
@@ -137,7 +141,9 @@ def token_hash(token: str) -> str:
     return b64url(hashlib.sha256(token.encode()).digest())
 
 
-def _refused(claims: dict[str, object], method: str, target: _Target, token: str | None, now_s: float) -> str:
+def _refused(
+    claims: dict[str, object], method: str, targets: Collection[_Target | None], token: str | None, now_s: float
+) -> str:
     """Why the claims are not those of a proof for this request; empty where they are."""
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 0 < len(jti) <= PROOF_ID_CHARS_MAX:
@@ -145,7 +151,8 @@ def _refused(claims: dict[str, object], method: str, target: _Target, token: str
     if claims.get("htm") != method:
         return "the proof is for another method"
     htu = claims.get("htu")
-    if not isinstance(htu, str) or _target(htu) != target:
+    target = _target(htu) if isinstance(htu, str) else None
+    if target is None or target not in targets:
         return "the proof is for another URL"
     made_at_s = number(claims.get("iat"))
     if made_at_s is None or not isfinite(made_at_s):

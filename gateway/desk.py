@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import trio
@@ -11,17 +10,43 @@ from core.model import Event, Member, MyStream, Outcome, StreamFacts
 from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Unavailable
 from core.stream import Stream
-from core.tokens import Identity
+from core.tokens import Identity, TokenError
 from gateway.gatekeeper import limited
 from gateway.node import Node
 from gateway.ops import make_entry, refusal, unavailable
-from gateway.service import Health, Page, Sent, WireError
+from gateway.service import Credentials, Health, Page, Sent, WireError
 
 
 class Desk:
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.authenticate = functools.partial(Node.authenticate, node)
+
+    async def prove(self, credentials: Credentials) -> Identity | TokenError:
+        node = self._node
+        who = await node.proving.http(
+            credentials.token,
+            credentials.scheme,
+            credentials.proof,
+            credentials.method,
+            credentials.host,
+            credentials.path,
+        )
+        if isinstance(who, TokenError):
+            node.unproven(credentials.address, who)
+            return who
+        reason = node.gatekeeper.refuses(who)
+        if reason is not None:
+            node.note(
+                who.tenant,
+                "refused",
+                code="revoked",
+                principal=who.principal,
+                address=credentials.address,
+                reason=reason,
+            )
+            return TokenError(reason)
+        node.gatekeeper.call(who)
+        return who
 
     async def create_stream(self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]) -> StreamFacts:
         if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
@@ -54,8 +79,7 @@ class Desk:
         return members
 
     async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
-        meter = self._node.gatekeeper.call(who)
-        wait_s = meter.send(trio.current_time())
+        wait_s = self._node.gatekeeper.meter(who).send(trio.current_time())
         if wait_s:
             raise limited("sends", wait_s)
         found = await self._readable(who, stream)
@@ -76,7 +100,7 @@ class Desk:
         return Sent(verdict.seq, verdict.at_ms, verdict.outcome is Outcome.DUP)
 
     async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page:
-        self._node.gatekeeper.history(self._node.gatekeeper.call(who))
+        self._node.gatekeeper.history(self._node.gatekeeper.meter(who))
         found = await self._readable(who, stream)
         events = await self._node.log.read(who.tenant, found.sid, after, limit)
         head = max(found.head, events[-1].seq if events else 0)

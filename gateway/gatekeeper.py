@@ -134,14 +134,15 @@ class Gatekeeper:
                 meter.account.throttled += 1
                 raise limited("history reads", wait_s)
 
-    def call(self, who: Identity, size: int = 0) -> Meter:
-        """An HTTP call. Raises `WireError` rate_limited."""
-        now_s = trio.current_time()
-        meter = self.accounts.meter(who.tenant, who.principal, now_s)
-        wait_s = meter.message(size, now_s)
+    def meter(self, who: Identity) -> Meter:
+        """Of one who calls over HTTP."""
+        return self.accounts.meter(who.tenant, who.principal, trio.current_time())
+
+    def call(self, who: Identity) -> None:
+        """An HTTP call is a message. Raises `WireError` rate_limited."""
+        wait_s = self.meter(who).message(0, trio.current_time())
         if wait_s:
             raise limited("messages", wait_s)
-        return meter
 
     def refit(self, tenants: Tenants | None = None) -> list[str]:
         """Other quotas, or another number of nodes to share them. Returns the tenants known here whose quotas changed."""

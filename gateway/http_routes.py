@@ -40,7 +40,7 @@ from gateway.http_models import (
     TrimmedModel,
 )
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
-from gateway.service import HTTP_STATUS, Service, WireError
+from gateway.service import HTTP_STATUS, Credentials, Service, WireError
 
 _PROBLEMS = {
     "bad_request": "the request is malformed; `detail` and `errors` say where",
@@ -85,11 +85,16 @@ def _service(request: Request) -> Service:
 
 
 async def _identity(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Identity:
-    if credentials is None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme = scheme.lower()
+    if scheme not in ("bearer", "dpop") or not token.strip():
         raise WireError("unauthorized", "send a token as: Authorization: Bearer <JWT>")
-    who = _service(request).authenticate(credentials.credentials)
+    proof, host = request.headers.get("dpop"), request.headers.get("host", "")
+    address = request.client.host if request.client is not None else ""
+    brought = Credentials(scheme, token.strip(), proof, request.method, host, request.url.path, address)
+    who = await _service(request).prove(brought)
     if isinstance(who, TokenError):
         raise WireError("unauthorized", who.reason)
     return who

@@ -30,7 +30,7 @@ from core.sequencer import Sequencer
 from core.session import Sessions
 from core.stream import Stream
 from core.tenants import Tenants
-from core.tokens import Identity, ResumeClaims, ResumeKeys, TokenError, TokenVerifier
+from core.tokens import ResumeClaims, ResumeKeys, TokenError
 from core.wire import Close
 from gateway.cluster import Cluster
 from gateway.config import Secrets
@@ -45,6 +45,7 @@ from gateway.loader import Loader
 from gateway.measures import Measures
 from gateway.memory import COLLECTOR
 from gateway.ops import Ops, unavailable
+from gateway.proving import Proving
 from gateway.pulse import Pulse
 from gateway.revoking import Revoking
 from gateway.service import WireError
@@ -105,6 +106,8 @@ class Node:
         node_id: str,
         tenants: Tenants,
         directory: Directory | None,
+        hs256: bool = True,
+        public_url: str = "",
     ) -> None:
         self.log = store
         self.directory = directory
@@ -140,8 +143,8 @@ class Node:
         self.cluster = None if bus is None else Cluster(self, bus, node_id, secrets.resume_keys)
         self.hub.on_held = self._held
         self.hub.on_let_go = self._let_go
-        self._audience = audience
-        self.use_keys(secrets)
+        self._resume_keys = ResumeKeys(secrets.resume_keys)
+        self.proving = Proving(self, secrets, tenants, audience=audience, hs256=hs256, public_url=public_url)
         self._more = trio.Event()
         self.behind = WriteBehind(
             store, self.hub.signals, wall, every_s=limits.marker_flush_s, failed=self.follower.failed
@@ -156,14 +159,17 @@ class Node:
     # -- identity -----------------------------------------------------------------------------------------------------
 
     def use_keys(self, secrets: Secrets) -> None:
-        """From now on; who is connected stays so until its token ends."""
-        self._verifier = TokenVerifier(secrets.token_secrets, audience=self._audience)
+        """From now on; who is connected stays so until its token ends. Raises `ValueError` for keys that verify nothing."""
+        self.proving.use(secrets)
         self._resume_keys = ResumeKeys(secrets.resume_keys)
         if self.cluster is not None:
             self.cluster.use_keys(secrets.resume_keys)
 
-    def authenticate(self, token: str) -> Identity | TokenError:
-        return self._verifier.verify(token, self.wall())
+    def use_tenants(self, tenants: Tenants) -> list[str]:
+        """Other issuers and quotas from now on, also for who is here. Returns the tenants known here whose quotas changed.
+        Raises `ValueError` for what cannot be used."""
+        self.proving.use(None, tenants)
+        return self.gatekeeper.refit(tenants)
 
     def check_resume(self, token: object) -> ResumeClaims | TokenError:
         # The signature here, the time by what this node knows of the session (core.session says why).
@@ -175,6 +181,10 @@ class Node:
 
     def guessed(self, connection: Connection, error: TokenError) -> None:
         """A token that proves nobody: whoever tries many is slowed down by its address."""
+        self.unproven(connection.address, error)
+
+    def unproven(self, address: str, error: TokenError) -> None:
+        """The same of whoever came from this address, over a socket or HTTP."""
         self.measures.unproven += 1
 
     def note(self, tenant: str, type: str, **facts: object) -> None:
@@ -406,6 +416,7 @@ class Node:
                 self.pulse.run,
                 self.door.run,
                 self.throttle.run,
+                self.proving.issuers.run,
             ):
                 nursery.start_soon(task)
             task_status.started()
@@ -434,11 +445,14 @@ async def running(
     node_id: str | None = None,
     tenants: Tenants | None = None,
     directory: Directory | None = None,
+    hs256: bool = True,
+    public_url: str = "",
 ) -> AsyncIterator[Node]:
     """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
 
     With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node. With a ``directory``
-    it obeys revocations, and knows devices and service clients.
+    it obeys revocations, and knows devices and service clients. ``hs256``: whether tokens signed with the shared secrets are
+    taken, as in development. Raises `ValueError` for secrets and tenants with which no token could be verified.
     """
     node = Node(
         store,
@@ -454,6 +468,8 @@ async def running(
         node_id=node_id if node_id is not None else new_id(),
         tenants=tenants or Tenants(),
         directory=directory,
+        hs256=hs256,
+        public_url=public_url,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -24,7 +24,7 @@ from core.tokens import Identity, ResumeClaims, TokenError
 from core.wire import Close
 from gateway.connection import HELLO, OPEN, Connection
 from gateway.loader import TRIES_MAX, Asked
-from gateway.proving import Found, Later, authenticate
+from gateway.proving import Found, Later, authenticate, prove
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, 
     if isinstance(claims, TokenError):
         ops.node.guessed(connection, claims)
         raise WireError("resume_rejected", claims.reason)
-    identity = Identity(
+    who = Identity(
         claims.tenant,
         claims.principal,
         claims.roles,
@@ -168,8 +168,31 @@ def resume(ops: Ops, connection: Connection, id: int | None, message: dict[str, 
         claims.token_id,
         claims.bound_to,
     )
-    if _let_in(ops, connection, identity, claims.session):
-        _enter(ops, connection, Entrance(id, claims.session, claims, wanted, epoch))
+    entrance = Entrance(id, claims.session, claims, wanted, epoch)
+    if not who.bound_to:
+        _come_back(ops, connection, entrance, who)
+        return
+    found = prove(ops.node, connection, who, message.get("dpop"), message["resume"])
+    if isinstance(found, Identity | TokenError):
+        _come_back(ops, connection, entrance, found)
+    else:
+        come_back = functools.partial(_come_back_later, ops, connection, entrance)
+        ops.shard.wait_for(connection, functools.partial(_meet_later, found, come_back))
+
+
+def _come_back(ops: Ops, connection: Connection, entrance: Entrance, who: Found) -> None:
+    if isinstance(who, TokenError):
+        ops.node.guessed(connection, who)
+        raise WireError("resume_rejected", who.reason)
+    if _let_in(ops, connection, who, entrance.session):
+        _enter(ops, connection, entrance)
+
+
+def _come_back_later(ops: Ops, connection: Connection, entrance: Entrance, who: Found) -> None:
+    try:
+        _come_back(ops, connection, entrance, who)
+    except WireError as error:
+        ops.refuse(connection, entrance.id, error)
 
 
 def _note_refused(ops: Ops, connection: Connection, who: Identity, code: str, reason: str) -> None:

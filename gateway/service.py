@@ -58,6 +58,20 @@ class WireError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an HTTP call brings to prove who it is from. ``scheme`` is ``bearer`` or ``dpop``; ``proof`` its DPoP header; the
+    rest is the request's own, for the proof to be compared with. ``address`` is the caller's, as far as it is known."""
+
+    scheme: str
+    token: str = field(repr=False)
+    proof: str | None = field(repr=False)
+    method: str
+    host: str
+    path: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A committed send. With ``dup`` the key was used before, and seq and time are the first event's."""
 
@@ -92,7 +106,9 @@ class Health:
 class Service(Protocol):
     """A node, seen from its HTTP API. Names in arguments were checked for shape, not for rights."""
 
-    def authenticate(self, token: str) -> Identity | TokenError: ...
+    async def prove(self, credentials: Credentials) -> Identity | TokenError:
+        """Who calls. Raises `WireError` rate_limited for a principal or tenant that calls too often."""
+        ...
 
     async def create_stream(
         self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]

@@ -112,7 +112,7 @@ async def session(node: TestNode, capture: Capture) -> Party:
     assert dee.client.connection.blocked, "it has not read anything"
     await dee.until("event", TURNS * EACH)
     await amy.send(CREW, "to all")
-    boss = node.node.authenticate(token("service:ops", roles=["admin"]))
+    boss = node.node.proving.verify(token("service:ops", roles=["admin"]))
     assert isinstance(boss, Identity)
     await node.desk.remove_member(boss, CREW, "user:cy")
     await cy.until("unsub")

@@ -222,7 +222,7 @@ async def test_a_removal_takes_effect_on_every_node() -> None:
         await nodes[0].stream("chat:crew", open=False, members={"user:u0": "owner", "user:u1": "member"})
         async with everywhere(nodes, "chat:crew") as (amy, bob):
             await amy.send("chat:crew", "before")
-            owner = nodes[0].node.authenticate(token("user:u0"))
+            owner = nodes[0].node.proving.verify(token("user:u0"))
             assert isinstance(owner, Identity)
             await nodes[0].desk.remove_member(owner, "chat:crew", "user:u1")
             await amy.send("chat:crew", "after")
@@ -241,7 +241,7 @@ async def test_what_was_trimmed_is_forgotten_by_every_node() -> None:
             for n in range(1, 5):
                 await amy.send("chat:ops", f"{n}")
             await bob.events("chat:ops", 4)
-            admin = nodes[0].node.authenticate(token("user:admin", roles=["admin"]))
+            admin = nodes[0].node.proving.verify(token("user:admin", roles=["admin"]))
             assert isinstance(admin, Identity)
             assert await nodes[0].desk.trim(admin, "chat:ops", 4) == 4
             await until(lambda: nodes[1].node.hub.by_name["demo", "chat:ops"].first == 4)

@@ -322,7 +322,7 @@ class Story:
     async def _removal(self) -> None:
         """Somebody leaves the crew, or is back, by the word of a node that may hold the room or not."""
         node = self.rng.choice(self.nodes)
-        admin = node.node.authenticate(token("user:admin", roles=["admin"]))
+        admin = node.node.proving.verify(token("user:admin", roles=["admin"]))
         assert isinstance(admin, Identity)
         who = self.rng.choice(PEOPLE[2:])
         with trio.move_on_after(5.0):

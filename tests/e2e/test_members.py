@@ -8,7 +8,7 @@ from tests.wire_client import hello
 
 
 def boss(node: TestNode) -> Identity:
-    identity = node.node.authenticate(token("service:boss", roles=["admin"]))
+    identity = node.node.proving.verify(token("service:boss", roles=["admin"]))
     assert isinstance(identity, Identity)
     return identity
 
@@ -86,7 +86,7 @@ async def test_owners_manage_and_everybody_may_leave() -> None:
     """Membership is for owners and admins; leaving is one's own affair."""
     async with serving_node() as node:
         await node.stream("chat:ops", open=False, members={"user:olga": "owner", "user:bob": "member"})
-        olga, bob = (node.node.authenticate(token(who)) for who in ("user:olga", "user:bob"))
+        olga, bob = (node.node.proving.verify(token(who)) for who in ("user:olga", "user:bob"))
         assert isinstance(olga, Identity)
         assert isinstance(bob, Identity)
         async with hello(node.url, "user:olga", {"chat:ops": {}}) as client:

@@ -184,7 +184,7 @@ async def test_sends_are_refused_last_and_what_was_accepted_is_committed() -> No
             refused = await amy.send("chat:ops", "two", key=key)
             assert refused["code"] == "overloaded"
             assert 0.5 <= refused["retry_after"] <= 1.0
-            who = node.desk.authenticate(token("user:amy"))
+            who = node.node.proving.verify(token("user:amy"))
             assert isinstance(who, Identity)
             with pytest.raises(WireError) as http:
                 await node.desk.send(who, "chat:ops", key=key, type="message", body=2, expect=None)

@@ -15,7 +15,7 @@ QUICK = replace(
 
 
 def identity(node: TestNode, principal: str) -> Identity:
-    who = node.node.authenticate(token(principal))
+    who = node.node.proving.verify(token(principal))
     assert isinstance(who, Identity)
     return who
 

@@ -102,7 +102,7 @@ async def test_a_cursor_before_what_is_kept_is_reset() -> None:
         async with hello(node.url, "service:ops", roles=["admin"]) as ops:
             for n in range(5):
                 await ops.send("chat:ops", f"{n}")
-            identity = node.node.authenticate(token("service:ops", roles=["admin"]))
+            identity = node.node.proving.verify(token("service:ops", roles=["admin"]))
             assert isinstance(identity, Identity)
             assert await node.desk.trim(identity, "chat:ops", 4) == 4
             async with hello(node.url, "user:bob", {"chat:ops": {"after": 1}}) as bob:

@@ -266,3 +266,15 @@ def test_what_is_over_leaves_a_few_at_a_time() -> None:
     for n in range(100, 160):
         assert seen.first(one(n), later)
     assert len(seen) == 61
+
+
+def test_of_several_urls_any_will_do_and_no_other() -> None:
+    """Behind a proxy the scheme that the client used is not known."""
+    both = (URL, URL.replace("https:", "http:"))
+    for htu in both:
+        found = verify_proof(proof(htu=htu), method="POST", url=both, token=TOKEN, now_s=NOW)
+        assert isinstance(found, Proof)
+    other = verify_proof(proof(htu="ftp://gateway.example/"), method="POST", url=both, token=TOKEN, now_s=NOW)
+    assert isinstance(other, TokenError)
+    with pytest.raises(ValueError, match="no URL"):
+        verify_proof(proof(), method="POST", url=(), token=TOKEN, now_s=NOW)

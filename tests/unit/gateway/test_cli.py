@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import types
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -104,7 +105,7 @@ def test_token(keys: Config) -> None:
     result = run("token", "--tenant", "t1", "--principal", "service:ops", "--role", "admin", "--ttl", "15m")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\n") == 1
-    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(result.stdout.strip(), 0.0)
+    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(result.stdout.strip(), time.time())
     assert isinstance(who, Identity)
     assert (who.tenant, who.principal, who.roles) == ("t1", "service:ops", frozenset({"admin"}))
 
@@ -174,7 +175,7 @@ def test_chat_makes_a_token_of_its_own(keys: Config, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0, result.output
     url, token, stream, principal = calls[0]
     assert (url, stream, principal) == ("ws://127.0.0.1:9400/v1/ws", "chat:lobby", "user:bob")
-    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(token, 0.0)
+    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(token, time.time())
     assert isinstance(who, Identity)
     assert (who.tenant, who.principal) == ("demo", "user:bob")
 

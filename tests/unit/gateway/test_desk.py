@@ -19,7 +19,7 @@ from tests.wire_client import hello
 
 
 def who(node: TestNode, principal: str, **claims: Any) -> Identity:
-    identity = node.desk.authenticate(token(principal, **claims))
+    identity = node.node.proving.verify(token(principal, **claims))
     assert isinstance(identity, Identity)
     return identity
 

@@ -21,7 +21,7 @@ from gateway.http import make_app
 from gateway.http_edge import Edge, EdgeLimits
 from gateway.http_routes import parse_key
 from gateway.http_serve import PortInUse, bind_http, serve_http
-from gateway.service import HTTP_STATUS, WIRE_CODES, Health, Page, Sent, WireError
+from gateway.service import HTTP_STATUS, WIRE_CODES, Credentials, Health, Page, Sent, WireError
 
 KEY = "5e0f6a1c-8f39-4a1e-9f0e-2a7d3c1b4e55"
 AT_MS = 1_795_253_400_123
@@ -51,10 +51,10 @@ class FakeService:
         if self.fail is not None:
             raise self.fail
 
-    def authenticate(self, token: str) -> Identity | TokenError:
-        if token == "admin":
+    async def prove(self, credentials: Credentials) -> Identity | TokenError:
+        if credentials.token == "admin":
             return Identity("demo", "service:ops", frozenset({"admin"}), 2e9)
-        if token == "amy":
+        if credentials.token == "amy":
             return Identity("demo", "user:amy", frozenset(), 2e9)
         return TokenError("bad signature")
 

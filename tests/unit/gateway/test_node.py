@@ -106,7 +106,7 @@ async def test_a_big_room_is_served_outside_the_shards_turns(monkeypatch: pytest
             await client.hello(f"user:{n}", streams={"chat:ops": {}})
         monkeypatch.setattr(hub_module, "GATHER_PORTS_MAX", 1)
         hub.limits = replace(hub.limits, slice_deliveries=2)
-        identity = node.desk.authenticate(token())
+        identity = node.node.proving.verify(token())
         assert isinstance(identity, Identity)
         for n in range(5):
             sent = await node.desk.send(identity, "chat:ops", key=KEY.format(n), type="message", body=n, expect=None)

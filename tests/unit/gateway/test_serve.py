@@ -73,7 +73,7 @@ async def test_reloaded_keys_hold_at_once(caplog: pytest.LogCaptureFixture) -> N
     """Tokens of a key that is gone are refused, of a new one taken; the log level changes too."""
     async with serving_node() as node:
         old = token()
-        assert hasattr(node.node.authenticate(old), "principal")
+        assert hasattr(node.node.proving.verify(old), "principal")
         anew = Secrets({"k2": b"n" * 32}, {"r2": b"m" * 32})
         before = logging.getLogger().level
         try:
@@ -81,7 +81,7 @@ async def test_reloaded_keys_hold_at_once(caplog: pytest.LogCaptureFixture) -> N
             assert logging.getLogger().level == logging.DEBUG
         finally:
             logging.getLogger().setLevel(before)
-        assert not hasattr(node.node.authenticate(old), "principal")
+        assert not hasattr(node.node.proving.verify(old), "principal")
         assert "keys 'k2' and 'r2' sign, log level debug" in caplog.text
 
 
@@ -93,7 +93,7 @@ async def test_a_reload_that_fails_changes_nothing(caplog: pytest.LogCaptureFixt
 
     async with serving_node() as node:
         serving._reload(node.node, Place(), broken)
-        assert hasattr(node.node.authenticate(token()), "principal")
+        assert hasattr(node.node.proving.verify(token()), "principal")
     assert "nothing was reloaded: The file of keys is not JSON." in caplog.text
     assert SECRETS.token_secrets
 
