@@ -171,11 +171,17 @@ class Acceptor:
         return not address or is_loopback(address) or address in self.trusted
 
     def guessed(self, connection: Connection) -> float:
-        """A token of this connection proved nobody: the seconds during which nobody of its address is listened to, 0.0 for
-        none. Not for tokens that were good once: who has one of those is not guessing."""
-        if self._exempt(connection.address):
-            return 0.0
-        return self.addresses.guessed(connection.address, trio.current_time())
+        """A token of this connection proved nobody: `guessed_from` its address."""
+        return self.guessed_from(connection.address)
+
+    def guessed_from(self, address: str) -> float:
+        """A token from this address proved nobody: the seconds during which nobody of it is listened to, 0.0 for none. Not
+        for tokens that were good once: who has one of those is not guessing."""
+        return 0.0 if self._exempt(address) else self.addresses.guessed(address, trio.current_time())
+
+    def barred_s(self, address: str) -> float:
+        """The same, asked without a guess: for HTTP, where a connection is not a newcomer's for long."""
+        return 0.0 if self._exempt(address) else self.addresses.barred_s(address, trio.current_time())
 
     def _turn_away(self, sock: socket.socket, address: str, refusal: bytes, full: bool, *, spared: bool = True) -> None:
         """Refuse, and let the peer close where there is room to wait for that (`_say_last` says why). ``spared``: the node has

@@ -191,8 +191,8 @@ def serve(
     def ready(facts: Ready) -> None:
         several = f", {settings.workers} workers" if settings.workers > 1 else ""
         open_console(stderr=False).print(
-            f"Readback is ready: ws://{connectable(settings.host)}:{facts.port}/v1/ws, "
-            f"http://{connectable(settings.http_host)}:{facts.http_port}, database {facts.database}{several}",
+            f"Readback is ready: {settings.ws_scheme}://{connectable(settings.host)}:{facts.port}/v1/ws, "
+            f"{settings.http_scheme}://{connectable(settings.http_host)}:{facts.http_port}, database {facts.database}{several}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -269,7 +269,7 @@ def chat(
 
     from gateway.chat import run_chat
 
-    address = url or f"ws://{connectable(settings.host)}:{settings.port}/v1/ws"
+    address = url or f"{settings.ws_scheme}://{connectable(settings.host)}:{settings.port}/v1/ws"
     trio.run(lambda: run_chat(address, token, stream, principal=as_))
 
 

@@ -71,8 +71,8 @@ def print_ready(console: Console, config: Config, ready: Ready, demo: Demo) -> N
     def line(text: str = "", style: str | None = None) -> None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
-    ws = f"ws://{connectable(config.host)}:{ready.port}/v1/ws"
-    http = f"http://{connectable(config.http_host)}:{ready.http_port}"
+    ws = f"{config.ws_scheme}://{connectable(config.host)}:{ready.port}/v1/ws"
+    http = f"{config.http_scheme}://{connectable(config.http_host)}:{ready.http_port}"
     me = program_name()
     # A pasted line must find this very gateway: say what differs from what it would look for by itself.
     plain = load_config(environ={})

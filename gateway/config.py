@@ -70,6 +70,15 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     @property
+    def ws_scheme(self) -> str:
+        """Of the WebSocket's address; `http_scheme` of the HTTP API's."""
+        return "ws" if self.tls_cert is None else "wss"
+
+    @property
+    def http_scheme(self) -> str:
+        return "http" if self.tls_cert is None else "https"
+
+    @property
     def secrets_path(self) -> Path:
         return self.secrets_file or self.data / "secrets.json"
 

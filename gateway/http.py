@@ -8,6 +8,7 @@ document that names all of them. Does not: listen (`gateway.http_serve`), bound 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,10 +17,11 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from core.addresses import Trusted
 from core.limits import Limits
 from core.ports import Refused, Unavailable
 from gateway.gather import Gather
-from gateway.http_edge import Edge, EdgeLimits, problem
+from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_models import Problem
 from gateway.http_routes import router
 from gateway.service import HTTP_STATUS, Service, WireError
@@ -41,9 +43,12 @@ def make_app(
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
     gather: Gather | None = None,
+    trusted: Trusted | None = None,
+    barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
     """The app. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
-    ``gather``, metrics and readiness tell of the siblings on these ports too."""
+    ``gather``, metrics and readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are
+    `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -56,16 +61,19 @@ def make_app(
     app.add_exception_handler(Unavailable, _on_unavailable)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    # Each is around those before it: what the edge refuses is answered to other sites' pages too, and preflights carry the
+    # security headers.
+    app.add_middleware(Edge, limits=edge, depth_max=limits.json_depth_max, trusted=trusted, barred_s=barred_s)
     if origins is None or origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=["*"] if origins is None else sorted(origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-            expose_headers=["Location", "Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "DPoP", "Idempotency-Key"],
+            expose_headers=["Location", "Retry-After", "WWW-Authenticate"],
             max_age=600,
         )
-    app.add_middleware(Edge, limits=edge, depth_max=limits.json_depth_max)
+    app.add_middleware(SecurityHeaders)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

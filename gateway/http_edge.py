@@ -1,9 +1,10 @@
 """What stands between the network and the routes: bounds, headers, and the one place where an exception ends.
 
-For: an ASGI middleware around the FastAPI app. Promises: whatever comes in, exactly one answer goes out; an error is an
+For: ASGI middlewares around the FastAPI app. Promises: whatever comes in, exactly one answer goes out; an error is an
 RFC 9457 problem document without internals; a body is bounded in bytes and in time before anything parses it; what the
 routes see as JSON was read and written again by orjson (so no NaN, no lone surrogates, no integer beyond 64 bits) and
-nests no deeper than the wire allows. Does not: authorise, or know any route.
+nests no deeper than the wire allows; ``scope["client"]`` is the caller's address as best known; every answer, those for
+browsers' preflights too, carries the security headers. Does not: authorise, or know any route.
 
 The body is gathered here rather than streamed because every route wants it whole and none takes more than
 ``request_bytes_max``.
@@ -22,6 +23,8 @@ from urllib.parse import parse_qsl
 import orjson
 import trio
 
+from core.addresses import Trusted, canonical
+from core.proxy import forwarded_for
 from core.wire import too_deep
 from gateway.service import HTTP_STATUS
 
@@ -38,10 +41,18 @@ _FRAMINGS = frozenset((b"content-length", b"transfer-encoding"))
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-store"),  # answers are one principal's own
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
+    # Opened as a page, an answer does nothing and is in no frame (so X-Frame-Options says nothing more). The first does not
+    # stand for the next two.
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    # No other site's page may draw an answer into its process as an image or a script; CORS is for pages that may call.
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # Nothing here needs a device, and a page that framed us all the same could lend us none.
+    (b"permissions-policy", b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"referrer-policy", b"no-referrer"),  # paths name streams
+    (b"x-content-type-options", b"nosniff"),  # a body that somebody sent is JSON, whatever it looks like
 )
+HSTS: tuple[bytes, bytes] = (b"strict-transport-security", b"max-age=31536000")
+"""Over TLS only: over plain HTTP browsers must ignore it (RFC 6797, section 8.1). Subdomains are not ours to speak for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +105,48 @@ class _Refusal(Exception):
         self.answer = problem(status, code, detail, retry_after_s=retry_after_s)
 
 
-class Edge:
-    """The middleware. Everything that is not an HTTP request (lifespan, a WebSocket) is passed on as it is."""
+class SecurityHeaders:
+    """The outermost middleware: the headers that every answer carries, whoever gives it."""
 
-    def __init__(self, app: App, limits: EdgeLimits | None = None, depth_max: int = 64) -> None:
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        extra = (*SECURITY_HEADERS, HSTS) if scope.get("scheme") == "https" else SECURITY_HEADERS
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *extra]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class Edge:
+    """The middleware within it, and within CORS. Everything that is not an HTTP request (lifespan, a WebSocket) is passed on
+    as it is.
+
+    ``trusted`` are the proxies whose ``Forwarded`` is believed. ``barred_s`` says how long a caller's address is not listened
+    to, for wrong tokens: 0.0 where it is.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: EdgeLimits | None = None,
+        depth_max: int = 64,
+        *,
+        trusted: Trusted | None = None,
+        barred_s: Callable[[str], float] = lambda address: 0.0,
+    ) -> None:
         self.app = app
         self.limits = limits or EdgeLimits()
         self.depth_max = depth_max
+        self.trusted = trusted or Trusted()
+        self.barred_s = barred_s
         self.running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,16 +155,14 @@ class Edge:
             return
         started = False
 
-        async def send_with_headers(message: Message) -> None:
+        async def send_on(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message.get("headers", []), *SECURITY_HEADERS]
+            started = started or message["type"] == "http.response.start"
             await send(message)
 
         async def answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-            await send_with_headers({"type": "http.response.start", "status": status, "headers": headers})
-            await send_with_headers({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+            await send_on({"type": "http.response.start", "status": status, "headers": headers})
+            await send_on({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
 
         if {name for name, _ in scope["headers"]} >= _FRAMINGS:
             # RFC 9112, section 6.1: whoever stands between may have seen this request end elsewhere, and so what follows
@@ -133,8 +177,9 @@ class Edge:
             return
         self.running += counted
         try:
+            self._see_client(scope)
             self._check_query(scope)
-            await self.app(scope, await self._whole_body(scope, receive), send_with_headers)
+            await self.app(scope, await self._whole_body(scope, receive), send_on)
         except _Refusal as refusal:
             await answer(*refusal.answer)
         except Exception:
@@ -145,6 +190,23 @@ class Edge:
             await answer(*problem(500, "internal", "something went wrong on our side; it was logged"))
         finally:
             self.running -= counted
+
+    def _see_client(self, scope: Scope) -> None:
+        """Who calls: the peer, or whom a trusted one speaks for; and whether it is listened to."""
+        peer = scope.get("client")
+        address = (canonical(peer[0]) or "") if peer else ""
+        port = peer[1] if peer and address else 0
+        headers = scope["headers"]
+        if address in self.trusted:
+            said = [value.decode("latin-1") for name, value in headers if name == b"forwarded"]
+            spoken_for = forwarded_for(",".join(said), self.trusted)
+            if spoken_for is not None:
+                address, port = spoken_for, 0
+        scope["client"] = (address, port)
+        if any(name == b"authorization" for name, _ in headers):
+            wait_s = self.barred_s(address)
+            if wait_s:
+                raise _Refusal(429, "rate_limited", "too many wrong tokens from this address", wait_s)
 
     def _check_query(self, scope: Scope) -> None:
         query: bytes = scope.get("query_string", b"")

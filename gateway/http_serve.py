@@ -2,9 +2,9 @@
 
 For: `serve_http(app, sockets, shutdown=…)` inside the node's nursery. Promises: it listens on the sockets it was given,
 cuts connections that send nothing, keeps the failure of one connection from all others, finishes running requests for a
-few seconds once ``shutdown`` returns, and writes to the log only what is wrong. Does not: open ports by itself
-(`bind_http` does, so that a port in use is an error before anything else was started), speak TLS (a proxy does), handle
-signals.
+few seconds once ``shutdown`` returns, and writes to the log only what is wrong. With ``tls`` it speaks TLS, each handshake
+with the certificate of that moment; a request without it is told so in plain text. Does not: open ports by itself
+(`bind_http` does, so that a port in use is an error before anything else was started), handle signals.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework
 from hypercorn.utils import wrap_app
 
+from core.handshake import tls_wanted
+from gateway.tls import HANDSHAKE_RECORD, Tls
+
 log = logging.getLogger("readback.http.server")
 
 BACKLOG = 256  # connections the kernel holds while the node is busy with a slice of deliveries
 IDLE_TIMEOUT_S = 15  # from accept to a whole request head, and between requests
 READ_TIMEOUT_S = 30  # silence inside a request; the edge bounds the body as a whole
 GRACE_S = 5.0  # running requests, after the shutdown began; longer than any commit takes to be given up
+HANDSHAKE_TIMEOUT_S = 5  # of TLS
 HEAD_BYTES_MAX = 16_384
 CONNECTIONS_MAX = (
     1_000  # each costs a task; whoever comes beyond is closed at once and leaves the descriptors to others
@@ -70,6 +74,7 @@ async def serve_http(
     sockets: Sequence[socket.socket],
     *,
     shutdown: Callable[[], Awaitable[None]],
+    tls: Tls | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``shutdown()`` returns (it may wait for ever) or until cancelled. The sockets are ours from here on:
@@ -83,9 +88,10 @@ async def serve_http(
     config.read_timeout = READ_TIMEOUT_S
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
     config.h2_max_header_list_size = HEAD_BYTES_MAX
+    config.ssl_handshake_timeout = HANDSHAKE_TIMEOUT_S
     config.h2_max_concurrent_streams = 32  # cleartext HTTP/2 cannot be switched off; it can be kept small
     context = WorkerContext(None)
-    handler = _Handler(wrap_app(cast(Framework, app), config.wsgi_max_body_size, "asgi"), config, context)
+    handler = _Handler(wrap_app(cast(Framework, app), config.wsgi_max_body_size, "asgi"), config, context, tls)
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as listening:
@@ -111,10 +117,11 @@ class _Handler:
     whose nursery it runs in. One byte after an upgrade request was enough (two tasks answered at once).
     """
 
-    def __init__(self, app: AppWrapper, config: HypercornConfig, context: WorkerContext) -> None:
+    def __init__(self, app: AppWrapper, config: HypercornConfig, context: WorkerContext, tls: Tls | None) -> None:
         self._app = app
         self._config = config
         self._context = context
+        self._tls = tls
         self._count = 0
 
     async def __call__(self, stream: trio.SocketStream) -> None:
@@ -123,7 +130,9 @@ class _Handler:
             return
         self._count += 1
         try:
-            await _Connection(self._app, self._config, self._context, ConnectionState({}), stream)  # type: ignore[arg-type]
+            secured = stream if self._tls is None else await _secured(stream, self._tls)
+            if secured is not None:
+                await _Connection(self._app, self._config, self._context, ConnectionState({}), secured)  # type: ignore[arg-type]
         except* Exception as errors:
             # Their messages may quote the client.
             names = sorted({type(error).__name__ for error in _leaves(errors)})
@@ -131,6 +140,22 @@ class _Handler:
             await trio.aclose_forcefully(stream)
         finally:
             self._count -= 1
+            if self._tls is not None:
+                await trio.aclose_forcefully(stream)  # Hypercorn leaves it open where a handshake fails
+
+
+async def _secured(stream: trio.SocketStream, tls: Tls) -> trio.SSLStream[trio.SocketStream] | None:
+    """The stream within TLS, its handshake still to come. ``None`` for a peer that speaks something else: it was told so."""
+    with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+        first = await stream.socket.recv(1, socket.MSG_PEEK)
+        if first == HANDSHAKE_RECORD:
+            return trio.SSLStream(stream, tls.context, server_side=True, https_compatible=True)
+        if first:
+            await stream.send_all(tls_wanted())
+            await stream.send_eof()
+            while await stream.receive_some():  # or what it has sent would turn our words into a reset
+                pass
+    return None
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

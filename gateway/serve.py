@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from core.addresses import Trusted
 from core.model import Epoch
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
@@ -32,6 +33,7 @@ from gateway.node import Node, running
 from gateway.place import Place, node_name
 from gateway.shard import Shard
 from gateway.systemd import Watchdog
+from gateway.tls import load_tls
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
@@ -76,6 +78,7 @@ async def serve(
     """
     assert config.database_url is not None
     place = place or Place()
+    tls = load_tls(config)
     sock, http_sock = _bind(config, place)
     faulthandler.enable()  # a watchdog ends a loop that hangs with SIGABRT: then this says where
     async with open_postgres_log(
@@ -99,6 +102,8 @@ async def serve(
             _captured(config, node, node_id) as capture,
             trio.open_nursery() as nursery,
         ):
+            node.shard.tls = tls
+            node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
             await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture)
 
 
@@ -121,8 +126,15 @@ async def _serve_node(
         registry, health = node.measures.registry, node.measures.health
         gather = Gather(place.folder, place.worker, metrics=registry.text, health=health)
         ending.answering = await nursery.start(gather.run)
-    app = make_app(Desk(node), limits=config.limits, origins=config.origins, gather=gather)
-    nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait))
+    app = make_app(
+        Desk(node),
+        limits=config.limits,
+        origins=config.origins,
+        gather=gather,
+        trusted=node.shard.trusted,
+        barred_s=node.shard.barred_s,
+    )
+    nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=node.shard.tls))
     nursery.start_soon(ending.run)
     node.shard.listen(sock)
     freeze()
@@ -238,4 +250,6 @@ def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]
         logging.getLogger().setLevel(config.log_level.upper())
         newest = next(iter(secrets.token_secrets)), next(iter(secrets.resume_keys))
         log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
+    if node.shard.tls is not None and node.shard.tls.reload():
+        log.warning("reloaded: the certificate, for connections from now on")
     place.notifier.ready("serving")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from core.handshake import tls_wanted
-from gateway.config import ConfigError
+from gateway.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -40,6 +40,8 @@ SHAKES_A_TURN: Final = 8
 more than that; who was not served is ready again in the next turn."""
 BUSY_ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x50"
 """A fatal internal_error (RFC 8446, section 6), for newcomers who are not even worth a handshake now."""
+HANDSHAKE_RECORD: Final = b"\x16"
+"""The first byte of every connection that speaks TLS."""
 NO_TLS_ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x0a"
 """A fatal unexpected_message, where OpenSSL has nothing to say to what is no TLS at all."""
 _CAPITALS: Final = (0x41, 0x5A)
@@ -75,6 +77,13 @@ class Tls:
             log.error("the certificate was not reloaded: %s", error)
             return False
         return True
+
+
+def load_tls(config: Config) -> Tls | None:
+    """As the settings say; ``None`` where no certificate is named. Raises `ConfigError`."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Tls(config.tls_cert, config.tls_key)
 
 
 def make_context(cert: Path, key: Path) -> ssl.SSLContext:
