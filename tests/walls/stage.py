@@ -1,0 +1,185 @@
+"""Two tenants with streams of the same names, a third without any, and everybody who may stand before a wall.
+
+A *place* is a stream together with a principal whose part in it is known by construction; a *case* says whose token is
+brought. What is to happen in a place follows from `core.policy` and from nothing written down here: `verdict` asks its
+tables, and a behaviour that drifts away from them fails the matrix.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import httpx
+
+from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
+from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
+from core.ports import Log
+from gateway.http import make_app
+from tests.nodes import TestNode, serving_node
+
+OWN: Final = "acme"
+"""The tenant whose walls are looked at."""
+TWIN: Final = "twin"
+"""Names the same streams, each closed, and nobody is a member of any."""
+VOID: Final = "void"
+"""Has no stream but an inbox, which nobody creates: everything else that it names exists only elsewhere."""
+
+ROOM: Final = "trip:room"
+HALL: Final = "chat:hall"
+INBOX: Final = "user:ina"
+GUEST: Final = "user:guest"
+OTHER: Final = "user:other"
+STANDINGS: Final = ("", "admin", "service", "auditor", "nobody-knows")
+"""Roles of a token, one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``own`` is the principal's part in the stream in the tenant `OWN`, before anything that its token's roles add."""
+
+    name: str
+    stream: str
+    principal: str
+    own: str | None
+    member: bool = False
+    """By name, so that it can leave."""
+
+
+PLACES: Final = (
+    Place("owner", ROOM, "user:olga", "owner", True),
+    Place("member", ROOM, "user:mel", "member", True),
+    Place("reader", ROOM, "user:rex", "reader", True),
+    Place("none", ROOM, "user:nat", None),
+    Place("open", HALL, "user:hal", "member"),
+    Place("another's inbox", INBOX, "user:nat", None),
+    Place("inbox", INBOX, INBOX, "reader"),
+    Place("audit", AUDIT_STREAM, "user:nat", None),
+)
+
+
+class Whose(Enum):
+    """Whose token is brought."""
+
+    NOBODY = "no token"
+    OWN = OWN
+    TWIN = TWIN
+    VOID = VOID
+
+
+class Verdict(Enum):
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    UNAUTHORIZED = "unauthorized"
+    NOT_SERVED = "not served"
+
+
+class Everybody(Enum):
+    """What `core.policy` has no word for, because whoever proved itself may do it; or, `PUBLIC`, whoever asks."""
+
+    KNOWN = "whoever has a token"
+    PUBLIC = "whoever asks"
+    NOBODY = "nobody, whatever the role"
+
+
+Action = StreamAction | TenantAction | Everybody
+
+
+def exists(whose: Whose, place: Place) -> bool:
+    return whose is not Whose.VOID or place.stream == INBOX
+
+
+def part(whose: Whose, place: Place, roles: Collection[str]) -> str | None:
+    """The role in the stream of that name in the token's own tenant."""
+    own = place.own if whose is Whose.OWN else "reader" if place.principal == place.stream else None
+    return role_in(place.stream, own, standing(roles))
+
+
+def verdict(whose: Whose, place: Place, roles: Collection[str], action: Action) -> Verdict:
+    """What `core.policy` says of this action here. A tenant's action is judged before the stream is looked for."""
+    if action is Everybody.PUBLIC:
+        return Verdict.ALLOWED
+    if whose is Whose.NOBODY:
+        return Verdict.UNAUTHORIZED
+    if action is Everybody.KNOWN:
+        return Verdict.ALLOWED
+    if isinstance(action, TenantAction):
+        return Verdict.ALLOWED if may_in_tenant(action, roles) else Verdict.FORBIDDEN
+    if not exists(whose, place):
+        return Verdict.NOT_FOUND
+    if isinstance(action, StreamAction) and may(action, part(whose, place, roles)):
+        return Verdict.ALLOWED
+    return Verdict.FORBIDDEN
+
+
+class World:
+    """A node with the three tenants, and the HTTP API beside it in the same process."""
+
+    def __init__(self, node: TestNode, http: httpx.AsyncClient) -> None:
+        self.node = node
+        self.http = http
+        self.log: Log = node.log
+        self.seqs: dict[tuple[str, str, str], int] = {}
+        """Seq of an event by (tenant, stream, principal)."""
+
+    async def plant(self) -> None:
+        people = [Member(p.principal, p.own) for p in PLACES if p.member and p.own is not None]
+        await self.log.create_stream(OWN, ROOM, open=False, members=people, by="service:test")
+        await self.log.create_stream(OWN, HALL, open=True, members=[], by="service:test")
+        for name in (ROOM, HALL):
+            await self.log.create_stream(TWIN, name, open=False, members=[], by="service:test")
+        for tenant in (OWN, TWIN, VOID):
+            await self.log.open_streams([(tenant, INBOX, INBOX)])
+            if tenant != VOID:
+                await self._audit(tenant)
+            for place in PLACES:
+                if place.stream == INBOX or (tenant != VOID and place.stream != AUDIT_STREAM):
+                    await self._event(tenant, place.stream, place.principal)
+                    await self._event(tenant, place.stream, OTHER)
+
+    async def _audit(self, tenant: str) -> None:
+        (facts,) = await self.log.open_streams([(tenant, AUDIT_STREAM, "user:nat")])
+        if facts is None:
+            await self.log.create_stream(tenant, AUDIT_STREAM, open=False, members=[], by=AUDITOR)
+        await self._event(tenant, AUDIT_STREAM, AUDITOR)
+
+    async def _event(self, tenant: str, stream: str, principal: str) -> None:
+        if (tenant, stream, principal) in self.seqs:
+            return
+        (facts,) = await self.log.open_streams([(tenant, stream, principal)])
+        assert facts is not None
+        key = str(uuid.uuid4())
+        entry = Entry(tenant, facts.sid, key, "message", principal, b'{"text":"planted"}', privileged=True)
+        (answer,) = await self.log.append([entry])
+        assert answer.seq, (stream, answer)
+        self.seqs[tenant, stream, principal] = answer.seq
+
+    def seq(self, whose: Whose, stream: str, principal: str) -> int:
+        """Of a planted event; 1 where there is none."""
+        return self.seqs.get((whose.value, stream, principal), 1)
+
+    async def state(self, tenant: str) -> list[Any]:
+        """All that the log holds of a tenant's streams."""
+        found: list[Any] = []
+        for stream in (ROOM, HALL, INBOX, AUDIT_STREAM):
+            (facts,) = await self.log.open_streams([(tenant, stream, OTHER)])
+            if facts is not None:
+                events = await self.log.read(tenant, facts.sid, 0, 10_000)
+                members = await self.log.members(tenant, stream)
+                found.append((facts.head, facts.first, members, events, await self.log.load_marks(tenant, [facts.sid])))
+        return found
+
+
+@asynccontextmanager
+async def world(log: Log | None = None) -> AsyncIterator[World]:
+    async with serving_node(log) as node:
+        transport = httpx.ASGITransport(make_app(node.desk))
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
+            made = World(node, http)
+            await made.plant()
+            yield made
