@@ -34,6 +34,7 @@ from gateway.gather import gather_in
 from gateway.keyring import ensure_secrets, load_secrets
 from gateway.place import Place, node_name
 from gateway.systemd import Inherited, Notifier, take_sockets
+from gateway.tls import load_tls
 from store.embedded import running_postgres, running_url
 from store.postgres import migrate_database, open_postgres_log
 
@@ -138,9 +139,10 @@ def raise_file_limit(config: Config, say: Say) -> Config:
 
 async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo], None]) -> bool:
     """Everything of `readback dev`. Returns whether the end was hurried. Raises what `cli_errors.explain` knows."""
+    load_tls(config)
     make_data_dir(config.data)
     check_ports(config)
-    config = raise_file_limit(config, say)
+    config = replace(raise_file_limit(config, say), dev_tokens=True)
     ensure_secrets(config.secrets_path)
     secrets = load_secrets(config)
     if config.origins == frozenset():
@@ -199,6 +201,7 @@ async def run_serve(
         )
     notifier, inherited = Notifier(os.environ), take_sockets(os.environ)
     secrets = load_secrets(config)
+    load_tls(config)  # before workers are started, of whom each would say the same
     if config.workers > 1:
         _check_workers(config, inherited)
     if inherited is None:
