@@ -12,7 +12,7 @@ A taken event goes into its stream's ring, framed once. Every LIVE port gets the
 wire whole or in part (`core.outbox`), and is brought forward when its socket drains (`core.replay`).
 
 Small rooms gather in ``port.out`` so that a connection with several events and answers in one turn costs one ``send``.
-Larger rooms are sent directly; rooms above ``slice_deliveries`` by tours, a slice a turn (`advance_tours`).
+Larger rooms are sent directly; rooms above ``slice_deliveries`` by tours, a slice a turn (`core.turns`).
 
 Markers and signals live in `core.signals`.
 No I/O beyond ``Port.send``, no clock: the caller passes time where time matters. Whoever calls in calls `flush` before
@@ -24,28 +24,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from core import signals, wire
+from core.fair import even
 from core.limits import Limits
 from core.model import Event, StreamFacts
-from core.replay import Replay, encode
-from core.stream import LIVE, Chunk, Latest, Pass, Port, Stream, chunk_of
+from core.replay import encode
+from core.stream import LIVE, Latest, Pass, Port, Stream, chunk_of
+from core.turns import Turns
 
 GATHER_PORTS_MAX = 64
 """Rooms up to this many live ports share the turn's ``send`` with answers; above, one direct ``send`` a port is cheaper."""
 
 
-class Hub(Replay):
+class Hub(Turns):
     """All streams with local interest and the ports that follow them."""
 
     def __init__(
-        self, partitions: int, limits: Limits, *, fetch: Callable[[Stream, int], None], fill: Callable[[Stream], None]
+        self,
+        partitions: int,
+        limits: Limits,
+        *,
+        fetch: Callable[[Stream, int], None],
+        fill: Callable[[Stream], None],
+        weight: Callable[[str], int] = even,
     ) -> None:
-        """``fetch(stream, after)`` must lead to `page` or `page_failed`; ``fill(stream)`` to `filled`."""
-        super().__init__(limits, fetch)
+        """``fetch(stream, after)`` must lead to `page` or `page_failed`; ``fill(stream)`` to `filled`. ``weight`` is a
+        tenant's share where more is to be brought forward than a turn takes."""
+        super().__init__(limits, fetch, weight)
         self.pos = [0] * partitions
         self.by_name: dict[tuple[str, str], Stream] = {}
         self.idle: dict[Stream, None] = {}
         """Streams without ports, longest idle first."""
-        self.touring: dict[Stream, None] = {}
         self.signals = signals.Signals(self)
         self.on_held: Callable[[Stream], None] = lambda stream: None
         """Called when a stream has come into memory, and `on_let_go` when it has left: who listens elsewhere for it."""
@@ -146,6 +154,7 @@ class Hub(Replay):
         self.by_name.clear()
         self.idle.clear()
         self.touring.clear()
+        self._leave_line()
         self.ring_bytes = 0
         self.signals.forget()
         self.pos[:] = heads
@@ -407,71 +416,3 @@ class Hub(Replay):
         for port in stream.behind:
             if not port.blocked:
                 self.ready[port] = None
-
-    def _blast(self, ports: list[Port], chunk: Chunk) -> None:
-        """One direct ``send`` a port. The hot loop of big rooms: beside the kernel's work it costs about 0.1 us a port."""
-        size = len(chunk)
-        late: list[tuple[Port, int]] = []
-        gone: list[Port] = []
-        for port in ports:
-            if port.blocked:
-                late.append((port, -1))
-                continue
-            if port.out is not None:
-                port.out.append(chunk)  # an answer gathered this turn comes first: it may be the one to the ``sub``
-                continue
-            try:
-                sent = port.send(chunk)
-            except BlockingIOError:
-                late.append((port, 0))
-            except OSError:
-                gone.append(port)
-            else:
-                if sent != size:
-                    late.append((port, sent))
-        for port, sent in late:
-            if sent < 0:
-                self._behind(port, chunk.stream, chunk.first - 1)
-            else:
-                self._cut(port, [chunk], sent)
-        for port in gone:
-            self._broken(port)
-
-    def advance_tours(self) -> bool:
-        """Serve one slice of every big room on tour; True while there is more to do."""
-        for stream in list(self.touring):
-            tour = stream.tour
-            assert tour is not None
-            todo = tour.todo
-            part = todo[-self.limits.slice_deliveries :]
-            del todo[-self.limits.slice_deliveries :]
-            live = stream.live
-            self._blast([port for port in part if port in live], tour.chunk)
-            if todo:
-                continue
-            stream.tour = None
-            del self.touring[stream]
-            if stream.head > tour.end:
-                if tour.end + 1 >= stream.base:
-                    self._deliver(stream, tour.end + 1)
-                else:
-                    for port in list(live):  # the ring moved on under a slow tour: the log has it all
-                        self._behind(port, stream, tour.end)
-                    self._rouse(stream)
-        return bool(self.touring)
-
-    def turn(self, now_s: float) -> bool:
-        """Give every ready port its next page and every tour its next slice; True while there is more to do."""
-        ready, self.ready = self.ready, {}
-        for port in ready:
-            if port.until and not port.blocked:
-                for stream, until in list(port.until.items()):
-                    if port.subs[stream] >= until:
-                        self._end(port, stream, until, now_s)
-            if not port.blocked:
-                self._touch(port)
-        self.flush()
-        touring = self.advance_tours() if self.touring else False
-        if self.touched:
-            self.flush()
-        return touring or bool(self.ready)

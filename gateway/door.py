@@ -77,6 +77,8 @@ class Door:
 
     def _soon(self, connection: Connection) -> bool:
         """Whether the flush of this turn brings the connection up to date."""
+        if self._node.hub.allowance <= 0:
+            return False  # it waits in line for a turn
         events = 0
         assert connection.lag is not None
         for stream in connection.lag:

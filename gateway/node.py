@@ -21,7 +21,6 @@ import trio
 from core import wire
 from core.bus import Bus
 from core.directory import Directory
-from core.fair import even
 from core.hub import Hub
 from core.limits import Limits
 from core.model import Entry, Epoch, Event, Outcome, Verdict
@@ -117,12 +116,12 @@ class Node:
         self.rng = edges.rng
         self.uniform = edges.rng.random
         self.new_session_id = new_id
-        self.weight_of: Callable[[str], int] = even
         self.hub = Hub(
             epoch.partitions,
             limits,
             fetch=lambda stream, after: self.follower.fetch_soon(stream, after),
             fill=lambda stream: self.follower.fill_soon(stream),
+            weight=self.weight,
         )
         self.follower = Follower(self)
         self.sequencer = Sequencer(self.hub, limits.parked_batches_max)
@@ -227,7 +226,7 @@ class Node:
 
     def weight(self, tenant: str) -> int:
         """A tenant's share where tenants wait for each other: in lanes, replay and openings."""
-        return self.weight_of(tenant)
+        return self.gatekeeper.tenants.quotas_of(tenant).weight
 
     # -- the way of a send ----------------------------------------------------------------------------------------------
 
@@ -317,7 +316,7 @@ class Node:
         """After anything was put into the hub outside a shard's turn: send it, and see that the rest follows."""
         self.hub.flush()
         self.shard.reap()
-        if self.hub.ready or self.hub.touring:
+        if self.hub.more:
             self._more.set()
 
     async def _turn_forever(self) -> None:

@@ -98,7 +98,7 @@ class Shard(Acceptor):
                     events = poll(0, EVENTS_MAX)
                 more = self.serve(events)
                 if not more:
-                    more = bool(hub.ready) or bool(hub.touring)
+                    more = hub.more
 
     def serve(self, events: list[tuple[int, int]]) -> bool:
         """One turn; True when rings or tours have more to send."""
@@ -127,7 +127,7 @@ class Shard(Acceptor):
                 log.exception("connection ended by an internal error")
                 self.bye(connection, wire.Close.INTERNAL, "internal error")
         hub.flush()
-        more = hub.turn(trio.current_time()) if hub.ready or hub.touring else False
+        more = hub.turn(trio.current_time()) if hub.more else False
         while self._lost:
             self.close(self._lost.popleft())
         return more

@@ -91,8 +91,12 @@ class World:
         self.now_s = 1000.0
         small_rooms = self.byte() % 3
         hub_module.GATHER_PORTS_MAX = (64, 1, 1)[small_rooms]
+        lists = self.byte()
         limits = replace(
-            LIMITS, slice_deliveries=(3, 2, 100)[small_rooms], presence_list_max=(3, 2, 200)[self.byte() % 3]
+            LIMITS,
+            slice_deliveries=(3, 2, 100)[small_rooms],
+            presence_list_max=(3, 2, 200)[lists % 3],
+            turn_replay_bytes=(LIMITS.turn_replay_bytes, 1, 12_000)[lists // 3 % 3],  # a page a turn, or two
         )
         self.hub = Hub(2, limits, fetch=self._fetch, fill=self._fill)
         self.log = [LogStream(1, "chat:a", 0), LogStream(2, "chat:b", 0), LogStream(3, "chat:c", 1)]
@@ -539,7 +543,7 @@ class World:
         hub = self.hub
         behind = [p for p in (0, 1) if hub.pos[p] < len(self.partitions[p])]
         blocked = [client for client in self.clients if client.blocked]
-        return bool(self.fetches or self.fills or self.loads or behind or blocked or hub.ready or hub.touring)
+        return bool(self.fetches or self.fills or self.loads or behind or blocked or hub.more)
 
     def _settle_once(self) -> str:
         for partition in (0, 1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from core import wire
+from core.fair import even
 from core.hub import Hub
 from core.limits import Limits
 from core.model import Event, StreamFacts
@@ -19,7 +21,7 @@ SMALL = replace(Limits(), ring_events_max=8, replay_page_events=3, slice_deliver
 class Bench:
     """``fetches`` and ``fills`` hold what the hub asked of the log; ``now_s`` is the only clock."""
 
-    def __init__(self, limits: Limits | None = None, partitions: int = 1) -> None:
+    def __init__(self, limits: Limits | None = None, partitions: int = 1, weight: Callable[[str], int] = even) -> None:
         self.now_s = 1000.0
         self.fetches: list[tuple[Stream, int]] = []
         self.fills: list[Stream] = []
@@ -28,12 +30,20 @@ class Bench:
             limits or Limits(),
             fetch=lambda stream, after: self.fetches.append((stream, after)),
             fill=self.fills.append,
+            weight=weight,
         )
 
     def facts(
-        self, sid: int, *, head: int = 0, first: int = 1, open: bool = False, role: str | None = "member"
+        self,
+        sid: int,
+        *,
+        head: int = 0,
+        first: int = 1,
+        open: bool = False,
+        role: str | None = "member",
+        tenant: str = TENANT,
     ) -> StreamFacts:
-        return StreamFacts(sid, TENANT, f"chat:s{sid}", 0, head, first, open, role)
+        return StreamFacts(sid, tenant, f"chat:s{sid}", 0, head, first, open, role)
 
     def stream(self, sid: int = 1, *, who: str = "user:amy", **fields: object) -> Stream:
         """A stream that the hub has just learned of."""

@@ -48,8 +48,8 @@ MUTANTS: Final = (
     Mutant("ack-of-an-unknown-commit", "gateway.node:Node._failed", "self.ops.unanswered(sockets, error)",
            "[self.ops.answer(entry, Verdict(_OK, 0, 0, self.hub.by_sid[entry.sid].head + 1, 0))"
            " for entry in sockets if entry.sid in self.hub.by_sid]"),
-    Mutant("accepted-send-dropped", "gateway.lanes:Lane._next_batch", "batch = list(waiting)\n",
-           "batch = list(waiting)[:1]\n"),
+    Mutant("accepted-send-dropped", "gateway.lanes:Lane._next_batch", "batch = self._waiting\n",
+           "batch = self._waiting[:1]\n"),
     Mutant("key-used-twice", "store.memory:MemoryLog._append_one", "if used is not None:", "if False:"),
     Mutant("tenant-filter-dropped", "gateway.opening:_welcome", "stream = hub.by_name.get((connection.tenant, name))",
            "stream = next((stream for (_, known), stream in hub.by_name.items() if known == name), None)"),

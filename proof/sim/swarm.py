@@ -33,6 +33,7 @@ SHORT: Final = replace(
     stream_idle_s=0.5,
     replay_page_events=4,
     replay_page_bytes=4_096,
+    turn_replay_bytes=12_000,  # two pages, and two slices
     slice_deliveries=3,
     lane_entries_max=64,
     batch_entries_max=8,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-HUB, REPLAY, OUTBOX, FRAMES = "core/hub.py", "core/replay.py", "core/outbox.py", "core/frames.py"
+HUB, TURNS, REPLAY, OUTBOX = "core/hub.py", "core/turns.py", "core/replay.py", "core/outbox.py"
+FRAMES = "core/frames.py"
 SESSION, TOKENS, OPENING, CLAIMS = "core/session.py", "core/tokens.py", "gateway/opening.py", "gateway/sessions.py"
 
 AS_A_SET: Final = "a dict that is used as an ordered set: nobody reads its values"
@@ -98,20 +99,9 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
         [("Hub.ingest_events", "first_pos = event.pos + 1", "first_pos = event.pos - 1")],
     ),
     (
-        HUB,
+        TURNS,
         "any negative number stands for a port that was blocked already",
-        [("Hub._blast", "late.append((port, -1))", "late.append((port, -2))")],
-    ),
-    (
-        HUB,
-        "without a tour `advance_tours` does nothing and answers False",
-        [
-            (
-                "Hub.turn",
-                "touring = self.advance_tours() if self.touring else False",
-                "touring = self.advance_tours() if (self.touring) or True else False",
-            ),
-        ],
+        [("Turns._blast", "late.append((port, -1))", "late.append((port, -2))")],
     ),
     (
         REPLAY,

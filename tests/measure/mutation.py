@@ -38,7 +38,7 @@ SURVIVED: Final = (0, 33)
 TIMED_OUT: Final = (36, 24, 152, 255, -24)
 
 HUB: Final = (*tests_of("hub"),)
-HALVES: Final = (*tests_of("outbox"), *tests_of("replay"), *HUB)
+HALVES: Final = (*tests_of("outbox"), *tests_of("replay"), *tests_of("turns"), *HUB)
 RESUMES: Final = (
     "tests/unit/gateway/test_opening.py",
     "tests/unit/gateway/test_sessions.py",
@@ -64,6 +64,7 @@ class Target:
 
 TARGETS: Final = {
     "hub": Target("core/hub.py", HALVES, without=("test_interleavings_that_shrink",)),
+    "turns": Target("core/turns.py", HALVES, without=("test_interleavings_that_shrink",)),
     "replay": Target("core/replay.py", HALVES, without=("test_interleavings_that_shrink",)),
     "outbox": Target("core/outbox.py", HALVES, without=("test_interleavings_that_shrink",)),
     "frames": Target(

@@ -536,7 +536,7 @@ def test_two_big_rooms_tour_side_by_side(big_rooms: None) -> None:
     for room in rooms:
         bench.events(room)
     for turn in (1, 2, 3):
-        assert bench.hub.advance_tours() is (turn < 3)
+        assert bench.hub.turn(bench.now_s) is (turn < 3)
         assert [sum(len(port.sends) == 2 for port in people) for people in ports] == [2 * turn, 2 * turn]
 
 
@@ -607,8 +607,8 @@ def test_a_tour_slower_than_the_ring(big_rooms: None) -> None:
         bench.events(room, 1)
     late = bench.follow(room, "user:late")
     assert late.subs[room] == 31
-    bench.hub.advance_tours()
-    bench.hub.advance_tours()
+    bench.hub.turn(bench.now_s)
+    bench.hub.turn(bench.now_s)
     for _ in range(60):
         bench.hub.turn(bench.now_s)
         for stream, after in bench.fetches:
@@ -672,7 +672,7 @@ def test_markers_wait_for_the_tour(big_rooms: None) -> None:
     for port in ports:
         port.frames()
     bench.events(room, 1)
-    bench.hub.advance_tours()
+    bench.hub.turn(bench.now_s)
     bench.hub.signals.mark(room, "user:x", 1, 1)
     bench.signals()
     late = bench.follow(room, "user:late")

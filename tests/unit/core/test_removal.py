@@ -47,7 +47,7 @@ def test_a_removal_during_a_tour(big_rooms: None) -> None:
     room = bench.stream()
     ports = [bench.follow(room, "user:amy" if n < 4 else f"user:{n}") for n in range(6)]
     bench.events(room, 1)
-    bench.hub.advance_tours()
+    bench.hub.turn(bench.now_s)
     bench.hub.ingest_events(0, [left(room, 2, "user:amy", 2), bench.event(room, 3, pos=3)], bench.now_s)
     bench.hub.flush()
     while bench.hub.turn(bench.now_s):
@@ -63,7 +63,7 @@ def test_a_removal_during_a_tour_after_which_nothing_comes(big_rooms: None) -> N
     room = bench.stream()
     ports = [bench.follow(room, "user:amy" if n in (0, 5) else f"user:{n}") for n in range(6)]
     bench.events(room, 1)
-    bench.hub.advance_tours()  # serves the last two
+    bench.hub.turn(bench.now_s)  # serves the last two
     assert room.tour is not None
     assert (ports[0] in room.tour.todo, ports[5] in room.tour.todo) == (True, False)
     bench.hub.ingest_events(0, [left(room, 2, "user:amy", 2)], bench.now_s)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from core import wire
 from core.limits import Limits
-from core.replay import encode
-from core.stream import LIVE
+from core.replay import KEPT_PAGES_MAX, SEND_BYTES, encode
+from core.stream import LIVE, Stream
 from tests.fake_port import FakePort
 from tests.hubs import SMALL, Bench, said
 
@@ -322,3 +322,140 @@ def test_a_row_becomes_the_event_that_everybody_gets() -> None:
         "at": "1970-01-01T00:00:00.000Z",
         "body": {"text": "hi"},
     }
+
+
+# -- the allowance ----------------------------------------------------------------------------------------------------
+
+PAGE = replace(SMALL, turn_replay_bytes=1)
+"""Room for one page between two turns."""
+
+
+def paged(bench: Bench, count: int, head: int = 2, after: int = 0) -> tuple[Stream, list[FakePort]]:
+    """A stream of which the ring holds nothing, and ports that wait for the same page of the log."""
+    room = bench.stream(1, head=head)
+    ports = []
+    for n in range(count):
+        bench.hub.allowance = 1
+        ports.append(bench.follow(room, f"user:{n}", after=after))
+        ports[-1].frames()
+    room.base = 100  # so that a page does not become the ring's
+    return room, ports
+
+
+def test_past_the_allowance_one_waits_for_a_turn() -> None:
+    """The page of a port that comes then is put off, from the ring as from the log; its answers are not."""
+    bench = Bench(PAGE)
+    room, far = bench.stream(1), bench.stream(2, head=5)
+    bench.events(room, 2)
+    bench.hub.allowance = 0
+    amy, bob = bench.follow(room, after=0), bench.follow(far, after=0)
+    assert (said(amy), said(bob), bench.fetches) == ([("ok", None)], [("ok", None)], [])
+    assert list(bench.hub.ready) == [amy, bob]
+    while bench.hub.turn(bench.now_s):
+        pass
+    assert (amy.seqs(), bench.fetches) == ([1, 2], [(far, 0)])
+
+
+def test_going_live_takes_no_allowance() -> None:
+    """A port that has everything is live with the flush, whatever others used up."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 1)
+    bench.hub.page(room, 0, bench.rows(room, 1, 2), 1)
+    assert bench.hub.allowance <= 0
+    assert (ports[0].subs[room], ports[0].seqs(), list(bench.hub.ready)) == (LIVE, [1, 2], [])
+
+
+def test_a_page_of_the_log_is_kept_for_those_who_wait_for_their_turn() -> None:
+    """Five wait and a turn has room for one: the log is read once, and what was kept is let go in the end."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 5)
+    assert bench.fetches == [(room, 0)]
+    bench.hub.page(room, 0, bench.rows(room, 1, 2), 1)
+    assert [port.subs[room] == LIVE for port in ports] == [True] + [False] * 4
+    assert list(bench.hub._kept) == [(room, 0)]
+    for turn in range(4):
+        assert bench.hub.turn(bench.now_s) is (turn < 3)
+    assert [port.seqs() for port in ports] == [[1, 2]] * 5
+    assert (len(bench.fetches), bench.hub._kept) == (1, {})
+
+
+def test_one_is_served_of_every_page_that_was_read() -> None:
+    """Also when nothing is left to give: what nobody takes would be read for ever."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 3)
+    bench.hub.allowance = -1_000_000
+    bench.hub.page(room, 0, bench.rows(room, 1, 2), 1)
+    assert [port.seqs() for port in ports] == [[1, 2], [], []]
+    assert list(bench.hub.ready) == ports[1:]
+
+
+def test_a_page_from_the_log_is_paid_like_one_from_the_ring() -> None:
+    """A send and its bytes, of each who got it; who was there in vain pays nothing."""
+    bench = Bench(SMALL)
+    room, ports = paged(bench, 3)
+    bench.hub.drop(ports[1], bench.now_s)
+    bench.hub.allowance = 1_000_000
+    bench.hub.page(room, 0, bench.rows(room, 1, 2), 1)
+    size = len(ports[0].sends[-1])
+    assert bench.hub.allowance == 1_000_000 - 2 * (SEND_BYTES + size)
+
+
+def test_a_kept_page_is_given_in_pages() -> None:
+    """No more of it in a turn than a page has, and nothing past head or past where the port is live; the rest is asked."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 3, head=9)
+    room.fetching[0] = list(ports)
+    bench.hub.page(room, 0, bench.rows(room, 1, 5), 1)
+    bench.hub.turn(bench.now_s)
+    assert [port.subs[room] for port in ports] == [5, 3, 0]
+    room.head = room.want = 2  # as if the log had told of events that this node has not heard of yet
+    bench.hub.turn(bench.now_s)
+    bench.hub.turn(bench.now_s)
+    assert ports[2].seqs() == [1, 2]
+
+
+def test_after_a_kept_page_one_goes_on() -> None:
+    """It was read when head was 1 and is given when head is 5: the rest is asked for. Who took it used to stand there."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 2, head=5)
+    bench.hub.page(room, 0, bench.rows(room, 1, 1), 1)
+    bench.fetches.clear()
+    bench.hub.turn(bench.now_s)
+    assert (ports[1].seqs(), bench.hub.turn(bench.now_s), (room, 1) in bench.fetches) == ([1], False, True)
+
+
+def test_a_kept_page_that_was_trimmed_is_not_given() -> None:
+    """The log is asked again, and says where to begin."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 2, head=5)
+    bench.hub.page(room, 0, bench.rows(room, 1, 3), 1)
+    assert list(bench.hub._kept) == [(room, 0)]
+    bench.hub.trimmed(room, 3)
+    bench.fetches.clear()
+    bench.hub.turn(bench.now_s)
+    assert (ports[1].seqs(), (room, 0) in bench.fetches) == ([], True)
+
+
+def test_a_page_with_a_hole_before_it_is_not_kept() -> None:
+    """Who comes later is told by a reset too, from a reading of its own."""
+    bench = Bench(PAGE)
+    room, ports = paged(bench, 2, head=5)
+    bench.hub.allowance = 0
+    bench.hub.page(room, 0, bench.rows(room, 3, 4), 1)
+    assert (bench.hub._kept, ports[1] in bench.hub.ready) == ({}, True)
+    assert bench.hub.resets == 1
+    bench.hub.page(room, 2, [], 1)
+    assert bench.hub._kept == {}
+
+
+def test_pages_are_kept_within_bounds() -> None:
+    """Sixteen, the oldest go; each once; none larger than a ring may be."""
+    bench = Bench(replace(PAGE, ring_bytes_max=10))
+    room = bench.stream(1)
+    for after in range(20):
+        bench.hub._keep(room, after, [b"12345", b"67890"])
+    bench.hub._keep(room, 19, [b"other"])
+    bench.hub._keep(room, 99, [b"12345", b"678901"])
+    assert [after for _, after in bench.hub._kept] == list(range(4, 20))
+    assert bench.hub._kept[room, 19] == [b"12345", b"67890"]
+    assert len(bench.hub._kept) == KEPT_PAGES_MAX
