@@ -15,7 +15,8 @@ Two rules of RFC 8725 (JWT best practices) shape the verifier: the algorithm bel
 the token (section 3.1), and every claim is checked for type and shape before use (3.8, 3.9: `core.identity`). ``kid`` only
 selects among the keys we were given; it is never a path or a query (3.10). A header that asks for more than ``alg``,
 ``typ`` and ``kid`` (``crit``, ``jwk``, ``x5c``, …) asks for something we do not do, so it is refused (RFC 7515, section
-4.1.11). ``typ`` must be that of an access token (RFC 8725, 3.11): a proof (`core.dpop`) is none.
+4.1.11); ``x5t``, another name for the key, which some providers put beside ``kid``, is not looked at. ``typ`` must be that
+of an access token (RFC 8725, 3.11): a proof (`core.dpop`) is none.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ SECRET_BYTES_MIN = 32
 
 _KID_RE = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _RESUME_KID_RE = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
-_HEADER_KNOWN = frozenset({"alg", "typ", "kid"})
+_HEADER_KNOWN = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _NOTHING: Mapping[str, PublicKey] = MappingProxyType({})
 

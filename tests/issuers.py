@@ -93,4 +93,8 @@ def signer(algorithm: str, kid: str = "") -> Signer:
 
 def own(kid: str = "s1") -> SigningKey:
     """A signing key of the gateway or of a device, always the same for the same ``kid``."""
-    return SigningKey(kid, sha256(kid.encode()).digest())
+    return SigningKey(kid, seed_of(kid))
+
+
+def seed_of(kid: str) -> bytes:
+    return sha256(kid.encode()).digest()

@@ -549,6 +549,13 @@ def test_other_types_are_no_access_tokens(kind: object) -> None:
     assert "typ" in reason(sign(CLAIMS, {"alg": "HS256", "kid": "k1", "typ": kind}))
 
 
+def test_names_of_certificates_are_not_looked_at() -> None:
+    """Microsoft's provider says ``x5t`` beside ``kid``; it is the kid that selects."""
+    header = {"alg": "RS256", "typ": "JWT", "kid": "rs256", "x5t": "rs256", "x5t#S256": ["any"]}
+    assert Issuers().who(signer("RS256").token(header)).principal == "user:amy"
+    assert Issuers().refused(signer("RS256").token({**header, "kid": "other"})) == "signed with an unknown key"
+
+
 def test_secrets_are_in_no_repr() -> None:
     """A verifier in a traceback says nothing."""
     verifier = TokenVerifier({"k1": SECRET})
