@@ -47,6 +47,10 @@ _BEYOND = """
             where b.partition = p.partition and b.first_pos < 1 order by b.first_pos limit 1)
     from readback.partitions p where p.partition = $1
 """
+_WHERE = """
+    select e.pos from readback.events e join readback.streams s on s.sid = e.sid
+    where s.tenant = $1 and s.stream = $2 and e.seq = $3 and e.partition = $4
+"""
 _FACTS = """
     select e.seq, s.tenant::text, s.stream::text from readback.events e
     left join readback.streams s on s.sid = e.sid where e.partition = $1 and e.pos = $2
@@ -193,18 +197,15 @@ async def _walk(links: Links, walk: Walk, snapshot: _Snapshot, page_events: int)
         rows = [Row(*row) for row in map(tuple, await links.fetch(_ROWS, partition, after, end.pos, page_events))]
         last = len(rows) < page_events
         after = rows[-1].pos if rows else end.pos
-        batches = await _batches(links, partition, walk.batch_pos, end.pos if last else after, page_events)
+        batches = await _batches(links, partition, walk.batch_first, end.pos if last else after, page_events)
         await _trimmed_since(links, rows, snapshot.streams)
         walk.page(rows, batches, last=last)
         yield len(rows)
         if last:
             break
     # Of what follows a finding only the hashes matter, for the anchors; and there may be batches left of the last page.
-    while batches := await _batches(links, partition, walk.batch_pos, end.pos, page_events):
-        before = walk.batch_pos
+    while batches := await _batches(links, partition, walk.batch_first, end.pos, page_events):
         walk.page((), batches, last=True)
-        if walk.batch_pos == before:
-            break
     walk.end()
 
 
@@ -233,13 +234,20 @@ async def _completed(links: Links, walk: Walk) -> Finding | None:
                 )
                 found = Finding("inserted" if at < 2 else "chain", what, walk.partition, pos, pos)
                 break
-        if found is not None and found.kind == "inserted":
-            rows = await links.fetch(_FACTS, walk.partition, found.pos)
-            if rows:
-                found = replace(found, seq=rows[0][0], tenant=rows[0][1], stream=rows[0][2])
-        return found
+        return await _named(links, found) if found is not None and found.kind == "inserted" else found
     if found.kind == "missing" and found.stream is None:
         absent = await links.fetch(_ABSENT, walk.partition)
         if len(absent) == 1:  # of one stream a seq is missing: that is what was here
             return replace(found, tenant=absent[0][0], stream=absent[0][1], seq=absent[0][2])
+    elif found.kind == "missing" and found.pos is not None:
+        elsewhere = await links.fetch(_WHERE, found.tenant, found.stream, found.seq, found.partition)
+        if elsewhere:
+            what = f"seq {found.seq} should be here, and is at pos {elsewhere[0][0]}"
+            return await _named(links, replace(found, kind="reordered", what=what))
     return found
+
+
+async def _named(links: Links, found: Finding) -> Finding:
+    """With the facts of the row that is there."""
+    rows = await links.fetch(_FACTS, found.partition, found.pos)
+    return replace(found, seq=rows[0][0], tenant=rows[0][1], stream=rows[0][2]) if rows else found

@@ -120,6 +120,8 @@ class Walk:
         self.agreed = 0
         """Anchors that agree."""
         self.batch_pos = 0
+        self.batch_first = 0
+        """Of the last batch taken: a batch that lies over another one must not be passed over."""
         self.row_pos = 0
         self._partitions = partitions
         self._streams = streams
@@ -190,6 +192,7 @@ class Walk:
     def _batch(self, batch: BatchRow) -> None:
         while self._anchored and self._anchored[0].pos <= batch.last_pos:
             self._compare(self._anchored.popleft(), batch.last_pos, batch.hash)
+        self.batch_first = batch.first_pos
         if self.finding is not None:
             self.batch_pos = max(self.batch_pos, batch.last_pos)
             return
