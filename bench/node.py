@@ -148,6 +148,7 @@ class Base:
                 **clean,
                 "READBACK_DATA": str(self.folder),
                 "READBACK_SECRETS_FILE": str(self.secrets_path),
+                "READBACK_DEV_TOKENS": "true",
                 "READBACK_DATABASE_URL": self.database.url(user="readback_gateway"),
                 "READBACK_PORT": str(port),
                 "READBACK_HTTP_PORT": "0",

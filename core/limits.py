@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,49 @@ class Limits:
     audit_tenant_bytes_max: int = 8_388_608  # of one: 5 s of 5,000 resumes/s with the log away; more are counted
     audit_events_max: int = 32  # audit events in the lanes at once: 1.5 MB at most, and sends go between them
     anchor_interval_s: float = 60.0  # how long a rewriting of the log's end can go unnoticed
+
+
+AT_START: Final = frozenset(
+    (
+        "meters_kept_max",
+        "frame_bytes_max",
+        "connections_max",
+        "parked_batches_max",
+        "resume_ttl_s",
+        "lease_s",
+        "node_beat_s",
+        "marker_flush_s",
+        "sessions_max",
+        "capture_bytes_max",
+        "replay_page_events",
+        "commit_timeout_s",
+        "shed_delay_s",
+        "shed_samples",
+        "shed_calm_s",
+        "pulse_interval_s",
+        "gap_wait_s",
+        "json_depth_max",
+        "addresses_kept_max",
+        "anchor_interval_s",
+    )
+)
+"""What something else was sized by, or told to clients, when the node started; all others are looked up where they apply."""
+
+
+def adopt(limits: Limits, wanted: Limits) -> tuple[list[str], list[str]]:
+    """Make the limits that a node holds those that are wanted, in place: whoever looks them up finds the new ones.
+
+    Returns the names of what has changed now, and of what will only with the next start.
+    """
+    changed, later = [], []
+    for field in fields(Limits):
+        value = getattr(wanted, field.name)
+        if value == getattr(limits, field.name):
+            continue
+        if field.name in AT_START:
+            later.append(field.name)
+        else:
+            # Frozen for everybody else: that only a reload changes them is what makes it safe to share one.
+            object.__setattr__(limits, field.name, value)
+            changed.append(field.name)
+    return changed, later

@@ -53,10 +53,16 @@ class Desk:
             raise WireError("forbidden", "creating a stream needs a token with role admin or service")
         if stream.startswith("audit:"):
             raise WireError("forbidden", "audit streams are the gateway's own")
+        await self._node.noted(
+            who.tenant, "stream.created", stream=stream, open=open, members=len(members), by=who.principal
+        )
         return await self._node.log.create_stream(who.tenant, stream, open=open, members=members, by=who.principal)
 
     async def put_member(self, who: Identity, stream: str, principal: str, role: str) -> Event | None:
         known = await self._manage(who, stream)
+        await self._node.noted(
+            who.tenant, "member.put", stream=stream, principal=principal, role=role, by=who.principal
+        )
         event = await self._node.log.put_member(who.tenant, stream, principal, role, who.principal)
         if event is not None:
             self._node.show(event)
@@ -67,6 +73,7 @@ class Desk:
     async def remove_member(self, who: Identity, stream: str, principal: str) -> Event:
         if principal != who.principal:  # everybody may leave
             await self._manage(who, stream)
+        await self._node.noted(who.tenant, "member.removed", stream=stream, principal=principal, by=who.principal)
         event = await self._node.log.remove_member(who.tenant, stream, principal, who.principal)
         self._node.show(event)
         return event
@@ -119,6 +126,7 @@ class Desk:
             raise WireError("forbidden", "trimming needs a token with role admin or service")
         if stream.startswith("audit:"):
             raise WireError("forbidden", "nobody makes the audit stream forget")
+        await self._node.noted(who.tenant, "stream.trimmed", stream=stream, before=before, by=who.principal)
         first = await self._node.log.trim(who.tenant, stream, before)
         found = self._node.hub.by_name.get((who.tenant, stream))
         if found is not None:

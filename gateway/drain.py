@@ -129,6 +129,8 @@ class Drain:
                 await node.save_seen()
             except Unavailable as error:
                 log.warning("when clients were last here could not be stored: %s", error)
+        if node.audit is not None:
+            await node.audit.flush(max(end_s, trio.current_time() + RESERVED * self._window_s))
         if node.cluster is not None:
             node.cluster.leave()
         counts.sends = _entries(node) - entries

@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from core import wire
+from core.addresses import Addresses
 from core.bus import Bus
 from core.directory import Directory
 from core.hub import Hub
-from core.limits import Limits
+from core.limits import Limits, adopt
 from core.model import Entry, Epoch, Event, Outcome, Verdict
 from core.ports import Log, Unavailable
 from core.sequencer import Sequencer
 from core.session import Sessions
 from core.stream import Stream
 from core.tenants import Tenants
-from core.tokens import ResumeClaims, ResumeKeys, TokenError
+from core.tokens import NeedKeys, ResumeClaims, ResumeKeys, TokenError
 from core.wire import Close
+from gateway.audit import Audit
 from gateway.cluster import Cluster
 from gateway.config import Secrets
 from gateway.connection import Connection
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("readback.node")
 _OK: Final = Outcome.OK
+
+ONCE_GOOD: Final = frozenset(("expired", "used before", "not valid yet", "the access token behind it has expired"))
+"""Why a token is refused that its bearer did not guess."""
 
 HOUSEKEEPING_S = 5.0
 WAITING_MANY = 8
@@ -107,6 +112,7 @@ class Node:
         directory: Directory | None,
         hs256: bool = True,
         public_url: str = "",
+        audit: bool = False,
     ) -> None:
         self.log = store
         self.directory = directory
@@ -154,6 +160,8 @@ class Node:
         self.drained = Drained()
         add_metrics(self)
         self.claims = None if bus is None else Claims(self, bus, node_id)
+        self.node_id = node_id
+        self.audit = Audit(self) if audit else None
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -185,9 +193,28 @@ class Node:
     def unproven(self, address: str, error: TokenError) -> None:
         """The same of whoever came from this address, over a socket or HTTP."""
         self.measures.unproven += 1
+        if error.reason not in ONCE_GOOD and not (isinstance(error, NeedKeys) and error.absent):
+            self.shard.guessed_from(address)
+        if self.audit is not None:
+            self.audit.stranger(error.reason)
 
     def note(self, tenant: str, type: str, **facts: object) -> None:
-        """For the tenant's audit stream, where this node keeps one."""
+        """For the tenant's audit stream, where this node keeps one. Never waits, never fails."""
+        if self.audit is not None:
+            self.audit.note(tenant, type, **facts)
+
+    async def noted(self, tenant: str, type: str, **facts: object) -> None:
+        """The same before something is done that must not be done unrecorded. Raises `Unavailable`: it must not be done."""
+        if self.audit is not None:
+            await self.audit.noted(tenant, type, **facts)
+
+    def use_limits(self, wanted: Limits) -> tuple[list[str], list[str]]:
+        """Other bounds from now on, as far as they can change while the node runs: those changed, and those that will only
+        with the next start."""
+        changed, later = adopt(self.limits, wanted)
+        if any("_per_address_" in name for name in changed):
+            self.shard.addresses = Addresses(self.limits)
+        return changed, later
 
     def enter(self, connection: Connection, session: str, resumed: ResumeClaims | None) -> None:
         """The connection speaks for the session from now on; an older one of the same session is ended."""
@@ -201,6 +228,18 @@ class Node:
             if superseded is not None:
                 self.shard.bye(superseded, Close.SUPERSEDED, SUPERSEDED)
         self.shard.opened(connection)
+        if self.audit is not None:
+            self.audit.note(
+                connection.tenant,
+                "admitted",
+                principal=connection.principal,
+                session=session,
+                resumed=resumed is not None,
+                address=connection.address,
+                node=self.node_id,
+                roles=connection.roles,
+                token=connection.token_id or None,
+            )
 
     def resume_token(self, connection: Connection) -> str:
         now_s = self.wall()
@@ -221,6 +260,15 @@ class Node:
         )
 
     def _connection_closed(self, connection: Connection) -> None:
+        if self.audit is not None:
+            self.audit.note(
+                connection.tenant,
+                "left",
+                principal=connection.principal,
+                session=connection.session,
+                address=connection.address,
+                node=self.node_id,
+            )
         self.sessions.close(connection.session, connection, self.wall())
         self.hub.signals.note_gone(connection.tenant, connection.principal, trio.current_time())
 
@@ -405,6 +453,8 @@ class Node:
                 nursery.start_soon(self.claims.run)
             if self.revoking is not None:
                 nursery.start_soon(self.revoking.run)
+            if self.audit is not None:
+                nursery.start_soon(self.audit.run)
             for task in (
                 self.lanes.run,
                 self.loader.run,
@@ -446,12 +496,14 @@ async def running(
     directory: Directory | None = None,
     hs256: bool = True,
     public_url: str = "",
+    audit: bool = False,
 ) -> AsyncIterator[Node]:
     """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
 
     With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node. With a ``directory``
     it obeys revocations, and knows devices and service clients. ``hs256``: whether tokens signed with the shared secrets are
-    taken, as in development. Raises `ValueError` for secrets and tenants with which no token could be verified.
+    taken, as in development. With ``audit`` it writes each tenant's audit stream. Raises `ValueError` for secrets and tenants
+    with which no token could be verified.
     """
     node = Node(
         store,
@@ -469,6 +521,7 @@ async def running(
         directory=directory,
         hs256=hs256,
         public_url=public_url,
+        audit=audit,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

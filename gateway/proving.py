@@ -51,7 +51,7 @@ class Proving:
     ) -> None:
         self._node = node
         self._audience = audience
-        self._hs256 = hs256
+        self.hs256 = hs256
         self.public_url = public_url
         self.issuers = KeySource(tenants, rng=node.rng)
         self.seen = Seen(PROOFS_MAX)
@@ -68,7 +68,7 @@ class Proving:
         own = {kid: SigningKey(kid, seed) for kid, seed in secrets.signing_keys.items()}
         tenants = tenants or self._node.gatekeeper.tenants
         self._verifier = TokenVerifier(
-            secrets.token_secrets if self._hs256 else {},
+            secrets.token_secrets if self.hs256 else {},
             audience=self._audience,
             tenants=tenants,
             own={kid: key.public for kid, key in own.items()},

@@ -16,6 +16,7 @@ import secrets as randomness
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ import trio
 
 from core.addresses import Trusted
 from core.model import Epoch
+from core.tenants import Tenants
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
 from gateway.gather import Gather
@@ -33,6 +35,7 @@ from gateway.node import Node, running
 from gateway.place import Place, node_name
 from gateway.shard import Shard
 from gateway.systemd import Watchdog
+from gateway.tenants import load_tenants
 from gateway.tls import load_tls
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
@@ -79,6 +82,8 @@ async def serve(
     assert config.database_url is not None
     place = place or Place()
     tls = load_tls(config)
+    tenants = _tenants(config)
+    _check_verifiable(config, secrets, tenants)
     sock, http_sock = _bind(config, place)
     faulthandler.enable()  # a watchdog ends a loop that hangs with SIGABRT: then this says where
     async with open_postgres_log(
@@ -98,6 +103,11 @@ async def serve(
                 new_id=new_id,
                 bus=bus,
                 node_id=node_id,
+                tenants=tenants,
+                directory=getattr(store, "directory", None),
+                hs256=config.dev_tokens,
+                public_url=config.public_url,
+                audit=True,
             ) as node,
             _captured(config, node, node_id) as capture,
             trio.open_nursery() as nursery,
@@ -226,6 +236,19 @@ async def _open_bus(config: Config, epoch: Epoch, node_id: str) -> RedisBus | No
     return RedisBus(config.redis_url, cell=epoch.log, node=node_id)
 
 
+def _tenants(config: Config) -> Tenants:
+    return Tenants() if config.tenants_file is None else load_tenants(config.tenants_file)
+
+
+def _check_verifiable(config: Config, secrets: Secrets, tenants: Tenants) -> None:
+    """Raises `ConfigError` where there would be no access token that this node takes."""
+    if not (config.dev_tokens or secrets.signing_keys or any(tenant.issuers for tenant in tenants.named.values())):
+        raise ConfigError(
+            "No access token could be verified: name the issuers of your tenants in a tenants file (tenants_file), give the "
+            "gateway signing keys of its own, or, to try things out, take tokens signed with the shared secrets (dev_tokens)."
+        )
+
+
 def _turning(shard: Shard) -> Callable[[], bool]:
     """Whether the shard serves: with something ready to be served, its turns go on."""
     turns = -1
@@ -243,13 +266,22 @@ def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]
     place.notifier.reloading()
     try:
         config, secrets = read()
+        tenants = _tenants(config)
+        _check_verifiable(replace(config, dev_tokens=node.proving.hs256), secrets, tenants)
     except ConfigError as error:
         log.error("nothing was reloaded: %s", error)
     else:
         node.use_keys(secrets)
+        for tenant in node.use_tenants(tenants):
+            node.note(tenant, "limits.changed", names=["quotas"], by="the tenants file")
+        changed, later = node.use_limits(config.limits)
         logging.getLogger().setLevel(config.log_level.upper())
         newest = next(iter(secrets.token_secrets)), next(iter(secrets.resume_keys))
         log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
+        if changed:
+            log.warning("reloaded: the limits %s", ", ".join(changed))
+        if later:
+            log.warning("these limits change with the next start only: %s", ", ".join(later))
     if node.shard.tls is not None and node.shard.tls.reload():
         log.warning("reloaded: the certificate, for connections from now on")
     place.notifier.ready("serving")

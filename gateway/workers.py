@@ -34,7 +34,7 @@ from pathlib import Path
 import trio
 
 from gateway.cli_errors import CANNOT, USAGE, CliError
-from gateway.config import LIMIT_PREFIX, SETTINGS, Config, Ready, without_password
+from gateway.config import LIMIT_PREFIX, SETTINGS, Config, Ready, load_config, without_password
 from gateway.gather import gather_in
 from gateway.systemd import Notifier
 
@@ -73,8 +73,12 @@ def environment_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]
             result.pop(setting.variable, None)
     result["READBACK_WORKERS"] = "1"
     result["READBACK_SECRETS_FILE"] = str(config.secrets_path)
+    # Likewise the limits that stand there: who has them from the file looks there again.
+    there = load_config(environ=environ).limits if "READBACK_CONFIG" in environ else None
     for limit in fields(config.limits):
-        result[LIMIT_PREFIX + limit.name.upper()] = str(getattr(config.limits, limit.name))
+        value, variable = getattr(config.limits, limit.name), LIMIT_PREFIX + limit.name.upper()
+        if there is None or variable in environ or value != getattr(there, limit.name):
+            result[variable] = str(value)
     # Found wherever this very code was found, and never in the folder somebody happens to stand in.
     result["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_home()), environ.get("PYTHONPATH"))))
     return result

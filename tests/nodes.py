@@ -72,8 +72,10 @@ class TestNode:
         make_bus: Callable[[str], Bus] | None = None,
         tenants: Tenants | None = None,
         directory: MemoryDirectory | None = None,
+        audit: bool = False,
     ) -> None:
         self.log = log
+        self.audit = audit
         self.tenants = tenants
         self.directory = directory
         self.limits = calm(limits or Limits())
@@ -118,6 +120,7 @@ class TestNode:
                     node_id=node_id,
                     tenants=self.tenants,
                     directory=self.directory,
+                    audit=self.audit,
                 ) as self.node:
                     sock = socket.socket()
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -149,13 +152,13 @@ class TestNode:
 
 @asynccontextmanager
 async def serving_node(
-    log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None
+    log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None, audit: bool = False
 ) -> AsyncIterator[TestNode]:
     """With a directory, where its log is in memory."""
     log = log or memory_log()
     directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else None
     async with trio.open_nursery() as nursery:
-        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory)
+        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory, audit=audit)
         await node.start()
         try:
             yield node

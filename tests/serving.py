@@ -25,7 +25,7 @@ HOME = Path(__file__).parents[1]
 KEYS = {
     name: ",".join(f"{kid}={urlsafe_b64encode(key).decode()}" for kid, key in ring.items())
     for name, ring in (("READBACK_TOKEN_SECRETS", SECRETS.token_secrets), ("READBACK_RESUME_KEYS", SECRETS.resume_keys))
-}
+} | {"READBACK_DEV_TOKENS": "true"}
 
 
 class Serving:

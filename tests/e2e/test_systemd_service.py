@@ -204,6 +204,7 @@ async def test_sockets_from_systemd_itself(tmp_path: Path, database: Database) -
 ENVIRONMENT = (
     "PATH",
     "READBACK_DATABASE_URL",
+    "READBACK_DEV_TOKENS",
     "READBACK_TOKEN_SECRETS",
     "READBACK_RESUME_KEYS",
     "READBACK_LIMIT_DRAIN_WINDOW_S",

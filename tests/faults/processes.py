@@ -197,6 +197,7 @@ class Fleet:
         environ = {
             "READBACK_DATA": str(folder),
             "READBACK_SECRETS_FILE": str(write_secrets(folder)),
+            "READBACK_DEV_TOKENS": "true",
             "READBACK_DATABASE_URL": database_url,
             "READBACK_HTTP_PORT": "0",
             **{f"READBACK_LIMIT_{name.upper()}": value for name, value in limits.items()},

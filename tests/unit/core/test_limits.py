@@ -8,7 +8,7 @@ import pytest
 
 from core import wire
 from core.bus import BUS_PAYLOAD_MAX
-from core.limits import Limits
+from core.limits import AT_START, Limits, adopt
 
 LIMITS = Limits()
 
@@ -60,3 +60,18 @@ def test_a_part_is_no_more_than_the_whole() -> None:
     assert LIMITS.opening_work_max < LIMITS.openings_waiting_tenant_max
     assert LIMITS.batch_entries_max <= LIMITS.lane_entries_max
     assert LIMITS.connections_max <= LIMITS.claims_kept_max <= LIMITS.sessions_max
+
+
+def test_a_reload_changes_what_is_looked_up_and_names_what_it_cannot() -> None:
+    """In place: who holds the limits finds the new ones. What something was sized by waits for the next start."""
+    limits = Limits()
+    wanted = dataclasses.replace(limits, drain_window_s=3.0, history_limit_max=7, sessions_max=9)
+    assert adopt(limits, wanted) == (["drain_window_s", "history_limit_max"], ["sessions_max"])
+    assert (limits.drain_window_s, limits.history_limit_max) == (3.0, 7)
+    assert limits.sessions_max == LIMITS.sessions_max
+    assert adopt(limits, limits) == ([], [])
+
+
+def test_what_changes_with_a_start_only_is_a_limit() -> None:
+    """A name that is none would never be said."""
+    assert {field.name for field in dataclasses.fields(Limits)} >= AT_START
