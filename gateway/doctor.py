@@ -5,7 +5,8 @@ shows no key and no password; a check that itself fails is a finding, not a trac
 or judge load (that is /metrics).
 
 A finding is `ok`, `warn` (works, but not as it should for operations that cannot lose a message) or `fail` (does not
-work, or breaks a promise). The parts that look at the stores are in `gateway.doctor_database` and `gateway.doctor_redis`.
+work, or breaks a promise). The parts that look at the stores are in `gateway.doctor_database` and `gateway.doctor_redis`,
+at keys and tenants in `gateway.doctor_keys`, at TLS and proxies in `gateway.doctor_edges`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Finding:
 def examine(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     """All checks, in the order in which an operator would ask."""
     from gateway.doctor_database import look_at_database
+    from gateway.doctor_edges import look_at_proxies, look_at_tls
+    from gateway.doctor_keys import look_at_trust
     from gateway.doctor_redis import look_at_redis
 
     checks: list[Callable[[], Iterator[Finding]]] = [
@@ -57,6 +60,9 @@ def examine(config: Config, environ: Mapping[str, str]) -> list[Finding]:
         lambda: look_at_ports(config),
         lambda: look_at_clock(time.time()),
         lambda: look_at_keys(config, environ),
+        lambda: look_at_trust(config, environ),
+        lambda: look_at_tls(config, time.time()),
+        lambda: look_at_proxies(config),
         lambda: look_at_token(config, environ, time.time()),
         lambda: look_at_database(config),
         lambda: look_at_redis(config),
@@ -211,6 +217,7 @@ def look_at_clock(now_s: float) -> Iterator[Finding]:
 
 
 def look_at_keys(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from gateway.doctor_keys import weak_keys
     from gateway.keyring import load_secrets, permission_problem
 
     path = config.secrets_path
@@ -232,12 +239,7 @@ def look_at_keys(config: Config, environ: Mapping[str, str]) -> Iterator[Finding
             "ok",
             f"{count}; the newest are {next(iter(secrets.token_secrets))!r} and {next(iter(secrets.resume_keys))!r}",
         )
-    for kid, key in {**secrets.token_secrets, **secrets.resume_keys}.items():
-        # 32 random bytes hold about 29 distinct values; a typed password or a repeated pattern far fewer.
-        if len(set(key)) < 16:
-            yield Finding(
-                "keys", "fail", f"the key {kid!r} is not random", "replace it: head -c 32 /dev/urandom | base64"
-            )
+    yield from weak_keys(secrets)
     if config.database_url is not None and any(kid.startswith("dev-") for kid in secrets.token_secrets):
         yield Finding(
             "keys", "warn", "a key made by `readback dev` signs tokens here", "give production keys of its own"
