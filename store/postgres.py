@@ -27,6 +27,7 @@ from store.layout import check_members, check_principal, check_role, check_strea
 from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
 from store.pgwire import clamp
+from store.postgres_directory import PostgresDirectory
 
 
 def _limit(number: int) -> int:
@@ -50,6 +51,8 @@ class PostgresLog:
         self._limits = limits
         self._new_key = new_key
         self._epoch: Epoch | None = None
+        self.directory = PostgresDirectory(self._links, new_key)
+        """What is kept beside this log, over its links."""
 
     async def open(self) -> None:
         """Connect once, so that a wrong address or schema is said at start."""

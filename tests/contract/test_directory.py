@@ -36,7 +36,7 @@ from store.memory_directory import MemoryDirectory
 from store.postgres import open_postgres_log
 from tests.servers import TEST_PARTITIONS, Database, database, postgres_server  # noqa: F401
 
-KINDS = ["memory"]
+KINDS = ["memory", "postgres"]
 TRUCK, VAN = "device:truck-7", "device:van-1"
 ADMIN = "user:root"
 NOTE = Note(ADMIN, b'{"why":"test"}')
