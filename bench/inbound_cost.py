@@ -108,13 +108,13 @@ class Running:
         return answer
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with self._process as process:  # closes the pipes, and waits
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def compare(against: str | None, rounds: int, frames: int, *, quotas: bool = True) -> dict[str, list[Round]]:
