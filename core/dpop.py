@@ -86,7 +86,7 @@ class Seen:
     """Which proofs were used, so that each is used once: at most ``count_max``, each for as long as it would be good.
 
     When it is full of proofs that could still be used again, a new one is refused rather than an old one forgotten:
-    forgetting would let whoever fills it replay what he overheard. A proof takes about 200 bytes here. Ask after signature
+    forgetting would let whoever fills it replay what he overheard. A proof takes about 100 bytes here. Ask after signature
     and token were found good, and filling it takes ``count_max`` good requests in a minute.
     """
 
