@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from core.overload import STEPS
@@ -11,12 +12,18 @@ from gateway.metrics import COUNTS, Registry, add_process_metrics
 from gateway.service import Health
 
 if TYPE_CHECKING:
+    from core.quotas import Account
     from gateway.cluster import Cluster
+    from gateway.gatekeeper import Gatekeeper
     from gateway.node import Node
     from gateway.pulse import Pulse
 
 DELAYS: Final = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 """Seconds: fine where a healthy loop is, then the ladder's own thresholds."""
+TENANTS_SHOWN: Final = 100
+"""Those with most connections; what a scrape costs must not grow with the number of tenants."""
+OTHERS: Final = "(others)"
+"""No tenant's name."""
 PAUSES: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -51,6 +58,7 @@ class Measures:
         counter("readback_sends_total", "Sends taken.", lambda: ops.sends_taken)
         counter("readback_errors_total", "Error answers.", lambda: ops.errors_sent)
         counter("readback_sessions_opened_total", "Sessions opened by hello.", lambda: self.opened)
+        self._tenants(node.gatekeeper)
         counter("readback_tokens_refused_total", "Tokens that proved nobody.", lambda: self.unproven)
         counter("readback_revoked_total", "Ended or refused for a revocation.", lambda: node.gatekeeper.revoked)
         counter("readback_throttle_pauses_total", "Clients left unread for a while.", lambda: node.throttle.pauses)
@@ -79,6 +87,16 @@ class Measures:
 
         for lane in lanes:
             lane.observe = observe
+
+    def _tenants(self, gatekeeper: Gatekeeper) -> None:
+        """Of each tenant, as far as there are not too many; the others together."""
+        table, shares = self.registry.table, functools.partial(_by_tenant, gatekeeper)
+        connections = functools.partial(shares, lambda account: account.connections)
+        streams = functools.partial(shares, lambda account: account.streams)
+        throttled = functools.partial(shares, lambda account: account.throttled)
+        table("gauge", "readback_tenant_connections", "Connections of a tenant.", "tenant", connections)
+        table("gauge", "readback_tenant_streams", "Streams held of a tenant.", "tenant", streams)
+        table("counter", "readback_tenant_throttled_total", "Refused for a quota.", "tenant", throttled)
 
     def _pulse(self, pulse: Pulse) -> None:
         node, registry = self._node, self.registry
@@ -150,3 +168,11 @@ class Measures:
 
 def _reached(pulse: Pulse, level: int) -> int:
     return int(pulse.level >= level)
+
+
+def _by_tenant(gatekeeper: Gatekeeper, value: Callable[[Account], int]) -> dict[str, int | float]:
+    accounts = sorted(gatekeeper.accounts.accounts.values(), key=lambda account: (-account.connections, account.tenant))
+    result: dict[str, int | float] = {account.tenant: value(account) for account in accounts[:TENANTS_SHOWN]}
+    if len(accounts) > TENANTS_SHOWN:
+        result[OTHERS] = sum(map(value, accounts[TENANTS_SHOWN:]))
+    return result

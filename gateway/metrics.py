@@ -17,7 +17,7 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,20 +70,28 @@ class Histogram:
         return sum(self.counts)
 
 
+class _Table:
+    __slots__ = ("lines",)
+
+    def __init__(self, lines: Callable[[], list[str]]) -> None:
+        self.lines = lines
+
+
 class _Family:
     __slots__ = ("help", "kind", "series")
 
     def __init__(self, kind: str, help: str) -> None:
         self.kind = kind
         self.help = help
-        self.series: dict[str, Counter | Gauge | Histogram] = {}
+        self.series: dict[str, Counter | Gauge | Histogram | _Table] = {}
 
 
 class Registry:
     """All series of a node. A name has one kind and one help; each set of labels is one series of it.
 
     Asking for the same name and labels twice is an error: two owners of a number is one too many. Labels must come from
-    a small fixed set (an op, a code), never from a client or a tenant: each value is memory for the life of the node.
+    a small fixed set (an op, a code), never from a client: each value is memory for the life of the node. What there is of
+    each tenant is a `table`, whose reader bounds it.
     """
 
     def __init__(self) -> None:
@@ -114,8 +122,19 @@ class Registry:
         self._add("histogram", name, help, labels, histogram)
         return histogram
 
+    def table(self, kind: str, name: str, help: str, label: str, read: Callable[[], Mapping[str, int | float]]) -> None:
+        """A family whose series come and go: ``read`` gives their values by the label's, at every scrape. It bounds their
+        number."""
+        if (kind == "counter") != name.endswith("_total"):
+            raise ValueError(f"{kind} {name!r}: the name of a counter ends in _total, and of nothing else")
+
+        def lines() -> list[str]:
+            return [f'{name}{{{label}="{_escape_label(of)}"}} {_number(value)}' for of, value in read().items()]
+
+        self._add(kind, name, help, {}, _Table(lines))
+
     def _add(
-        self, kind: str, name: str, help: str, labels: dict[str, str], series: Counter | Gauge | Histogram
+        self, kind: str, name: str, help: str, labels: dict[str, str], series: Counter | Gauge | Histogram | _Table
     ) -> None:
         if not _NAME_RE.match(name):
             raise ValueError(f"metric {name!r}: readback_, then lower-case words joined by _")
@@ -142,6 +161,9 @@ class Registry:
                     _write_histogram(lines, name, labels, series)
                     continue
                 try:
+                    if isinstance(series, _Table):
+                        lines += series.lines()
+                        continue
                     value = series.read() if isinstance(series, Gauge) and series.read is not None else series.value
                 except Exception:
                     continue

@@ -226,3 +226,18 @@ async def test_only_named_tenants_are_served_where_it_says_so() -> None:
         async with wire_client(node.url) as again:
             await again.say("resume", resume=welcome["resume"], streams={})
             assert (await again.closed())[0] == 4502
+
+
+async def test_each_tenants_share_is_told_and_many_are_told_together() -> None:
+    """By name for those with most connections; a scrape does not grow with the number of tenants."""
+    async with serving_node() as node, hello(node.url, "user:amy"), hello(node.url, "user:zoe", tenant="zen"):
+        text = node.node.measures.registry.text().decode()
+        assert 'readback_tenant_connections{tenant="demo"} 1' in text
+        assert 'readback_tenant_connections{tenant="zen"} 1' in text
+        for n in range(300):
+            node.node.gatekeeper.accounts.account(f"t{n}", trio.current_time())
+        lines = [
+            line for line in node.node.measures.registry.text().decode().splitlines() if "_tenant_connections{" in line
+        ]
+        assert len(lines) == 101
+        assert any("(others)" in line for line in lines)

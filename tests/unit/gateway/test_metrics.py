@@ -157,3 +157,19 @@ def test_process_metrics_answer() -> None:
     assert values["process_resident_memory_bytes"] > 1_000_000
     assert values["process_open_fds"] > 0
     assert values["process_cpu_seconds_total"] > 0
+
+
+def test_a_table_has_the_series_of_the_moment() -> None:
+    """They come and go; a reader that fails hides no other number."""
+    registry, values = Registry(), {"acme": 2, 'a"b': 1}
+    registry.table("gauge", "readback_tenant_connections", "Connections of a tenant.", "tenant", lambda: values)
+    text = registry.text().decode()
+    assert 'readback_tenant_connections{tenant="acme"} 2' in text
+    assert 'readback_tenant_connections{tenant="a\\"b"} 1' in text
+    values.clear()
+    assert "acme" not in registry.text().decode()
+    registry.table("counter", "readback_tenant_x_total", "Broken.", "tenant", lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+    registry.counter("readback_y_total", "Whole.").value = 7
+    assert "readback_y_total 7" in registry.text().decode()
+    with pytest.raises(ValueError, match="_total"):
+        registry.table("gauge", "readback_z_total", "A gauge.", "tenant", dict)
