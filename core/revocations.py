@@ -35,6 +35,10 @@ class Revocations:
         self._known[key] = revocation
         return True
 
+    def known(self, tenant: str, scope: str, value: str) -> Revocation | None:
+        """The newest word about it, lifted or not."""
+        return self._known.get((scope, tenant, value))
+
     def refuses(
         self, tenant: str, principal: str, *, session: str = "", token_id: str = "", issued_at_s: float
     ) -> str | None:

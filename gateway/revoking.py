@@ -65,6 +65,17 @@ class Revoking:
         if self._node.cluster is not None:
             self._node.cluster.publish_revocation(encode(revocation))
 
+    async def noticed(self, tenant: str, scope: str, value: str) -> None:
+        """The directory revoked this in the commit of another change, of a device or a client: it holds here now, and the
+        others are told. Where the directory does not answer, every node learns of it by asking, as of any other."""
+        try:
+            await self.look()
+        except Unavailable:
+            return
+        found = self._node.gatekeeper.revocations.known(tenant, scope, value)
+        if found is not None and self._node.cluster is not None:
+            self._node.cluster.publish_revocation(encode(found))
+
     def heard(self, payload: bytes) -> bool:
         """Another node tells of one; False where that cannot be read."""
         revocation = decode(payload)

@@ -93,3 +93,12 @@ def test_what_is_past_its_time_is_forgotten_and_the_rest_is_not() -> None:
     known.forget(AT_MS + 11)
     assert len(known) == 1
     assert _refuses(known, principal="user:bob") is None
+
+
+def test_the_newest_word_is_told() -> None:
+    """For who has to tell others of it."""
+    known = Revocations()
+    assert known.known("acme", "token", "t1") is None
+    known.take(_of("token", "t1", number=2))
+    known.take(_of("token", "t1", number=1))
+    assert known.known("acme", "token", "t1") == _of("token", "t1", number=2)
