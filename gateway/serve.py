@@ -104,7 +104,7 @@ async def serve(
                 bus=bus,
                 node_id=node_id,
                 tenants=tenants,
-                directory=getattr(store, "directory", None),
+                directory=store.directory,
                 hs256=config.dev_tokens,
                 public_url=config.public_url,
                 audit=True,

@@ -124,7 +124,7 @@ class Shard(Acceptor):
                     self._read(connection)
             except Exception:
                 # The one exception boundary of a connection: a bug met by its input ends it and nothing else.
-                log.exception("connection ended by an internal error")
+                log.exception("connection of tenant %r ended by an internal error", connection.tenant)
                 self.bye(connection, wire.Close.INTERNAL, "internal error")
         hub.flush()
         more = hub.turn(trio.current_time()) if hub.more else False
@@ -226,7 +226,7 @@ class Shard(Acceptor):
                 self._catch_up(connection)
         except Exception:
             connection.busy = False
-            log.exception("connection ended by an internal error")
+            log.exception("connection of tenant %r ended by an internal error", connection.tenant)
             self.bye(connection, wire.Close.INTERNAL, "internal error")
         self.hub.flush()
         self.reap()
@@ -244,7 +244,7 @@ class Shard(Acceptor):
             if not connection.busy:
                 self._catch_up(connection)
         except Exception:
-            log.exception("connection ended by an internal error")
+            log.exception("connection of tenant %r ended by an internal error", connection.tenant)
             self.bye(connection, wire.Close.INTERNAL, "internal error")
 
     def _catch_up(self, connection: Connection) -> None:

@@ -349,7 +349,7 @@ async def test_a_bug_met_by_a_message_that_had_to_wait_ends_its_connection_alone
         await peer.put(text({"op": "history", "id": 1, "stream": ROOM}) + text({"op": "unsub", "id": 2}))
         code, bye = await peer.bye()
         assert (code, bye["code"], bye["reason"]) == (4000, "internal", "internal error")
-        stage.pardon("connection ended by an internal error")
+        stage.pardon("connection of tenant 'demo' ended by an internal error")
 
 
 async def test_half_a_frame_then_a_reset() -> None:

@@ -144,7 +144,7 @@ async def test_a_bug_met_by_one_connection_ends_it_alone(behind_a_wait: bool, ca
         assert await bad.close_code() == 4000
         await good.say("ping", id=1)
         assert (await good.message())["op"] == "pong"
-        assert [record.message for record in caplog.records] == ["connection ended by an internal error"]
+        assert [record.message for record in caplog.records] == ["connection of tenant 'demo' ended by an internal error"]
         await bad.stream.aclose()
         await good.stream.aclose()
 
