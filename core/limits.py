@@ -77,6 +77,13 @@ class Limits:
     audit_tenant_bytes_max: int = 8_388_608  # of one: 5 s of 5,000 resumes/s with the log away; more are counted
     audit_events_max: int = 32  # audit events in the lanes at once: 1.5 MB at most, and sends go between them
     anchor_interval_s: float = 60.0  # how long a rewriting of the log's end can go unnoticed
+    token_ttl_s: float = 600.0  # of our own access tokens: who is removed is cut by its revocation, not by this
+    claim_ttl_s: float = 600.0  # from a device's QR code being shown to its use; not more than this
+    refresh_ttl_s: float = 7_776_000.0  # a device that was off for longer is onboarded anew
+    pings_gather_s: float = 0.02  # fixes of all devices gather this long for one look at their windows
+    pings_batch_max: int = 1_000  # or until there are so many
+    pings_waiting_max: int = 20_000  # fixes under way; more answer overloaded
+    device_key_s: float = 1.0  # a key that was rotated at another node is taken for so long
 
 
 AT_START: Final = frozenset(

@@ -29,6 +29,7 @@ HTTP_PORT = 8401
 LIMIT_PREFIX = "READBACK_LIMIT_"
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 WORKERS_MAX = 64  # a worker is a core's worth; more on one machine is a typing error
+CLAIM_TTL_MAX_S = 600.0
 FILES_SPARE = 512  # open files beside WebSockets: HTTP connections, the store's links, the loop's own
 
 
@@ -515,4 +516,9 @@ def _check_relations(limits: Limits) -> None:
         raise ConfigError(
             f"The limit batch_entries_max ({limits.batch_entries_max}) must not be above lane_entries_max "
             f"({limits.lane_entries_max}): a batch is taken from a lane."
+        )
+    if limits.claim_ttl_s > CLAIM_TTL_MAX_S:
+        raise ConfigError(
+            f"The limit claim_ttl_s ({limits.claim_ttl_s:g}) must not be above {CLAIM_TTL_MAX_S:g}: who photographs a QR "
+            "code should not have long."
         )

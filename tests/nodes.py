@@ -36,7 +36,11 @@ def calm(limits: Limits) -> Limits:
     return replace(limits, shed_delay_s=60.0) if limits.pulse_interval_s == Limits().pulse_interval_s else limits
 
 
-SECRETS = Secrets(token_secrets={"k1": b"t" * 32}, resume_keys={"r1": b"r" * 32})
+SECRETS = Secrets(
+    token_secrets={"k1": b"t" * 32},
+    resume_keys={"r1": b"r" * 32},
+    signing_keys={"s1": b"an Ed25519 seed of thirty-two b."},
+)
 
 
 def token(

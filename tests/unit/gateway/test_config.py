@@ -226,6 +226,8 @@ def test_values_that_contradict_each_other() -> None:
         load_config(environ={"READBACK_LIMIT_FRAME_BYTES_MAX": "1000"})
     with pytest.raises(ConfigError, match="batch is taken from a lane"):
         load_config(environ={"READBACK_LIMIT_LANE_ENTRIES_MAX": "10"})
+    with pytest.raises(ConfigError, match="who photographs a QR"):
+        load_config(environ={"READBACK_LIMIT_CLAIM_TTL_S": "601"})
     assert load_config(environ={}, arguments={"port": "0", "http_port": "0"}).port == 0
 
 
