@@ -233,16 +233,15 @@ class PostgresDirectory:
             raise Refused("not_found", "no such device")
 
     async def device(self, tenant: str, device: str) -> Device | None:
-        found = await self._devices(tenant, device, 1) if is_device(device) else []
-        return found[0] if found else None
+        if not TENANT_RE.match(tenant) or not is_device(device):
+            return None
+        rows = await self._links.fetch("select * from readback.device($1, $2)", tenant, device)
+        return Device(*rows[0]) if rows else None
 
     async def devices(self, tenant: str) -> list[Device]:
-        return await self._devices(tenant, None, DEVICES_MAX)
-
-    async def _devices(self, tenant: str, device: str | None, at_most: int) -> list[Device]:
         if not TENANT_RE.match(tenant):
             return []
-        rows = await self._links.fetch("select * from readback.devices($1, $2, $3)", tenant, device, at_most)
+        rows = await self._links.fetch("select * from readback.devices($1, $2)", tenant, DEVICES_MAX)
         return [Device(*row) for row in rows]
 
     async def take_pings(self, pings: Sequence[tuple[str, str, int]]) -> list[Ping]:

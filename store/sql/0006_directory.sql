@@ -426,7 +426,7 @@ $$;
 
 -- Devices
 
-create function readback.devices(of_tenant text, of_device text, at_most integer)
+create function readback.device(of_tenant text, of_device text)
 returns table (device text, key text, public_key bytea, enrolled_ms bigint, revoked boolean)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -434,8 +434,19 @@ begin
     perform readback.for_tenant(of_tenant);
     return query
         select d.device::text, d.key, d.public_key, d.enrolled_ms, d.revoked from readback.devices d
-        where d.tenant = of_tenant and d.device >= coalesce(of_device, '') and (of_device is null or d.device = of_device)
-        order by d.device limit at_most;
+        where d.tenant = of_tenant and d.device = of_device;
+end
+$$;
+
+create function readback.devices(of_tenant text, at_most integer)
+returns table (device text, key text, public_key bytea, enrolled_ms bigint, revoked boolean)
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    perform readback.for_tenant(of_tenant);
+    return query
+        select d.device::text, d.key, d.public_key, d.enrolled_ms, d.revoked from readback.devices d
+        where d.tenant = of_tenant order by d.device limit at_most;
 end
 $$;
 
@@ -665,7 +676,7 @@ begin
         select p.oid::regprocedure as signature, p.proname as name from pg_catalog.pg_proc p
         where p.pronamespace = 'readback'::regnamespace and p.proname in (
             'write_audit', 'renew_revocation', 'is_newest', 'revoke_subject', 'lift_revocation', 'revocations_after',
-            'revoked', 'forget_revocations', 'add_client', 'remove_client', 'find_client', 'clients', 'devices',
+            'revoked', 'forget_revocations', 'add_client', 'remove_client', 'find_client', 'clients', 'device', 'devices',
             'mint_claim', 'redeem_claim', 'rotate_token', 'revoke_device', 'take_pings')
     loop
         execute format('alter function %s owner to readback_log', f.signature);

@@ -9,8 +9,11 @@ import pytest
 from store.embedded import EmbeddedPostgres
 from tests.servers import GATEWAY_USER, Database, fresh_database, postgres_server  # noqa: F401
 
-TENANT_TABLES = ("streams", "events", "members", "markers", "seen")
-ALL_TABLES = (*TENANT_TABLES, "batches", "partitions", "meta")
+DIRECTORY_TABLES = ("revocations", "service_clients", "devices", "claims", "refresh_tokens")
+TENANT_TABLES = ("streams", "events", "members", "markers", "seen", *DIRECTORY_TABLES)
+ALL_TABLES = (*TENANT_TABLES, "batches", "partitions", "meta", "revisions")
+
+AUDITED = "gen_random_uuid(), 'user:amy', '{}'"  # the last three arguments of what changes the directory
 
 SETUP = """
     select readback.create_stream('a', 'chat:x', true, array['user:amy'], array['owner']);
@@ -24,11 +27,20 @@ SETUP = """
     select readback.save_seen('a', array['user:amy'], array[1]::bigint[]);
     select readback.save_seen('b', array['user:bob'], array[1]::bigint[]);
 """
+SETUP += "".join(
+    f"""
+    select readback.revoke_subject('{tenant}', 'token', 't-{tenant}', 1, 2, 'lost', {AUDITED});
+    select readback.add_client('c-{tenant}', '{tenant}', 'service:x', array['service'], {secret}, 1, {AUDITED});
+    select readback.mint_claim('{tenant}', 'device:{tenant}', {secret}, 2, {AUDITED});
+    select readback.redeem_claim({secret}, 'key', {secret}, {secret}, 1, 2, {AUDITED});
+    """
+    for tenant, secret in (("a", "sha256('a')"), ("b", "sha256('b')"))
+)
 
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: EmbeddedPostgres) -> Iterator[Database]:  # noqa: F811
-    """A stream, member, event, marker and time of leaving in each of two tenants, made as the gateway does; to look at."""
+    """Of everything a tenant can have, one in each of two tenants, made as the gateway does; to look at."""
     with fresh_database(postgres_server) as made:
         made.sql(SETUP, user=GATEWAY_USER)
         yield made
@@ -101,6 +113,7 @@ def test_a_call_s_tenant_ends_with_the_call(filled: Database) -> None:
         "readback.read_before('a', 2, 10, 10)",
         "readback.load_marks('a', array[2]::bigint[])",
         "readback.my_streams('a', 'user:bob')",
+        "readback.device('a', 'device:b')",
     ],
 )
 def test_reading_for_a_tenant_stops_at_its_rows(filled: Database, call: str) -> None:
@@ -147,7 +160,24 @@ def test_every_function_is_pinned_and_private(filled: Database) -> None:
     assert definers >= 10
 
 
-@pytest.mark.parametrize("call", ["install(99)", "lock_stream('a', 'chat:x')"])
+@pytest.mark.parametrize("call", ["revoked('a', 9)", "clients('a', 9)"])
+def test_listing_for_a_tenant_lists_its_rows(filled: Database, call: str) -> None:
+    """With the caller's rights, so that even a mistake in the function would end at the policy."""
+    assert filled.sql(f"select distinct tenant from readback.{call}", user=GATEWAY_USER) == "a"
+    invokers = filled.sql("select proname from pg_proc where pronamespace = 'readback'::regnamespace and not prosecdef")
+    assert call.split("(")[0] in invokers.split()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "install(99)",
+        "lock_stream('a', 'chat:x')",
+        f"write_audit('a', 'revoked', {AUDITED})",
+        "renew_revocation('a', 'token', 't', 1, 2, '', 'user:amy')",
+        "is_newest('a', 'device:a', sha256('a'), 'key')",
+    ],
+)
 def test_inner_functions_are_not_for_the_gateway(filled: Database, call: str) -> None:
     """What assumes a lock, or installs, is not callable by a login."""
     with pytest.raises(AssertionError, match="permission denied"):
