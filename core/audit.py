@@ -29,6 +29,7 @@ from core.wire import at_bytes
 
 TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "admitted": ("principal", "session", "resumed", "address", "node", "roles", "token"),
+    "issued": ("principal", "token", "roles", "address"),
     "left": ("principal", "session", "why", "seconds", "address", "node"),
     "refused": ("code", "reason", "principal", "address", "node"),
     "denied": ("principal", "what", "stream", "code", "reason", "address", "node"),

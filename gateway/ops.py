@@ -27,6 +27,7 @@ from core.wire import Close
 from gateway import opening, renewal
 from gateway.connection import OPEN, Connection
 from gateway.gatekeeper import limited
+from gateway.pings import Pings
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Ops:
         self.node = node
         self.hub = node.hub
         self.shard = node.shard
+        self.pings = Pings(self)
         self.errors_sent = 0
         self.sends_taken = 0
         self.shedding_sends = False
@@ -485,6 +487,9 @@ class Ops:
         online = [{"by": by, "value": value, "devices": devices} for by, value, devices in people]
         self.ok(connection, id, stream=stream.name, online=online, count=count)
 
+    def position(self, connection: Connection, id: int | None, message: Message) -> None:
+        self.pings.position(connection, id, message)
+
     def later(self, connection: Connection, id: int | None, message: Message) -> None:
         raise WireError("not_found", f"{message['op']} is not served by this version")
 
@@ -555,7 +560,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "mark": Ops.mark,
     "signal": Ops.signal,
     "presence": Ops.presence,
-    "position": Ops.later,
+    "position": Ops.position,
     "command": Ops.later,
 }
 _BEFORE_HELLO: Final = frozenset(("hello", "resume", "ping"))

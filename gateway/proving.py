@@ -50,7 +50,7 @@ class Proving:
         self, node: Node, secrets: Secrets, tenants: Tenants, *, audience: str, hs256: bool, public_url: str
     ) -> None:
         self._node = node
-        self._audience = audience
+        self.audience = audience
         self.hs256 = hs256
         self.public_url = public_url
         self.issuers = KeySource(tenants, rng=node.rng)
@@ -69,7 +69,7 @@ class Proving:
         tenants = tenants or self._node.gatekeeper.tenants
         self._verifier = TokenVerifier(
             secrets.token_secrets if self.hs256 else {},
-            audience=self._audience,
+            audience=self.audience,
             tenants=tenants,
             own={kid: key.public for kid, key in own.items()},
             keys=self.issuers.keys,

@@ -50,7 +50,7 @@ SEND: dict[str, Any] = {"op": "send", "stream": "chat:ops", "key": KEY, "type": 
         ({"op": "signal", "stream": [], "kind": "typing", "value": True}, "bad_request"),
         ({"op": "signal", "kind": {}}, "bad_request"),
         ({"op": "presence", "stream": "chat:none"}, "not_found"),
-        ({"op": "position", "stream": "trip:9"}, "not_found"),
+        ({"op": "position", "stream": "trip:9"}, "bad_request"),
         ({"op": "command", "stream": "trip:9"}, "not_found"),
         ({"op": "hello", "token": "x"}, "bad_request"),
         ({"op": "resume", "resume": "x"}, "bad_request"),
