@@ -156,9 +156,9 @@ def serve(
     A URL with a password belongs into READBACK_DATABASE_URL or a file, not into an argument that `ps` shows to everybody.
     Nodes on one database hear each other at once through a Redis, and within a second without one; --workers needs one.
 
-    SIGTERM drains: clients come back to other nodes at times spread over the drain window. SIGHUP reads keys and log level
-    anew. SIGUSR2 replaces the workers one by one, without a gap. Under systemd (systemd/README.md) it takes the sockets it
-    is handed, says when it is ready, and feeds the watchdog.
+    SIGTERM drains: clients come back to other nodes at times spread over the drain window. SIGHUP reads keys, tenants, the
+    certificate, limits and log level anew. SIGUSR2 replaces the workers one by one, without a gap. Under systemd
+    (systemd/README.md) it takes the sockets it is handed, says when it is ready, and feeds the watchdog.
 
     Examples:
 

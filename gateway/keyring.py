@@ -54,7 +54,9 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
             raise ConfigError(f"There are no keys: {path} does not exist; {HOW_TO_GET_KEYS}.")
         document = _read_json(path)
         if token_secrets is None:
-            token_secrets = _ring(document.get("token_secrets"), f"token_secrets in {path}")
+            # Optional: who verifies tokens of issuers, or of its own, shares no secret with anybody.
+            ring = document.get("token_secrets")
+            token_secrets = {} if "token_secrets" not in document else _ring(ring, f"token_secrets in {path}")
         if resume_keys is None:
             resume_keys = _ring(document.get("resume_keys"), f"resume_keys in {path}")
         if "signing_keys" in document:
@@ -65,7 +67,8 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
         raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
     result = Secrets(token_secrets, resume_keys, signing_keys)
     try:
-        TokenVerifier(result.token_secrets)
+        if token_secrets or not (signing_keys or config.tenants_file):
+            TokenVerifier(result.token_secrets)
         ResumeKeys(result.resume_keys)
     except ValueError as error:
         raise ConfigError(f"The keys cannot be used: {error}.") from None

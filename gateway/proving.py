@@ -35,7 +35,7 @@ Found = Identity | TokenError
 Later = Callable[[], Awaitable[Found]]
 
 PROOFS_MAX: Final = 100_000
-"""Proofs remembered: 65 s of 1,500 a second, 20 MB."""
+"""Proofs remembered: 65 s of 1,500 a second, 10 MB."""
 CLAIM_WAIT_S: Final = 0.3
 CLAIM_TTL_S: Final = 2 * sum(PROOF_WINDOW_S)
 USED: Final = "the proof was used before"
@@ -99,16 +99,22 @@ class Proving:
         also = {"https": "wss", "http": "ws"}[scheme]
         return tuple(f"{one}://{origin}{path}" for one in (scheme, also) if one in schemes)
 
-    def check(self, proof: object, *, method: str, urls: tuple[str, ...], token: str | None) -> Proof | TokenError:
-        """A proof for this request, used here for the first time; `claim` asks the other nodes."""
+    def check(
+        self, proof: object, *, method: str, urls: tuple[str, ...], token: str | None, key: str | None = None
+    ) -> Proof | TokenError:
+        """A proof for this request, of this key where one is named, used here for the first time; `claim` asks the other
+        nodes."""
         now_s = self._node.wall()
         try:
             found = verify_proof(proof, method=method, url=urls, token=token, now_s=now_s)
         except ValueError:
             return TokenError("the Host of this request is not one")
-        if isinstance(found, Proof) and not self.seen.first(found, now_s):
-            return TokenError(USED)
-        return found
+        if isinstance(found, TokenError):
+            return found
+        # First the key: whoever stole a token must not fill the memory of proofs with those of a key of its own.
+        if key is not None and found.jkt != key:
+            return TokenError("the proof is of another key than the token's")
+        return found if self.seen.first(found, now_s) else TokenError(USED)
 
     async def claim(self, proof: Proof) -> bool:
         """Whether no other node has met this proof; without the bus's answer, yes."""
@@ -128,10 +134,7 @@ class Proving:
         """The proof of the key that the token is bound to."""
         if proof is None:
             return TokenError(UNPROVEN)
-        found = self.check(proof, method=method, urls=urls, token=token)
-        if isinstance(found, Proof) and found.jkt != who.bound_to:
-            return TokenError("the proof is of another key than the token's")
-        return found
+        return self.check(proof, method=method, urls=urls, token=token, key=who.bound_to)
 
     async def http(self, token: str, scheme: str, proof: str | None, method: str, host: str, path: str) -> Found:
         """Who an HTTP call is from. ``scheme``: of its Authorization header, ``bearer`` or ``dpop``."""

@@ -32,11 +32,13 @@ from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
 from gateway.memory import freeze
 from gateway.node import Node, running
+from gateway.office import Office
 from gateway.place import Place, node_name
 from gateway.shard import Shard
 from gateway.systemd import Watchdog
 from gateway.tenants import load_tenants
 from gateway.tls import load_tls
+from store.anchor_places import open_place
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
@@ -138,6 +140,7 @@ async def _serve_node(
         ending.answering = await nursery.start(gather.run)
     app = make_app(
         Desk(node),
+        office=Office(node, None if config.anchor is None else open_place(config.anchor)),
         limits=config.limits,
         origins=config.origins,
         gather=gather,
@@ -242,7 +245,8 @@ def _tenants(config: Config) -> Tenants:
 
 def _check_verifiable(config: Config, secrets: Secrets, tenants: Tenants) -> None:
     """Raises `ConfigError` where there would be no access token that this node takes."""
-    if not (config.dev_tokens or secrets.signing_keys or any(tenant.issuers for tenant in tenants.named.values())):
+    shared = config.dev_tokens and secrets.token_secrets
+    if not (shared or secrets.signing_keys or any(tenant.issuers for tenant in tenants.named.values())):
         raise ConfigError(
             "No access token could be verified: name the issuers of your tenants in a tenants file (tenants_file), give the "
             "gateway signing keys of its own, or, to try things out, take tokens signed with the shared secrets (dev_tokens)."
@@ -276,7 +280,7 @@ def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]
             node.note(tenant, "limits.changed", names=["quotas"], by="the tenants file")
         changed, later = node.use_limits(config.limits)
         logging.getLogger().setLevel(config.log_level.upper())
-        newest = next(iter(secrets.token_secrets)), next(iter(secrets.resume_keys))
+        newest = next(iter(secrets.token_secrets), None), next(iter(secrets.resume_keys))
         log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
         if changed:
             log.warning("reloaded: the limits %s", ", ".join(changed))

@@ -352,7 +352,7 @@ def test_an_issuers_file(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "must hold a JSON object"),
-        ("{}", "There is no key in token_secrets"),
+        ("{}", "There is no key in resume_keys"),
         ('{"token_secrets": {}}', "There is no key in token_secrets"),
         ('{"token_secrets": {"a": 1}}', "'a' in token_secrets in .* is not base64"),
         ('{"token_secrets": {"a": "h\\u00e4"}}', "is not base64"),
