@@ -23,7 +23,9 @@ from core.ports import Refused, Unavailable
 from gateway.gather import Gather
 from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_models import Problem
+from gateway.http_office import router as office_router
 from gateway.http_routes import router
+from gateway.office_service import OfficeService
 from gateway.service import HTTP_STATUS, Service, WireError
 
 DESCRIPTION = """\
@@ -39,6 +41,7 @@ like those of the WebSocket (`GET /v1/ws` on the gateway's other port), and the 
 def make_app(
     service: Service,
     *,
+    office: OfficeService | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -46,9 +49,9 @@ def make_app(
     trusted: Trusted | None = None,
     barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
-    """The app. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
-    ``gather``, metrics and readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are
-    `gateway.http_edge.Edge`'s."""
+    """The app. Without an ``office`` its routes are not there. ``origins`` are the web origins whose pages may call it
+    (``None``: any), as for the WebSocket. With ``gather``, metrics and readiness tell of the siblings on these ports too.
+    ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -56,6 +59,9 @@ def make_app(
     app.state.limits = limits
     app.state.gather = gather
     app.include_router(router)
+    if office is not None:
+        app.state.office = office
+        app.include_router(office_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -150,5 +156,12 @@ _TAGS = [
     },
     {"name": "members", "description": "Who may read and send. Every change is itself an event of the stream."},
     {"name": "events", "description": "Sending, reading, forgetting."},
+    {"name": "tokens", "description": "Tokens of the gateway's own, for services and devices."},
+    {"name": "devices", "description": "Onboarding by QR code, keys, and what to do when one is lost."},
+    {
+        "name": "revocations",
+        "description": "Who is not let in any more, and ended where it is: on every node, at once.",
+    },
+    {"name": "audit", "description": "Proofs of what the log holds."},
     {"name": "health", "description": "For orchestrators and Prometheus; no token needed."},
 ]

@@ -64,7 +64,7 @@ PrincipalPath = Annotated[
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="claims: sub, tenant, roles, exp, aud")
 
 
-def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's error responses of a route, with those that every route may give."""
     result: dict[int | str, dict[str, Any]] = {}
     for code in ("bad_request", "unauthorized", *codes, "internal", "overloaded"):
@@ -92,12 +92,16 @@ async def _identity(
     if scheme not in ("bearer", "dpop") or not token.strip():
         raise WireError("unauthorized", "send a token as: Authorization: Bearer <JWT>")
     proof, host = request.headers.get("dpop"), request.headers.get("host", "")
-    address = request.client.host if request.client is not None else ""
-    brought = Credentials(scheme, token.strip(), proof, request.method, host, request.url.path, address)
+    brought = Credentials(scheme, token.strip(), proof, request.method, host, request.url.path, address_of(request))
     who = await _service(request).prove(brought)
     if isinstance(who, TokenError):
         raise WireError("unauthorized", who.reason)
     return who
+
+
+def address_of(request: Request) -> str:
+    """The caller's, as far as the edge knows it."""
+    return request.client.host if request.client is not None else ""
 
 
 def _siblings(request: Request) -> Gather | None:
@@ -118,7 +122,7 @@ router = APIRouter()
     operation_id="createStream",
     summary="Create a stream",
     response_model=StreamModel,
-    responses=_problems("forbidden", "conflict", "too_large"),
+    responses=problems("forbidden", "conflict", "too_large"),
 )
 async def create_stream(request: CreateStream, node: Node, who: Who) -> Response:
     """Needs a token with role `admin` or `service`. Members given here are there from before seq 1, so they make no
@@ -130,7 +134,7 @@ async def create_stream(request: CreateStream, node: Node, who: Who) -> Response
         raise WireError("bad_request", "members names a principal twice")
     facts = await node.create_stream(who, request.stream, open=request.open, members=members)
     answer = {"stream": facts.stream, "open": facts.open, "head": facts.head, "first": facts.first}
-    return _json(answer, 201, {"location": f"/v1/streams/{facts.stream}/events"})
+    return json_answer(answer, 201, {"location": f"/v1/streams/{facts.stream}/events"})
 
 
 @router.get(
@@ -139,12 +143,12 @@ async def create_stream(request: CreateStream, node: Node, who: Who) -> Response
     operation_id="listMembers",
     summary="Who is in a stream",
     response_model=MembersModel,
-    responses=_problems("forbidden", "not_found"),
+    responses=problems("forbidden", "not_found"),
 )
 async def list_members(stream: StreamPath, node: Node, who: Who) -> Response:
     """By principal, ascending. An open stream lists only those who were added by name."""
     members = await node.members(who, stream)
-    return _json({"members": [{"principal": member.principal, "role": member.role} for member in members]})
+    return json_answer({"members": [{"principal": member.principal, "role": member.role} for member in members]})
 
 
 @router.put(
@@ -153,7 +157,7 @@ async def list_members(stream: StreamPath, node: Node, who: Who) -> Response:
     operation_id="putMember",
     summary="Add a member, or change its role",
     response_model=MemberChanged,
-    responses=_problems("forbidden", "not_found"),
+    responses=problems("forbidden", "not_found"),
 )
 async def put_member(
     stream: StreamPath, principal: PrincipalPath, node: Node, who: Who, request: PutMember | None = None
@@ -161,7 +165,7 @@ async def put_member(
     """Appends `member.joined` or `member.role`, so the change has a place in the order. For owners of the stream and
     tokens with role `admin` or `service`. Without a body the role is `member`. Repeating it changes nothing."""
     event = await node.put_member(who, stream, principal, request.role if request else "member")
-    return _json({"changed": event is not None, "event": None if event is None else _event(stream, event)})
+    return json_answer({"changed": event is not None, "event": None if event is None else _event(stream, event)})
 
 
 @router.delete(
@@ -170,12 +174,12 @@ async def put_member(
     operation_id="removeMember",
     summary="Remove a member",
     response_model=MemberChanged,
-    responses=_problems("forbidden", "not_found"),
+    responses=problems("forbidden", "not_found"),
 )
 async def remove_member(stream: StreamPath, principal: PrincipalPath, node: Node, who: Who) -> Response:
     """Appends `member.left`; nothing after that event is delivered to the removed."""
     event = await node.remove_member(who, stream, principal)
-    return _json({"changed": True, "event": _event(stream, event)})
+    return json_answer({"changed": True, "event": _event(stream, event)})
 
 
 @router.post(
@@ -187,7 +191,7 @@ async def remove_member(stream: StreamPath, principal: PrincipalPath, node: Node
     response_model=SentModel,
     responses={
         200: {"model": SentModel, "description": "the key was used before: the first event's seq, `dup` is true"},
-        **_problems("forbidden", "not_found", "conflict", "too_large", "rejected", "rate_limited"),
+        **problems("forbidden", "not_found", "conflict", "too_large", "rejected", "rate_limited"),
     },
 )
 async def send_event(
@@ -211,7 +215,7 @@ async def send_event(
         raise WireError("too_large", f"an event's body has at most {limits.body_bytes_max} bytes of JSON")
     sent = await node.send(who, stream, key=parse_key(key), type=request.type, body=request.body, expect=request.expect)
     answer = {"stream": stream, "seq": sent.seq, "at": at_bytes(sent.at_ms).decode(), "dup": sent.dup}
-    return _json(answer, 200 if sent.dup else 201)
+    return json_answer(answer, 200 if sent.dup else 201)
 
 
 @router.get(
@@ -220,7 +224,7 @@ async def send_event(
     operation_id="readEvents",
     summary="Read events in order",
     response_model=PageModel,
-    responses=_problems("forbidden", "not_found"),
+    responses=problems("forbidden", "not_found"),
 )
 async def read_events(
     stream: StreamPath,
@@ -241,7 +245,7 @@ async def read_events(
         "next": page.events[-1].seq if page.events else page.head,
         "events": [_event(stream, event) for event in page.events],
     }
-    return _json(answer)
+    return json_answer(answer)
 
 
 @router.delete(
@@ -250,7 +254,7 @@ async def read_events(
     operation_id="trimEvents",
     summary="Forget old events",
     response_model=TrimmedModel,
-    responses=_problems("forbidden", "not_found"),
+    responses=problems("forbidden", "not_found"),
 )
 async def trim_events(
     stream: StreamPath,
@@ -259,7 +263,7 @@ async def trim_events(
     before: Annotated[int, Query(ge=1, le=SEQ_MAX, description="events with a lower seq are forgotten")],
 ) -> Response:
     """Bodies go, for good; places and keys stay, so that order and idempotency hold."""
-    return _json({"stream": stream, "first": await node.trim(who, stream, before)})
+    return json_answer({"stream": stream, "first": await node.trim(who, stream, before)})
 
 
 @router.get(
@@ -268,7 +272,7 @@ async def trim_events(
     operation_id="myStreams",
     summary="My streams, with what is unread",
     response_model=MyStreamsModel,
-    responses=_problems(),
+    responses=problems(),
 )
 async def my_streams(node: Node, who: Who) -> Response:
     """Streams that I am a member of, my inbox, and open streams in which I have marked something; by name."""
@@ -284,7 +288,7 @@ async def my_streams(node: Node, who: Who) -> Response:
         }
         for mine in await node.my_streams(who)
     ]
-    return _json({"streams": streams})
+    return json_answer({"streams": streams})
 
 
 @router.get(
@@ -346,10 +350,10 @@ def _event(stream: str, event: Event) -> orjson.Fragment:
     return orjson.Fragment(event_json(stream.encode(), event.seq, event.type, event.key, event.by, event.at_ms, body))
 
 
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(value), status, headers, "application/json")
 
 
 def _health(good: bool, draining: bool, reasons: list[str], facts: dict[str, int | float | str]) -> Response:
     answer = {"status": "ok" if good else "failing", "draining": draining, "reasons": reasons, "facts": facts}
-    return _json(answer, 200 if good else 503)
+    return json_answer(answer, 200 if good else 503)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets as randomness
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -31,17 +32,22 @@ from core.identity import issue
 from core.jws import b64url
 from core.keys import SigningKey
 from core.model import AUDITOR, PRINCIPAL_RE
-from core.policy import TenantAction, may_in_tenant
+from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
+from core.ports import Unavailable
 from core.tokens import Identity, TokenError
 from core.wire import at_bytes
 from gateway.office_service import Caller, Claim, Denied, Grant, NewClient
 from gateway.proving import PROOFS_MAX, USED
 from gateway.service import WireError
+from store.anchor_places import AnchorPlace
 from store.directory_input import is_client_id
+from store.proving import make_proof, prover_of
 
 if TYPE_CHECKING:
     from gateway.node import Node
     from gateway.revoking import Revoking
+
+log = logging.getLogger("readback.office")
 
 ROLES: Final = frozenset(("admin", "service", "auditor"))
 """What a service client may have; `core.policy` says what each may do."""
@@ -62,8 +68,10 @@ _NOT_OFFERED: Final = "this gateway issues no tokens: it has no signing key, or 
 class Office:
     """See the port. Only for a node with a directory and a signing key; others answer ``not_found``."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, anchors: AnchorPlace | None = None) -> None:
+        """``anchors``: where the log's hashes are written down, if they are."""
         self._node = node
+        self._anchors = anchors
         self._seen = Seen(PROOFS_MAX)
         """Proofs of who has no token yet: apart from those of `Proving`, so that a flood of them bars nobody who has one."""
 
@@ -234,6 +242,28 @@ class Office:
     async def revocations(self, who: Identity) -> list[Revocation]:
         self._need(who, TenantAction.READ_ACCESS, "revocations are listed for admins and auditors")
         return await self._open()[1].revoked(who.tenant)
+
+    # -- proofs of events ---------------------------------------------------------------------------------------------------
+
+    async def prove_event(self, who: Identity, stream: str, seq: int) -> bytes:
+        self._need(who, TenantAction.READ_AUDIT, "proofs are for admins and auditors")
+        node, prover = self._node, prover_of(self._node.log)
+        if prover is None:
+            raise WireError("not_found", "this log keeps no hashes")
+        try:
+            return await make_proof(
+                prover,
+                who.tenant,
+                stream,
+                seq,
+                place=self._anchors,
+                made_ms=self._now_ms(),
+                with_body=may(StreamAction.FOLLOW, role_in(stream, None, standing(who.roles))),
+                key=node.proving.signer,
+            )
+        except OSError as error:
+            log.warning("the anchors cannot be read: %s", error)
+            raise Unavailable("the anchors cannot be read now") from None
 
     def jwks(self) -> Sequence[Mapping[str, str]]:
         return [key.jwk for key in self._node.proving.own.values()]

@@ -108,6 +108,10 @@ class OfficeService(Protocol):
 
     async def revocations(self, who: Identity) -> list[Revocation]: ...
 
+    async def prove_event(self, who: Identity, stream: str, seq: int) -> bytes:
+        """A document of `store.proofs`."""
+        ...
+
     # For who has no access token yet: `Denied` says nothing of why beyond what the caller knows by itself.
 
     async def token(self, caller: Caller, client_id: str, secret: str, scope: str | None = None) -> Grant: ...

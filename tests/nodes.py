@@ -25,6 +25,7 @@ from core.tokens import mint
 from gateway.config import Secrets
 from gateway.desk import Desk
 from gateway.node import Node, running
+from gateway.office import Office
 from store.memory import MemoryLog
 from store.memory_bus import MemoryBroker, MemoryBus
 from store.memory_directory import MemoryDirectory
@@ -88,6 +89,7 @@ class TestNode:
         self._make_bus = make_bus
         self.node: Node
         self.desk: Desk
+        self.office: Office
         self.port = 0
         self._nursery = nursery
         self._scope = trio.CancelScope()
@@ -131,7 +133,7 @@ class TestNode:
                     sock.bind(("127.0.0.1", self.port))
                     sock.listen(1024)
                     self.port = sock.getsockname()[1]
-                    self.desk = Desk(self.node)
+                    self.desk, self.office = Desk(self.node), Office(self.node)
                     self.node.shard.listen(sock)
                     task_status.started()
                     await trio.sleep_forever()
