@@ -136,7 +136,8 @@ class Device:
     async def position(
         self, client: WireClient, fixes: Sequence[dict[str, Any]], stream: str = "trip:9", **fields: Any
     ) -> dict[str, Any]:
-        fields = {"sig": self.sign(stream, fixes), **fields}
+        if "sig" not in fields:
+            fields["sig"] = self.sign(stream, fixes)
         return await client.ask("position", stream=stream, fixes=list(fixes), **fields)
 
 
