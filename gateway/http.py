@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Match
 
 from core.addresses import Trusted
 from core.limits import Limits
@@ -118,7 +119,7 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
     return _problem(400, "bad_request", f"{first['field']}: {first['message']}", errors=errors)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The router's own: no such route, no such method."""
     assert isinstance(error, HTTPException)
     code, detail = {
@@ -126,9 +127,16 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
         405: ("bad_request", "this route does not take this method; the Allow header lists those it takes"),
     }.get(error.status_code, ("bad_request" if error.status_code < 500 else "internal", "the request is malformed"))
     response = _problem(error.status_code, code, detail)
-    if allow := (error.headers or {}).get("Allow"):
-        response.headers["Allow"] = allow
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of the request's path (RFC 9110, section 10.2.1: all of them; the router names those of one route alone)."""
+    routes: list[BaseRoute] = request.app.routes
+    asked = ({**request.scope, "method": method} for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"))
+    return [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 STREAM_PATTERN = r"^(chat|flight|trip|user|audit):[A-Za-z0-9._~-]{1,128}$"
 PRINCIPAL_PATTERN = r"^(user|device|service):[A-Za-z0-9._~@+-]{1,128}$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}$"
+KEY_PATTERN = r'^"?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"?$'
+"""For the document; the route reads the header itself and says what is wrong in its own words."""
 SEQ_MAX = 2**53 - 1
 MEMBERS_MAX = 1_000  # of one creation; a bigger room adds the rest one by one, each with its place in the order
 

@@ -24,6 +24,7 @@ from core.wire import at_bytes, event_json
 from gateway.gather import Gather
 from gateway.http_edge import PROBLEM_TYPE, problem
 from gateway.http_models import (
+    KEY_PATTERN,
     PRINCIPAL_PATTERN,
     SEQ_MAX,
     STREAM_PATTERN,
@@ -205,6 +206,7 @@ async def send_event(
         Header(
             alias="Idempotency-Key",
             description="a UUID of your choice, new for each event, the same when you repeat one",
+            json_schema_extra={"pattern": KEY_PATTERN},
             openapi_examples={"uuid": {"value": "5e0f6a1c-8f39-4a1e-9f0e-2a7d3c1b4e55"}},
         ),
     ],

@@ -374,9 +374,11 @@ async def test_bad_requests(service: FakeService, method: str, path: str, status
 
 
 async def test_method_not_allowed_says_which(service: FakeService) -> None:
-    """RFC 9110, section 15.5.6: a 405 carries Allow."""
+    """RFC 9110, section 15.5.6: a 405 carries Allow, with every method of the path. It named those of the first route with
+    that path alone: for events, POST."""
     async with client_of(service) as client:
-        assert "GET" in (await client.post("/v1/me/streams", headers=AMY)).headers["allow"]
+        assert (await client.post("/v1/me/streams", headers=AMY)).headers["allow"] == "GET"
+        assert (await client.patch("/v1/streams/chat:ops/events", headers=AMY)).headers["allow"] == "GET, POST, DELETE"
 
 
 @pytest.mark.parametrize(
