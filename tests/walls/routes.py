@@ -25,14 +25,20 @@ class Route(NamedTuple):
     request: Callable[[Place], Request]
     what: str = ""
     streamless: bool = False
+    grants: bool = False
+    """Concerns a service client, a device or a revocation that is there already, named {granted}."""
     leaves: bool = False
     """One's own membership ends: everybody who has one may, and nobody else has anything to leave."""
 
 
-def _at(path: str, **fields: Any) -> Callable[[Place], Request]:
+def _at(path: str, **given: Any) -> Callable[[Place], Request]:
     def request(place: Place) -> Request:
+        fields = dict(given)
         filled = path.replace("{stream}", place.stream).replace("{principal}", GUEST).replace("{me}", place.principal)
-        return {"path": filled, **fields}
+        params = {
+            name: place.stream if value == "{stream}" else value for name, value in fields.pop("params", {}).items()
+        }
+        return {"path": filled, "params": params, **fields}
 
     return request
 
@@ -46,6 +52,19 @@ def _send(place: Place) -> Request:
     return {"path": f"/v1/streams/{place.stream}/events", "headers": headers, "json": {"body": {"text": "said"}}}
 
 
+def _add_client(place: Place) -> Request:
+    return {"path": "/v1/clients", "json": {"principal": f"service:added-{next(_numbers)}", "roles": ["admin"]}}
+
+
+def _mint(place: Place) -> Request:
+    return {"path": "/v1/devices/claims", "json": {"device": f"device:minted-{next(_numbers)}"}}
+
+
+def _revoke(place: Place) -> Request:
+    return {"path": "/v1/revocations", "json": {"scope": "token", "value": f"t-{next(_numbers)}", "reason": "lost"}}
+
+
+GUESS: Final = {"grant_type": "client_credentials", "client_id": "client-none", "client_secret": "guessed"}
 A, T = StreamAction, TenantAction
 MEMBERS, MEMBER = "/v1/streams/{stream}/members", "/v1/streams/{stream}/members/{principal}"
 EVENTS = "/v1/streams/{stream}/events"
@@ -59,6 +78,53 @@ ROUTES: Final = (
     Route("GET", EVENTS, A.FOLLOW, _at(EVENTS, params={"after": 0})),
     Route("DELETE", EVENTS, T.TRIM_STREAM, _at(EVENTS, params={"before": 1})),
     Route("GET", "/v1/me/streams", Everybody.KNOWN, _at("/v1/me/streams"), streamless=True),
+    Route("POST", "/v1/oauth/token", Everybody.PROVEN, _at("/v1/oauth/token", data=GUESS), streamless=True),
+    Route("GET", "/v1/jwks.json", Everybody.PUBLIC, _at("/v1/jwks.json"), streamless=True),
+    Route("POST", "/v1/clients", T.MANAGE_CLIENTS, _add_client, streamless=True),
+    Route("GET", "/v1/clients", T.READ_ACCESS, _at("/v1/clients"), streamless=True),
+    Route(
+        "DELETE",
+        "/v1/clients/{client_id}",
+        T.MANAGE_CLIENTS,
+        _at("/v1/clients/client-{granted}"),
+        streamless=True,
+        grants=True,
+    ),
+    Route("POST", "/v1/devices/claims", T.MANAGE_DEVICES, _mint, streamless=True),
+    Route(
+        "POST",
+        "/v1/devices/redeem",
+        Everybody.PROVEN,
+        _at("/v1/devices/redeem", json={"claim": "guessed"}),
+        streamless=True,
+    ),
+    Route(
+        "POST",
+        "/v1/devices/rotate",
+        Everybody.PROVEN,
+        _at("/v1/devices/rotate", json={"refresh_token": "guessed", "next_proof": "guessed"}),
+        streamless=True,
+    ),
+    Route("GET", "/v1/devices", T.READ_ACCESS, _at("/v1/devices"), streamless=True),
+    Route(
+        "DELETE",
+        "/v1/devices/{device}",
+        T.MANAGE_DEVICES,
+        _at("/v1/devices/device:{granted}"),
+        streamless=True,
+        grants=True,
+    ),
+    Route("POST", "/v1/revocations", T.REVOKE, _revoke, streamless=True),
+    Route("GET", "/v1/revocations", T.READ_ACCESS, _at("/v1/revocations"), streamless=True),
+    Route(
+        "DELETE",
+        "/v1/revocations",
+        T.REVOKE,
+        _at("/v1/revocations", params={"scope": "token", "value": "{granted}"}),
+        streamless=True,
+        grants=True,
+    ),
+    Route("GET", "/v1/audit/proof", T.READ_AUDIT, _at("/v1/audit/proof", params={"stream": "{stream}", "seq": 1})),
     Route("GET", "/livez", Everybody.PUBLIC, _at("/livez"), streamless=True),
     Route("GET", "/readyz", Everybody.PUBLIC, _at("/readyz"), streamless=True),
     Route("GET", "/metrics", Everybody.PUBLIC, _at("/metrics"), streamless=True),

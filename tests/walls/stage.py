@@ -7,27 +7,33 @@ tables, and a behaviour that drifts away from them fails the matrix.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
 import httpx
+import trio
 
+from core.directory import Directory, Note, ServiceClient
 from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
 from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Log
 from gateway.http import make_app
-from tests.nodes import TestNode, serving_node
+from store.memory import MemoryLog
+from store.memory_directory import MemoryDirectory
+from store.postgres import PostgresLog
+from tests.nodes import SECRETS, TestNode, memory_log
 
 OWN: Final = "acme"
 """The tenant whose walls are looked at."""
 TWIN: Final = "twin"
 """Names the same streams, each closed, and nobody is a member of any."""
 VOID: Final = "void"
-"""Has no stream but an inbox, which nobody creates: everything else that it names exists only elsewhere."""
+"""Has no stream but an inbox and its audit's, which nobody creates: everything else that it names exists only elsewhere."""
 
 ROOM: Final = "trip:room"
 HALL: Final = "chat:hall"
@@ -84,6 +90,7 @@ class Everybody(Enum):
 
     KNOWN = "whoever has a token"
     PUBLIC = "whoever asks"
+    PROVEN = "whoever proves itself in another way than by a token, which here nobody does"
     NOBODY = "nobody, whatever the role"
 
 
@@ -91,7 +98,7 @@ Action = StreamAction | TenantAction | Everybody
 
 
 def exists(whose: Whose, place: Place) -> bool:
-    return whose is not Whose.VOID or place.stream == INBOX
+    return whose is not Whose.VOID or place.stream in (INBOX, AUDIT_STREAM)
 
 
 def part(whose: Whose, place: Place, roles: Collection[str]) -> str | None:
@@ -104,7 +111,7 @@ def verdict(whose: Whose, place: Place, roles: Collection[str], action: Action) 
     """What `core.policy` says of this action here. A tenant's action is judged before the stream is looked for."""
     if action is Everybody.PUBLIC:
         return Verdict.ALLOWED
-    if whose is Whose.NOBODY:
+    if whose is Whose.NOBODY or action is Everybody.PROVEN:
         return Verdict.UNAUTHORIZED
     if action is Everybody.KNOWN:
         return Verdict.ALLOWED
@@ -120,8 +127,9 @@ def verdict(whose: Whose, place: Place, roles: Collection[str], action: Action) 
 class World:
     """A node with the three tenants, and the HTTP API beside it in the same process."""
 
-    def __init__(self, node: TestNode, http: httpx.AsyncClient) -> None:
+    def __init__(self, node: TestNode, directory: Directory, http: httpx.AsyncClient) -> None:
         self.node = node
+        self.directory = directory
         self.http = http
         self.log: Log = node.log
         self.seqs: dict[tuple[str, str, str], int] = {}
@@ -135,8 +143,7 @@ class World:
             await self.log.create_stream(TWIN, name, open=False, members=[], by="service:test")
         for tenant in (OWN, TWIN, VOID):
             await self.log.open_streams([(tenant, INBOX, INBOX)])
-            if tenant != VOID:
-                await self._audit(tenant)
+            await self._audit(tenant)
             for place in PLACES:
                 if place.stream == INBOX or (tenant != VOID and place.stream != AUDIT_STREAM):
                     await self._event(tenant, place.stream, place.principal)
@@ -163,9 +170,22 @@ class World:
         """Of a planted event; 1 where there is none."""
         return self.seqs.get((whose.value, stream, principal), 1)
 
+    async def grant(self, tenant: str, name: str) -> None:
+        """A service client, a device with a claim, and a revocation, each of this name."""
+        now_ms, note = int(time.time() * 1000), Note("user:root", b"{}")
+        client = ServiceClient(f"client-{name}", tenant, f"service:{name}", (), uuid.uuid4().bytes * 2, now_ms)
+        await self.directory.add_client(client, note)
+        claim, expires_ms = uuid.uuid4().bytes * 2, now_ms + 60_000
+        await self.directory.mint_claim(tenant, f"device:{name}", claim, at_ms=now_ms, expires_ms=expires_ms, note=note)
+        await self.directory.revoke(tenant, "token", name, at_ms=now_ms, until_ms=None, reason="lost", note=note)
+
     async def state(self, tenant: str) -> list[Any]:
-        """All that the log holds of a tenant's streams."""
-        found: list[Any] = []
+        """All that is kept of a tenant."""
+        found: list[Any] = [
+            await self.directory.revoked(tenant),
+            await self.directory.clients(tenant),
+            await self.directory.devices(tenant),
+        ]
         for stream in (ROOM, HALL, INBOX, AUDIT_STREAM):
             (facts,) = await self.log.open_streams([(tenant, stream, OTHER)])
             if facts is not None:
@@ -176,10 +196,17 @@ class World:
 
 
 @asynccontextmanager
-async def world(log: Log | None = None) -> AsyncIterator[World]:
-    async with serving_node(log) as node:
-        transport = httpx.ASGITransport(make_app(node.desk))
+async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[World]:
+    """With an office, so that every route is there."""
+    log = log or memory_log()
+    directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else log.directory
+    async with trio.open_nursery() as nursery:
+        node = TestNode(log, None, nursery, directory=directory)  # type: ignore[arg-type]  # any directory will do
+        await node.start()
+        node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
+        transport = httpx.ASGITransport(make_app(node.desk, office=node.office))
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
-            made = World(node, http)
+            made = World(node, directory, http)
             await made.plant()
             yield made
+        nursery.cancel_scope.cancel()
