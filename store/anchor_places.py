@@ -69,13 +69,15 @@ class FilePlace:
         self.name = str(path)
 
     async def append(self, next: Next) -> Anchor | None:
-        return await trio.to_thread.run_sync(self._append, next)
+        return await trio.to_thread.run_sync(self._append, next, abandon_on_cancel=True)
 
     async def lines(self) -> list[bytes]:
-        return await trio.to_thread.run_sync(lambda: list(self._lines()))
+        return await trio.to_thread.run_sync(lambda: list(self._lines()), abandon_on_cancel=True)
 
     async def find(self, epoch: str, partition: int, pos: int) -> Anchor | None:
-        return await trio.to_thread.run_sync(lambda: _first(self._lines(), epoch, partition, pos))
+        return await trio.to_thread.run_sync(
+            lambda: _first(self._lines(), epoch, partition, pos), abandon_on_cancel=True
+        )
 
     def _lines(self) -> Iterator[bytes]:
         if not self.path.exists():
@@ -164,13 +166,14 @@ class TablePlace:
 
     async def append(self, next: Next) -> Anchor | None:
         async def work(link: asyncpg.Connection) -> Anchor | None:
-            await self._make_table(link)
             async with link.transaction():
                 await link.execute("select pg_advisory_xact_lock($1)", LOCK_KEY)
+                await self._make_table(link)
                 rows = await link.fetch(f"select line from {TABLE} order by id desc limit 20")
                 last = _whole(row["line"].encode() for row in rows)
                 record = next(last, False)
                 if record is not None:
+                    await self._refuse_the_log_itself(link, record.epoch)
                     await link.execute(f"insert into {TABLE} (line) values ($1)", record.line.decode())
                 return record
 
@@ -204,6 +207,16 @@ class TablePlace:
             f"create table if not exists {TABLE} (id bigint generated always as identity primary key, "
             "written_at timestamptz not null default clock_timestamp(), line text not null)"
         )
+
+    async def _refuse_the_log_itself(self, link: asyncpg.Connection, epoch: str) -> None:
+        """Who rewrites the log could rewrite what lies beside it."""
+        has_log = await link.fetchval(
+            "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+            "where n.nspname = 'readback' and c.relname = 'meta' and has_schema_privilege(n.oid, 'usage') "
+            "and has_table_privilege(c.oid, 'select'))"
+        )
+        if has_log and await link.fetchval("select epoch::text from readback.meta") == epoch:
+            raise StoreError(f"{self.name} is the log's own database: anchors must lie where it cannot be changed from")
 
     async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         async with asyncio_loop():

@@ -18,6 +18,7 @@ from store.chain import genesis
 from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema
 from store.pgwire import clamp
+from store.postgres import PostgresLog
 from store.proofs import DIGESTS_MAX, Batch, build
 
 BATCHES_A_QUERY: Final = 200
@@ -65,6 +66,8 @@ class Prover:
             if not rows or (batches and rows[0].first_pos != start):
                 raise CorruptLog(f"partition {partition} has no batch from pos {start} on: run `readback audit verify`")
             batches += rows
+            if not batches[0].first_pos <= from_pos <= batches[0].last_pos:
+                raise CorruptLog(f"partition {partition} has no batch of pos {from_pos}: run `readback audit verify`")
             if batches[-1].last_pos - batches[0].first_pos >= DIGESTS_MAX:
                 raise Refused(
                     "too_large",
@@ -87,6 +90,11 @@ class Prover:
             at_most,
         )
         return [Batch(row["first_pos"], row["last_pos"], row["hash"], row["digests"] or b"") for row in rows]
+
+
+def prover_of(log: object) -> Prover | None:
+    """Of an open log, over its links; ``None`` for one that keeps no hashes (`store.memory`)."""
+    return Prover(log._links) if isinstance(log, PostgresLog) else None
 
 
 async def make_proof(

@@ -21,6 +21,7 @@ from store.links import Links, StoreLimits
 from store.verify import Anchored, BatchRow, End, Finding, Row, StreamRow, Walk
 
 PATIENT: Final = StoreLimits(readers=1, query_timeout_s=600.0, statement_timeout_s=600.0)
+PAGE_EVENTS: Final = 5_000
 NO_RIGHT: Final = (
     "this login may not read the whole log: verify it as the database's owner, or as a member of readback_log"
 )
@@ -98,7 +99,7 @@ class _Snapshot(NamedTuple):
 
 
 async def verify_log(
-    links: Links, anchors: Sequence[Anchor], seen: Verified, page_events: int = 2_000
+    links: Links, anchors: Sequence[Anchor], seen: Verified, page_events: int = PAGE_EVENTS
 ) -> AsyncIterator[Step]:
     """Yields as it goes; fills ``seen``. ``anchors`` must have been read before this begins. Raises `StoreError`."""
     partitions, ends, epoch = await _facts(links)
