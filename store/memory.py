@@ -258,14 +258,14 @@ class MemoryLog:
 
     async def open_streams(self, asked: Sequence[tuple[str, str, str]]) -> list[StreamFacts | None]:
         unknown = await self._begin("open_streams")
+        known = [is_wellformed(*triple) for triple in asked]
+        for (tenant, name, principal), is_known in zip(asked, known, strict=True):
+            # Before anybody is answered: all answers are of one snapshot.
+            if is_known and principal == name and (tenant, name) not in self._by_name:
+                self._create(tenant, name, open=False)
         found: list[StreamFacts | None] = []
-        for tenant, name, principal in asked:
-            if not is_wellformed(tenant, name, principal):
-                found.append(None)
-                continue
-            stream = self._by_name.get((tenant, name))
-            if stream is None and principal == name:
-                stream = self._create(tenant, name, open=False)
+        for (tenant, name, principal), is_known in zip(asked, known, strict=True):
+            stream = self._by_name.get((tenant, name)) if is_known else None
             found.append(stream.facts(principal) if stream is not None else None)
         self._end(unknown)
         return found

@@ -11,14 +11,14 @@ import hypothesis.strategies as st
 import trio
 from hypothesis import HealthCheck, given, settings
 
-from core.model import Entry, Event, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
+from core.model import AUDITOR, Entry, Event, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
 from core.ports import Log, Refused
 from store.memory import MemoryLog
 from store.postgres import open_postgres_log
 from tests.servers import TEST_PARTITIONS, Database, database, postgres_server  # noqa: F401
 
-STREAMS = ("chat:a", "chat:b", "trip:1", "user:amy")
-PRINCIPALS = ("user:amy", "user:bob", "service:ops")
+STREAMS = ("chat:a", "chat:b", "trip:1", "user:amy", "audit:log")
+PRINCIPALS = ("user:amy", "user:bob", "service:ops", AUDITOR)
 KEYS = tuple(f"00000000-0000-4000-8000-{n:012}" for n in range(6))
 _examples = count(1)
 
