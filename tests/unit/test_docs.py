@@ -60,7 +60,7 @@ def test_the_protocol_page_names_every_op_code_close_and_route() -> None:
         assert f"| `{code}` |" in PROTOCOL, code
     for close in Close:
         assert f"| {close.value} | `{close.name.lower()}` |" in PROTOCOL, close
-    routes = make_app(None).openapi()["paths"]  # type: ignore[arg-type]  # nothing is served here
+    routes = make_app(None, office=object()).openapi()["paths"]  # type: ignore[arg-type]  # nothing is served here
     for path, methods in routes.items():
         for method in methods:
             assert re.search(rf"`{method.upper()} {re.escape(path)}[`?]", PROTOCOL), (method, path)
@@ -182,3 +182,15 @@ def test_the_figures_of_the_simulation_are_of_runs_that_held() -> None:
 def test_the_table_of_who_may_do_what_is_the_policys() -> None:
     """docs/access.md is made from the code that decides."""
     assert access.PAGE.read_text() == access.render(), "run: python -m tests.measure.access --write"
+
+
+def test_every_threat_has_its_test() -> None:
+    """docs/threat-model.md numbers its threats without a gap, and each names a test that exists."""
+    page = (ROOT / "docs/threat-model.md").read_text()
+    rows = re.findall(r"^\| T(\d+) \|.*\| `(tests/[^`]+)` \|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) >= 40
+    for number, reference in rows:
+        file, _, test = reference.partition("::")
+        assert (ROOT / file).exists(), f"T{number}: {file}"
+        assert not test or f"def {test}(" in (ROOT / file).read_text(), f"T{number}: {reference}"
