@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl, unquote_plus
 import segno
 import trio
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from core.directory import Revocation, ServiceClient
 from core.ports import Unavailable
 from core.wire import at_bytes
-from gateway.http_models import SEQ_MAX, STREAM_PATTERN
+from gateway.http_models import KEY_PATTERN, SEQ_MAX, STREAM_PATTERN
 from gateway.http_office_models import (
     CLIENT_PATTERN,
     DEVICE_PATTERN,
@@ -55,6 +56,7 @@ _NEEDS_PROOF = "A DPoP proof (RFC 9449) of this request by the device's key."
 DeviceName = Annotated[str, Path(pattern=DEVICE_PATTERN, openapi_examples={"truck": {"value": "device:truck-7"}})]
 Again = Annotated[
     str | None,
+    WithJsonSchema({"type": "string", "pattern": KEY_PATTERN}),
     Header(
         alias="Idempotency-Key",
         description="a UUID; who repeats the request with the same one, and a proof of its own, gets the same refresh token",
