@@ -49,6 +49,7 @@ class Measures:
         gauge("readback_draining", "1 while the node is leaving.", lambda: int(node.draining))
         counter("readback_accepted_total", "Connections accepted.", lambda: counts.accepted)
         counter("readback_refused_total", "Connections refused for want of room.", lambda: counts.refused)
+        counter("readback_limited_total", "Refused for the rate of their address.", lambda: counts.limited)
         counter("readback_handshakes_refused_total", "Refused upgrades.", lambda: counts.handshakes_refused)
         counter("readback_protocol_errors_total", "Connections ended for bad frames.", lambda: counts.protocol_errors)
         counter("readback_idle_ended_total", "Connections ended for silence.", lambda: counts.idle_ended)
