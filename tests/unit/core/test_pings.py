@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -9,6 +11,8 @@ import orjson
 import pytest
 from hypothesis import given
 
+from core.jws import b64url
+from core.keys import SigningKey
 from core.pings import FIXES_MAX, Fix, read_fixes, signed_form
 
 FIX: dict[str, Any] = {
@@ -133,3 +137,17 @@ def test_what_is_signed_names_tenant_device_stream_and_every_fix_in_order() -> N
     signed = signed_form("acme", "device:truck-7", "trip:9", fixes)
     assert signed == b"readback.position.v1\nacme\ndevice:truck-7\ntrip:9\n" + LINE + b"\n42" + LINE[2:] + b"\n"
     assert signed != signed_form("acme", "device:truck-7", "trip:9", fixes[::-1])
+
+
+def test_the_page_for_makers_shows_what_is_signed() -> None:
+    """The worked example of docs/devices.md: its fixes are signed as its lines, and its signature is its key's."""
+    text = (Path(__file__).parents[3] / "docs" / "devices.md").read_text("utf-8")
+    [fixes] = re.findall(r"^```json\n(\[.+?)^```$", text, re.DOTALL | re.MULTILINE)
+    [lines] = re.findall(r"^```text\n(readback\..+?)^```$", text, re.DOTALL | re.MULTILINE)
+    found = read_fixes(orjson.loads(fixes))
+    assert isinstance(found, list)
+    signed = signed_form("demo", "device:truck-7", "trip:9", found)
+    assert signed == lines.encode()
+    key = SigningKey("device", bytes(range(32)))
+    for shown in (key.jwk["x"], key.thumbprint, b64url(key.sign(signed))):
+        assert f"`{shown}`" in text
