@@ -239,6 +239,23 @@ async def test_those_in_force_newest_first(directory: Directory) -> None:
     assert await directory.revoked("nobody") == []
 
 
+async def test_lists_have_bounds(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest revocations, and the first clients and devices; forgetting goes on until nothing is left."""
+    for module in ("store.memory_directory", "store.postgres_directory"):
+        for name in ("REVOKED_MAX", "CLIENTS_MAX", "DEVICES_MAX"):
+            monkeypatch.setattr(f"{module}.{name}", 3)
+    monkeypatch.setattr("store.postgres_directory._FORGOTTEN_PER_COMMIT", 2)
+    for n in range(5):
+        await revoke(directory, f"t-{n}")
+        await directory.add_client(client(f"c-{n}"), NOTE)
+        await directory.mint_claim("demo", f"device:d{n}", secret(f"{n}"), at_ms=NOW, expires_ms=LATER, note=NOTE)
+    assert [each.value for each in await directory.revoked("demo")] == ["t-4", "t-3", "t-2"]
+    assert [each.client_id for each in await directory.clients("demo")] == ["c-0", "c-1", "c-2"]
+    assert [each.device for each in await directory.devices("demo")] == ["device:d0", "device:d1", "device:d2"]
+    assert await directory.forget_revocations(LATER + 1) == 5
+    assert await directory.revocations(0, 10) == []
+
+
 async def test_forgetting(directory: Directory) -> None:
     """What ended before, and what was lifted before; the rest stays, and no number comes again."""
     await revoke(directory, "ended", until_ms=NOW + 9)
