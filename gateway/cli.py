@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway import cli_audit
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
@@ -472,6 +473,9 @@ def sim(ctx: typer.Context) -> None:
     from proof.sim.cli import app as sim_app
 
     sim_app(args=list(ctx.args), prog_name="readback sim")
+
+
+app.add_typer(cli_audit.app, name="audit", rich_help_panel="Operate")
 
 
 def main() -> None:

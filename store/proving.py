@@ -60,19 +60,24 @@ class Prover:
         """The hash before the batch that holds ``from_pos``, and the batches from there to ``upto_pos``. `Refused` too_large
         where they hold more than `DIGESTS_MAX` events."""
         batches: list[Batch] = []
+        too_large = Refused(
+            "too_large", f"more than {DIGESTS_MAX} events lie between this one and the next anchor: anchor more often"
+        )
+        if upto_pos - from_pos >= DIGESTS_MAX:
+            raise too_large
         while not batches or batches[-1].last_pos < upto_pos:
             start = batches[-1].last_pos + 1 if batches else from_pos
             rows = await self._chain(partition, start, upto_pos, BATCHES_A_QUERY)
-            if not rows or (batches and rows[0].first_pos != start):
-                raise CorruptLog(f"partition {partition} has no batch from pos {start} on: run `readback audit verify`")
-            batches += rows
-            if not batches[0].first_pos <= from_pos <= batches[0].last_pos:
-                raise CorruptLog(f"partition {partition} has no batch of pos {from_pos}: run `readback audit verify`")
+            for row in rows:
+                if row.first_pos != start if batches else not row.first_pos <= from_pos <= row.last_pos:
+                    rows = []
+                    break
+                batches.append(row)
+                start = row.last_pos + 1
+            if not rows:
+                raise CorruptLog(f"partition {partition} has no batch of pos {start}: run `readback audit verify`")
             if batches[-1].last_pos - batches[0].first_pos >= DIGESTS_MAX:
-                raise Refused(
-                    "too_large",
-                    f"more than {DIGESTS_MAX} events lie between this one and the next anchor: anchor more often",
-                )
+                raise too_large
         first = batches[0].first_pos
         if first == 1:
             return genesis(partition), batches
