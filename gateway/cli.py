@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import cli_audit
+from gateway import cli_access, cli_audit
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
@@ -259,12 +259,12 @@ def chat(
       echo "backup done" | readback chat --as service:cron chat:lobby
     """
     settings = _settings(config, data=data)
-    token = _given_token(token_file)
+    token = cli_access.given_token(token_file)
     if token is None:
         from gateway.cli_run import demo_token
         from gateway.keyring import load_secrets
 
-        token = demo_token(load_secrets(settings), tenant, as_, (), 86_400.0)
+        token = demo_token(load_secrets(settings), tenant, as_, (), 86_400.0, audience=settings.audience)
 
     import trio
 
@@ -286,7 +286,8 @@ def token(
     data: Data = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make an access token and print it, signed with this installation's newest key.
+    """Make an access token and print it, signed with this installation's newest signing key (EdDSA): any node with that key
+    takes it. Without one it is signed with the newest shared secret (HS256), which `dev` takes, and `serve` with dev_tokens.
 
     For development and for services of your own; people's tokens come from your identity provider.
 
@@ -300,7 +301,8 @@ def token(
     from gateway.keyring import load_secrets
 
     settings = _settings(config, data=data)
-    typer.echo(demo_token(load_secrets(settings), tenant, principal, tuple(role or ()), parse_ttl(ttl)))
+    roles, ttl_s = tuple(role or ()), parse_ttl(ttl)
+    typer.echo(demo_token(load_secrets(settings), tenant, principal, roles, ttl_s, audience=settings.audience))
 
 
 @app.command(rich_help_panel="Operate")
@@ -475,6 +477,10 @@ def sim(ctx: typer.Context) -> None:
     sim_app(args=list(ctx.args), prog_name="readback sim")
 
 
+app.add_typer(cli_access.device_app, name="device", rich_help_panel="Access")
+app.add_typer(cli_access.client_app, name="client", rich_help_panel="Access")
+app.command("revoke", rich_help_panel="Access")(cli_access.revoke)
+app.add_typer(cli_access.tenant_app, name="tenant", rich_help_panel="Access")
 app.add_typer(cli_audit.app, name="audit", rich_help_panel="Operate")
 
 
@@ -498,13 +504,3 @@ def parse_ttl(text: str) -> float:
     if not digits.isascii() or not digits.isdigit() or not 0 < int(digits[:12]) * (unit or 1) <= 10 * 366 * 86_400:
         raise ConfigError(f"The argument --ttl is {text!r}; allowed: 90s, 15m, 12h, 30d, at most ten years.")
     return float(int(digits) * (unit or 1))
-
-
-def _given_token(file: Path | None) -> str | None:
-    """From a file or the environment; never an argument, which every user of the machine could read."""
-    if file is not None:
-        try:
-            return file.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The token file {file} cannot be read: {error}.") from None
-    return os.environ.get("READBACK_TOKEN", "").strip() or None

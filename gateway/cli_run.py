@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import resource
+import secrets as randomness
 import signal
 import socket
 import sys
@@ -26,8 +27,9 @@ from uuid import uuid4
 
 import trio
 
+from core.keys import SigningKey
 from core.ports import Refused
-from core.tokens import mint
+from core.tokens import issue, mint
 from gateway.cli_errors import CliError
 from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, files_needed, load_config
 from gateway.gather import gather_in
@@ -158,7 +160,10 @@ async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo],
                 say(f"schema: {', '.join(applied)}")
             url = server.url(user="readback_gateway")
             await _ensure_lobby(url)
-            tokens = {who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S) for who in DEMO_PEOPLE}
+            tokens = {
+                who: demo_token(secrets, DEMO_TENANT, who, (), DEMO_TTL_S, audience=config.audience)
+                for who in DEMO_PEOPLE
+            }
             told = f"Postgres {server.version}, for as long as this runs: psql '{server.url()}'"
             async with _redis_for_workers(config, say) as (redis_url, bus):
                 ready = partial(_with_demo, on_ready, Demo(tokens, told, bus))
@@ -299,13 +304,44 @@ def new_key() -> str:
     return str(uuid4())
 
 
-def demo_token(secrets: Secrets, tenant: str, principal: str, roles: tuple[str, ...], ttl_s: float) -> str:
-    """A token signed with the newest secret. Raises `ConfigError` for a name that is none."""
-    kid, secret = next(iter(secrets.token_secrets.items()))
+def demo_token(
+    secrets: Secrets,
+    tenant: str,
+    principal: str,
+    roles: tuple[str, ...],
+    ttl_s: float,
+    *,
+    audience: str = "readback",
+) -> str:
+    """A token signed with the newest signing key (EdDSA) or, where there is none, with the newest shared secret (HS256), which
+    only `dev` and ``dev_tokens`` take. Raises `ConfigError` for a name that is none."""
+    now_s = time.time()
     try:
-        return mint(secret, kid=kid, tenant=tenant, principal=principal, roles=roles, now_s=time.time(), ttl_s=ttl_s)
+        for kid, seed in secrets.signing_keys.items():
+            return issue(
+                SigningKey(kid, seed),
+                tenant=tenant,
+                principal=principal,
+                roles=roles,
+                now_s=now_s,
+                ttl_s=ttl_s,
+                token_id=randomness.token_urlsafe(12),
+                audience=audience,
+            )
+        for kid, secret in secrets.token_secrets.items():
+            return mint(
+                secret,
+                kid=kid,
+                tenant=tenant,
+                principal=principal,
+                roles=roles,
+                now_s=now_s,
+                ttl_s=ttl_s,
+                audience=audience,
+            )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    raise ConfigError("There is no key to sign a token with: neither signing_keys nor token_secrets.")
 
 
 def make_data_dir(path: Path) -> None:

@@ -26,13 +26,14 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from core.keys import SigningKey
 from core.limits import Limits
 from core.ports import CorruptLog, Refused, Unavailable
 from core.tokens import Identity, TokenVerifier
 from gateway import cli, cli_run, cli_show, cli_tools, workers
 from gateway.cli_errors import CANNOT, FAULT, FINDINGS, HURRIED, USAGE, CliError, explain, mended
 from gateway.cli_run import Demo, Stopper
-from gateway.config import FILES_SPARE, Config, ConfigError, Ready, load_config
+from gateway.config import FILES_SPARE, Config, ConfigError, Ready, Secrets, load_config
 from gateway.http_serve import PortInUse
 from gateway.keyring import ensure_secrets, load_secrets
 from readback_client import ReadbackError
@@ -56,6 +57,12 @@ def keys(tmp_path: Path) -> Config:
     config = Config(data=tmp_path / "data")
     ensure_secrets(config.secrets_path)
     return config
+
+
+def verifier(keys: Config) -> TokenVerifier:
+    """Of a node that takes the gateway's own tokens, and no shared secrets."""
+    own = load_secrets(keys, {}).signing_keys
+    return TokenVerifier({}, own={kid: SigningKey(kid, seed).public for kid, seed in own.items()})
 
 
 # Help and version
@@ -105,9 +112,24 @@ def test_token(keys: Config) -> None:
     result = run("token", "--tenant", "t1", "--principal", "service:ops", "--role", "admin", "--ttl", "15m")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\n") == 1
-    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(result.stdout.strip(), time.time())
+    who = verifier(keys).verify(result.stdout.strip(), time.time())
     assert isinstance(who, Identity)
     assert (who.tenant, who.principal, who.roles) == ("t1", "service:ops", frozenset({"admin"}))
+
+
+def test_token_without_a_signing_key(keys: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the newest shared secret signs it, for the audience that is set; where there is neither, that is said."""
+    document = json.loads(keys.secrets_path.read_text())
+    del document["signing_keys"]
+    keys.secrets_path.write_text(json.dumps(document))
+    monkeypatch.setenv("READBACK_AUDIENCE", "ours")
+    result = run("token", "--principal", "user:amy")
+    who = TokenVerifier(load_secrets(keys, {}).token_secrets, audience="ours").verify(
+        result.stdout.strip(), time.time()
+    )
+    assert isinstance(who, Identity)
+    with pytest.raises(ConfigError, match="no key to sign"):
+        cli_run.demo_token(Secrets({}, {}), "demo", "user:amy", (), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +197,7 @@ def test_chat_makes_a_token_of_its_own(keys: Config, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0, result.output
     url, token, stream, principal = calls[0]
     assert (url, stream, principal) == ("ws://127.0.0.1:9400/v1/ws", "chat:lobby", "user:bob")
-    who = TokenVerifier(load_secrets(keys, {}).token_secrets).verify(token, time.time())
+    who = verifier(keys).verify(token, time.time())
     assert isinstance(who, Identity)
     assert (who.tenant, who.principal) == ("demo", "user:bob")
 
