@@ -32,7 +32,7 @@ from gateway.http import make_app
 from store.memory import MemoryLog
 from store.memory_bus import MemoryBroker, MemoryBus
 from store.memory_directory import MemoryDirectory
-from tests.hostile.peer import Frame, Peer, connected
+from tests.hostile.peer import Frame, Peer, connected, text
 from tests.nodes import SECRETS, TestNode, calm, memory_log, until
 
 RIVAL: Final = "rival"
@@ -141,7 +141,7 @@ class Town:
         return response
 
     def needles(self) -> dict[str, list[bytes]]:
-        found = {kind: [text.encode() for text in texts] for kind, texts in self.made.items()}
+        found = {kind: [word.encode() for word in texts] for kind, texts in self.made.items()}
         return {"mark": [self.mark.encode()], **found}
 
     def found_in(self, heard: bytes, *, but: tuple[str, ...] = ()) -> Counter[str]:
@@ -149,7 +149,7 @@ class Town:
         counts: Counter[str] = Counter()
         for kind, texts in self.needles().items():
             if kind not in but:
-                counts[kind] = sum(heard.count(text) for text in texts)
+                counts[kind] = sum(heard.count(word) for word in texts)
         return +counts
 
     def sealed(self, channel: str, payload: bytes) -> bool:
@@ -276,6 +276,13 @@ async def live(made: Town) -> None:
     revoked = {"scope": "principal", "value": bob, "reason": f"left with {mark}"}
     await made.call("POST", "/v1/revocations", root, tenant, json=revoked)
     await again.ended()
+    late = await made.connect(tenant, 1)
+    await late.ask("presence", stream=HALL)
+    await late.put(text({"op": "hello", "id": 9, "token": made.made["token"][2], "streams": {}}))
+    await late.ended()
+    await made.call(
+        "GET", "/v1/me/streams", tenant=tenant, headers={"authorization": f"Bearer {made.made['token'][2]}"}
+    )
     for path in ("/v1/clients", "/v1/devices", "/v1/revocations", "/v1/me/streams"):
         await made.call("GET", path, root, tenant)
     await made.call("DELETE", f"/v1/devices/{truck}", root, tenant)
