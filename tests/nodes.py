@@ -17,6 +17,7 @@ from dataclasses import replace
 import trio
 
 from core.bus import Bus
+from core.directory import Directory
 from core.limits import Limits
 from core.model import Member
 from core.ports import Log
@@ -76,7 +77,7 @@ class TestNode:
         name: str = "",
         make_bus: Callable[[str], Bus] | None = None,
         tenants: Tenants | None = None,
-        directory: MemoryDirectory | None = None,
+        directory: Directory | None = None,
         audit: bool = False,
     ) -> None:
         self.log = log
@@ -160,9 +161,11 @@ class TestNode:
 async def serving_node(
     log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None, audit: bool = False
 ) -> AsyncIterator[TestNode]:
-    """With a directory, where its log is in memory."""
+    """With the log's directory, in memory or in Postgres."""
     log = log or memory_log()
-    directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else None
+    directory: Directory | None = (
+        MemoryDirectory(log) if isinstance(log, MemoryLog) else getattr(log, "directory", None)
+    )
     async with trio.open_nursery() as nursery:
         node = TestNode(log, limits, nursery, tenants=tenants, directory=directory, audit=audit)
         await node.start()
