@@ -201,7 +201,7 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
     log = log or memory_log()
     directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else log.directory
     async with trio.open_nursery() as nursery:
-        node = TestNode(log, None, nursery, directory=directory)  # type: ignore[arg-type]  # any directory will do
+        node = TestNode(log, None, nursery, directory=directory)
         await node.start()
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         transport = httpx.ASGITransport(make_app(node.desk, office=node.office))
