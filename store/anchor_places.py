@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -181,23 +181,34 @@ class TablePlace:
 
     async def lines(self) -> list[bytes]:
         async def work(link: asyncpg.Connection) -> list[bytes]:
-            found: list[bytes] = []
-            after = -1
-            if not await link.fetchval("select to_regclass($1) is not null", TABLE):
-                return found
-            while True:
-                rows = await link.fetch(
-                    f"select id, line from {TABLE} where id > $1 order by id limit $2", after, PAGE_RECORDS
-                )
-                if not rows:
-                    return found
-                after = rows[-1]["id"]
-                found += [row["line"].encode() for row in rows]
+            return [line async for page in self._pages(link) for line in page]
 
         return await self._run(work)
 
     async def find(self, epoch: str, partition: int, pos: int) -> Anchor | None:
-        return _first(iter(await self.lines()), epoch, partition, pos)
+        async def work(link: asyncpg.Connection) -> Anchor | None:
+            async for page in self._pages(link):
+                found = _first(iter(page), epoch, partition, pos)
+                if found is not None:
+                    return found
+            return None
+
+        return await self._run(work)
+
+    @staticmethod
+    async def _pages(link: asyncpg.Connection) -> AsyncIterator[list[bytes]]:
+        """All lines in order, some at a time; none where there is no table."""
+        if not await link.fetchval("select to_regclass($1) is not null", TABLE):
+            return
+        after = -1
+        while True:
+            rows = await link.fetch(
+                f"select id, line from {TABLE} where id > $1 order by id limit $2", after, PAGE_RECORDS
+            )
+            if not rows:
+                return
+            after = rows[-1]["id"]
+            yield [row["line"].encode() for row in rows]
 
     async def _make_table(self, link: asyncpg.Connection) -> None:
         # Asked first: making a table "if not exists" needs the right to make one even where it is there.
