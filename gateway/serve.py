@@ -25,6 +25,7 @@ import trio
 from core.addresses import Trusted
 from core.model import Epoch
 from core.tenants import Tenants
+from gateway.anchoring import Anchoring, signing_key
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
 from gateway.gather import Gather
@@ -42,6 +43,7 @@ from store.anchor_places import open_place
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
 from store.postgres import open_postgres_log
+from store.proving import prover_of
 
 if TYPE_CHECKING:
     from gateway.capture import Capture
@@ -116,6 +118,7 @@ async def serve(
         ):
             node.shard.tls = tls
             node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
+            _anchor(node, nursery, config, secrets)
             await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture)
 
 
@@ -237,6 +240,24 @@ async def _open_bus(config: Config, epoch: Epoch, node_id: str) -> RedisBus | No
     except BusUnreachable as error:
         log.warning("%s; the log is tailed until it does", error)
     return RedisBus(config.redis_url, cell=epoch.log, node=node_id)
+
+
+def _anchor(node: Node, nursery: trio.Nursery, config: Config, secrets: Secrets) -> None:
+    """Write the log's hashes down elsewhere, where that is wanted."""
+    if config.anchor is None:
+        return
+    key, prover = signing_key(secrets), prover_of(node.log)
+    if key is None or prover is None:
+        raise ConfigError("Anchors are signed: give the gateway a signing key (signing_keys), or leave out anchor.")
+    anchoring = Anchoring(
+        prover,
+        open_place(config.anchor),
+        key,
+        wall=node.wall,
+        interval_s=node.limits.anchor_interval_s,
+        registry=node.measures.registry,
+    )
+    nursery.start_soon(anchoring.run)
 
 
 def _tenants(config: Config) -> Tenants:
