@@ -16,6 +16,7 @@ Everything public is named here; modules with a leading underscore may change.
 
 from readback_client._client import Client, Token
 from readback_client._connect import connect
+from readback_client._device import DeviceKey
 from readback_client._errors import (
     BadFrame,
     BadRequest,
@@ -74,6 +75,7 @@ __all__ = [
     "Connecting",
     "CursorStore",
     "Cursors",
+    "DeviceKey",
     "Ended",
     "Event",
     "FileCursorStore",

@@ -6,6 +6,7 @@ ended the client. Several tasks may use one client; no method blocks another.
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
@@ -49,6 +50,7 @@ class Client:
         self._hangup = trio.Event()
         self._linked = False
         self._unlinked = Bell()
+        self._renewing: trio.CancelScope | None = None  # of the fetch of a fresh token, while the link lasts
         self._steered = trio.Event()  # the steering task has let go of its last link
         self._status_readers: list[StatusStream] = []
         machine.on_status = self._status_changed
@@ -213,6 +215,13 @@ class Client:
         return self._machine.principal
 
     @property
+    def token_ends_in_s(self) -> float | None:
+        """For how long the server keeps this connection on the access token that it has; ``None`` where it is not known:
+        not online, or an older server. A token that is fetched is renewed before; a fixed one ends the client then."""
+        left_s = self._machine.renewal.ends_at - trio.current_time()
+        return left_s if self._machine.online and left_s != math.inf else None
+
+    @property
     def cursors(self) -> Cursors:
         """How far each reader is done, as a store would save it now."""
         return self._machine.cursors()
@@ -290,6 +299,9 @@ class Client:
                     nursery.start_soon(self._link, dial, self._hangup)
                 if machine.hangup:
                     self._hangup.set()
+                elif machine.fresh_token_wanted and self._renewing is None:
+                    self._renewing = trio.CancelScope(deadline=machine.renewal.ends_at)
+                    nursery.start_soon(self._renew, self._renewing)
                 self._armed = machine.deadline
                 if machine.writes:
                     self._ink.ring()
@@ -319,6 +331,8 @@ class Client:
         except DialFailed as failed:
             machine.failed(trio.current_time(), failed.why, retry_after_s=failed.retry_after_s, final=failed.final)
         finally:
+            if self._renewing is not None:
+                self._renewing.cancel()  # the next connection fetches its own, if it needs one
             self._linked = False
             self._unlinked.ring()
             self._kick.ring()
@@ -326,6 +340,25 @@ class Client:
     def _opened(self, token: str | None) -> None:
         self._machine.connected(trio.current_time(), token)
         self._pump()
+
+    async def _renew(self, scope: trio.CancelScope) -> None:
+        """Fetch a fresh token beside the reading and writing, which go on."""
+        token: str | None = None
+        retry_after_s: float | None = None
+        try:
+            with scope:
+                token = await self._fetch_token()
+        except DialFailed as failed:
+            retry_after_s = failed.retry_after_s
+        finally:
+            if token is not None:
+                self._machine.renew(trio.current_time(), token)
+            else:
+                self._machine.not_renewed(trio.current_time(), retry_after_s)
+            if self._renewing is scope:
+                self._renewing = None
+            self._pump()
+            self._kick.ring()
 
     async def _fetch_token(self) -> str:
         if isinstance(self._token, str):

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from readback_client._client import Client, Token
+from readback_client._device import DeviceKey
 from readback_client._link import address_of
 from readback_client._machine import Machine
 from readback_client._stores import CursorStore
@@ -35,12 +36,14 @@ async def connect(
     rng: random.Random | None = None,
     new_key: Callable[[], str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    key: DeviceKey | None = None,
 ) -> AsyncIterator[Client]:
     """A client of the server at ``url`` (or of any of several), for as long as the block lasts.
 
-    ``token`` is an access token, or an async callable that fetches one; it is asked whenever a hello is due, and may
-    raise `Unavailable` to be asked again later. ``store`` keeps cursors between runs. ``rng`` and ``new_key`` are for
-    tests that want the same run twice; time is Trio's clock.
+    ``token`` is an access token, or an async callable that fetches one; it is asked whenever a hello is due and before
+    the last one ends, and may raise `Unavailable` to be asked again later. ``key`` proves itself beside tokens that are
+    bound to it. ``store`` keeps cursors between runs. ``rng`` and ``new_key`` are for tests that want the same run twice;
+    time is Trio's clock.
 
     Returns at once: the first connection is made in the background, and calls wait for it. `Client.ready` waits.
 
@@ -64,6 +67,7 @@ async def connect(
         limits=limits,
         fresh_tokens=not isinstance(token, str),
         cursors=cursors,
+        prove=None if key is None else lambda url, access: key.proof("GET", addresses[url].http_url, access),
     )
     client = Client(machine, addresses, token, ssl_context, new_key if new_key is not None else _uuid4)
     saver = _Saver(store, machine, cursors) if store is not None else None

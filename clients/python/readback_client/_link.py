@@ -36,6 +36,21 @@ class Address:
     port: int
     resource: str
 
+    @property
+    def host_header(self) -> str:
+        """The host, and the port where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        """The upgrade request's own url, which a proof names.
+
+        >>> address_of("wss://rt.example").http_url
+        'https://rt.example/v1/ws'
+        """
+        return f"{'https' if self.tls else 'http'}://{self.host_header}{self.resource}"
+
 
 def address_of(url: str) -> Address:
     """The url's parts, or `ValueError`. A bare host gets the wire's path, ``/v1/ws``.
@@ -196,9 +211,6 @@ async def _upgrade(
     nursery: trio.Nursery, tap: _Tap, address: Address, limits: Limits, hangup: trio.Event
 ) -> WebSocketConnection:
     """The WebSocket handshake, in a nursery of its own until it stands, so that a refusal is an exception here."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    if address.port != (443 if address.tls else 80):
-        host = f"{host}:{address.port}"
 
     async def shake(task_status: trio.TaskStatus[WebSocketConnection]) -> None:
         try:
@@ -207,7 +219,7 @@ async def _upgrade(
                     inner,
                     # It asks for a socket stream and uses a stream.
                     cast(trio.SocketStream, tap),
-                    host,
+                    address.host_header,
                     address.resource,
                     subprotocols=[SUBPROTOCOL],
                     max_message_size=limits.message_bytes_max,

@@ -1,9 +1,9 @@
 """The client's decisions without its I/O: frames and times in, frames and wishes out.
 
 The edge (`_client`, `_link`) owns sockets and time. It tells this machine what happened (`connected`, `receive`,
-`closed`, `failed`, `tick`), then reads what to do: `writes` to send in order, `hangup` to close, `token_wanted` to
-fetch, `next_dial` to open, `deadline` to call `tick` by. Before it asks for anything it ticks, so that the machine knows
-the time. Nothing here sleeps, draws randomness or knows Trio.
+`closed`, `failed`, `tick`), then reads what to do: `writes` to send in order, `hangup` to close, `token_wanted` and
+`fresh_token_wanted` to fetch one, `next_dial` to open, `deadline` to call `tick` by. Before it asks for anything it
+ticks, so that the machine knows the time. Nothing here sleeps, draws randomness or knows Trio.
 
     phase     ends by
     WAITING   its time coming                         -> DIALING
@@ -16,7 +16,8 @@ Rules. A loss is never an error; it waits (`_backoff`) and dials, resuming with 
 good, else saying hello with cursors. 4501 after a token that is fetched freshly may mean only that it expired: one
 more is asked for before giving up. Silence of two heartbeats is a loss; after a little more than one, a ping is sent.
 One request that stays unanswered is a loss too: a server may be alive and yet have forgotten us. A drain is obeyed to
-the millisecond and keeps the connection until its slot, for it still delivers.
+the millisecond and keeps the connection until its slot, for it still delivers. An access token is renewed on the open
+connection before it ends (`_renewal`); what comes of that, at worst, is a hello.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from readback_client._credentials import Credentials
 from readback_client._errors import Closed, ReadbackError, WireError, wire_error
 from readback_client._feed import Feed
 from readback_client._manners import Manners
+from readback_client._renewal import Renewal
 from readback_client._rota import Rota
 from readback_client._streams import Streams, streams_of
 from readback_client._values import (
@@ -64,6 +66,9 @@ DEAD_AFTER_BEATS = 2.0
 OF_NODE = frozenset(("draining", "overloaded"))
 """Byes that say how the node is, not the cell: with several urls the next one need not wait for it."""
 
+Prove = Callable[[str, str], str]
+"""A proof (DPoP) that goes with a token on the connection to a url."""
+
 
 class Phase(Enum):
     WAITING = "waiting"
@@ -93,6 +98,7 @@ class Machine:
         limits: Limits | None = None,
         fresh_tokens: bool = False,
         cursors: Cursors | None = None,
+        prove: Prove | None = None,
     ) -> None:
         if not urls:
             raise ValueError("at least one url is needed")
@@ -115,6 +121,9 @@ class Machine:
         self._uniform = uniform
         self._rota = Rota(urls)
         self._credentials = Credentials(fresh=fresh_tokens)
+        self.renewal = Renewal(self.limits, uniform, fresh=fresh_tokens)
+        self._prove = prove
+        self._url = urls[0]  # of the connection at hand
         self._asked: dict[int, tuple[Feed, float]] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._next_id = 1
@@ -149,7 +158,8 @@ class Machine:
             return min(first, self._until)
         if self.phase is Phase.ONLINE:
             beats = DEAD_AFTER_BEATS if self._pinged else PING_AFTER_BEATS
-            return min(first, self._heard + beats * self._heartbeat_s, self._drain_at, self._overdue_at)
+            silent_at = self._heard + beats * self._heartbeat_s
+            return min(first, silent_at, self._drain_at, self._overdue_at, self.renewal.due)
         return first
 
     @property
@@ -159,11 +169,11 @@ class Machine:
     def next_dial(self, now: float) -> Dial | None:
         if self.phase is not Phase.WAITING or now < self._until:
             return None
-        url = self._rota.url
+        url = self._url = self._rota.url
         self.phase = Phase.DIALING
         self.stats.dials += 1
         self._say(Connecting(url, self._backoff.attempt + 1))
-        return Dial(url, not self._credentials.usable(now))
+        return Dial(url, now >= self.renewal.ends_at or not self._credentials.usable(now))
 
     # -- what happened ------------------------------------------------------------------------------------------------
 
@@ -183,8 +193,9 @@ class Machine:
             self._hello(token)
             return
         resume = self._credentials.resume or ""
-        streams = self.streams.positions(resume=True, bytes_max=self.limits.hello_bytes_max - len(resume))
-        self._write("resume", {"resume": resume, "log": self.log, "streams": streams})
+        proven = self._proven("resume", resume)
+        streams = self.streams.positions(resume=True, bytes_max=self._room(proven))
+        self._write("resume", {**proven, "log": self.log, "streams": streams})
 
     def offer_token(self, now: float, token: str) -> None:
         """The token that `token_wanted` asked for, on the connection whose resume was refused."""
@@ -192,6 +203,20 @@ class Machine:
         if self.phase is Phase.OPENING and not self.hangup:
             self._until = now + self.limits.opening_timeout_s
             self._hello(token)
+
+    @property
+    def fresh_token_wanted(self) -> bool:
+        """The access token of the open connection is to be renewed: `renew` or `not_renewed` must follow."""
+        return self.online and self.renewal.wanted
+
+    def renew(self, now: float, token: str) -> None:
+        if self.fresh_token_wanted:
+            self.renewal.flown(self._write("refresh", self._proven("token", token)), now)
+
+    def not_renewed(self, now: float, retry_after_s: float | None) -> None:
+        """There is no fresh token now."""
+        if self.fresh_token_wanted:
+            self.renewal.rest(now, retry_after_s)
 
     def heard(self, now: float) -> None:
         """Bytes came in, of whatever kind: the peer lives."""
@@ -283,6 +308,7 @@ class Machine:
                 self._write("ping", {})
             if now >= self._drain_at:
                 self.hangup = True
+            self.renewal.tick(now)
             if now - self._online_since >= self.limits.proved_s:
                 self._backoff.reset()
         self._flush()
@@ -343,7 +369,8 @@ class Machine:
         """When the oldest request in flight has waited too long. Both tables are in the order of asking."""
         call = self.calls.oldest
         asked = next(iter(self._asked.values()))[1] if self._asked else None
-        oldest = min(call if call is not None else NEVER, asked if asked is not None else NEVER)
+        renewal = self.renewal.flight[1] if self.renewal.flight is not None else None
+        oldest = min(since if since is not None else NEVER for since in (call, asked, renewal))
         return oldest + self.limits.answer_timeout_s
 
     def _dispatch(self, now: float, frame: Frame) -> None:
@@ -375,11 +402,22 @@ class Machine:
         # Any other op is of a newer server, and not for us.
 
     def _hello(self, token: str) -> None:
-        streams = self.streams.positions(resume=False, bytes_max=self.limits.hello_bytes_max - len(token))
-        fields: dict[str, object] = {"token": token, "streams": streams}
+        proven = self._proven("token", token)
+        fields: dict[str, object] = {
+            **proven,
+            "streams": self.streams.positions(resume=False, bytes_max=self._room(proven)),
+        }
         if self.log:
             fields["log"] = self.log
         self._write("hello", fields)
+
+    def _proven(self, name: str, token: str) -> dict[str, str]:
+        """A token as a frame brings it, with the proof that it needs where it is bound to a key."""
+        return {name: token} if self._prove is None else {name: token, "dpop": self._prove(self._url, token)}
+
+    def _room(self, proven: Mapping[str, str]) -> int:
+        """How many bytes are left beside them in an opening."""
+        return self.limits.hello_bytes_max - sum(map(len, proven.values()))
 
     def _welcome(self, now: float, frame: Frame) -> None:
         log = text_of(frame, "log")
@@ -393,6 +431,7 @@ class Machine:
         ttl_s = maybe_seconds(frame, "resume_ttl") or 0.0
         self._credentials.keep(frame.get("resume"), now=now, ttl_s=ttl_s)
         self._credentials.welcomed()
+        self.renewal.told(now, frame)
         self.phase = Phase.ONLINE
         self._online_since = now
         self.stats.welcomes += 1
@@ -423,6 +462,9 @@ class Machine:
         id = maybe_seq(frame, "id")
         if id is None:
             return
+        if self.renewal.flight is not None and id == self.renewal.flight[0]:
+            self._renewed(frame)
+            return
         call = self.calls.landed(id)
         if call is not None:
             call.finish(frame, None)
@@ -431,9 +473,18 @@ class Machine:
         if asked is not None:
             self.streams.answered(asked[0], id, frame)
 
+    def _renewed(self, frame: Frame) -> None:
+        self.renewal.accepted(self._now, frame)
+        self._credentials.keep(frame.get("resume"), now=self._now)
+        self.stats.refreshes += 1
+        self.streams.ended(self._now, streams_of(frame))
+
     def _error(self, now: float, frame: Frame) -> None:
         error = error_of(frame)
         id = maybe_seq(frame, "id")
+        if self.renewal.flight is not None and id == self.renewal.flight[0]:
+            self.renewal.refused(now, error)
+            return
         call = self.calls.landed(id) if id is not None else None
         asked = self._asked.pop(id, None) if id is not None else None
         if call is not None:
@@ -461,6 +512,7 @@ class Machine:
         self.token_wanted = False
         self.writes.clear()
         self._asked.clear()
+        self.renewal.lost()
         self.streams.lost()
         self.manners.lost()
 

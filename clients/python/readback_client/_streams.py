@@ -18,7 +18,7 @@ from readback_client._signals import SignalSet, mark_of, signal_of
 from readback_client._values import AnySignal, Event, Limits, Stats
 from readback_client._wire import Frame, Malformed, event_of, frame_of, maybe_seq, seq_of, text_of
 
-_WELCOME_REFUSALS = {"forbidden": "not a member of", "not_found": "no stream"}
+_REFUSALS = {"forbidden": "not a member of", "not_found": "no stream", "rate_limited": "no more streams now:"}
 """A welcome names a refused stream's code alone; these are the words that a sub's refusal would have had."""
 
 
@@ -160,9 +160,7 @@ class Streams:
             if feed is None or feed is not self._opening.get(stream) or feed.state is not FeedState.NEW:
                 continue
             if "error" in told:
-                code = text_of(told, "error")
-                words = _WELCOME_REFUSALS.get(code, "cannot follow")
-                self.refused(now, feed, 0, wire_error(code, f"{words} {stream}"))
+                self.refused(now, feed, 0, _refusal(stream, told))
                 continue
             after, head = seq_of(told, "after"), maybe_seq(told, "head")
             if feed.cursor is not None and head is not None:
@@ -263,6 +261,14 @@ class Streams:
         if feed is not None and feed.state is FeedState.LIVE:
             self._fail(feed, Removed("forbidden", f"removed from {feed.stream}"))
 
+    def ended(self, now: float, streams: Frame) -> None:
+        """What a new access token does not allow any more. Of one that is being asked for anew its own answer decides."""
+        for stream in streams:
+            told = frame_of(streams, stream)
+            feed = self._feeds.get(stream)
+            if feed is not None and feed.state is FeedState.LIVE and "error" in told:
+                self.refused(now, feed, 0, _refusal(stream, told))
+
     def refused_stream(self, frame: Frame, error: WireError) -> None:
         """An error about a stream that answers no question of ours: it ends that stream alone."""
         feed = self._feeds.get(text_of(frame, "stream"))
@@ -326,11 +332,16 @@ class Streams:
                 self._carrier.at(until, lambda at, listener=listener: listener.expire(signal.stream, at))  # type: ignore[misc]
 
 
+def _refusal(stream: str, told: Frame) -> WireError:
+    code = text_of(told, "error")
+    return wire_error(code, f"{_REFUSALS.get(code, 'cannot follow')} {stream}")
+
+
 def streams_of(frame: Frame) -> Frame:
-    """The ``streams`` of a welcome; a server that leaves it out follows none."""
+    """The ``streams`` of a welcome or a refresh; a server that leaves it out follows none."""
     if frame.get("streams") is None:
         return {}
     try:
         return frame_of(frame, "streams")
     except Malformed:
-        raise Malformed("a welcome whose streams are no object") from None
+        raise Malformed("streams that are no object") from None

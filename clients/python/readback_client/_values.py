@@ -161,6 +161,7 @@ class Stats:
     welcomes: int = 0
     resumes: int = 0
     resumes_rejected: int = 0
+    refreshes: int = 0  # access tokens renewed on an open connection
     events: int = 0
     duplicates: int = 0  # events already taken, dropped
     gaps: int = 0  # a seq was skipped by the server; subscribed anew from the cursor
@@ -184,6 +185,10 @@ class Limits:
     proved_s: float = 5.0  # online this long and the next loss starts the backoff from its base
     dial_timeout_s: float = 10.0  # TCP, TLS and the WebSocket upgrade together
     opening_timeout_s: float = 10.0  # from hello to welcome
+    refresh_margin_s: float = (
+        60.0  # a fresh token this long before the end, or a fifth of the token's life if that is less
+    )
+    refresh_pause_s: float = 1.0  # at least between two refreshes, whatever the provider's tokens are
     answer_timeout_s: float = 30.0  # a request unanswered this long makes the whole connection suspect
     close_timeout_s: float = 1.0  # for a polite close; after it the socket is just closed
     heartbeat_s: float = 25.0  # until the server's welcome says otherwise

@@ -17,7 +17,7 @@ from readback_client._errors import WireError, wire_error
 from readback_client._values import Event
 
 SUBPROTOCOL = "readback.v1"
-STREAM_RE = re.compile(r"(chat|flight|trip|user):[A-Za-z0-9._~-]{1,128}\Z")
+STREAM_RE = re.compile(r"(chat|flight|trip|user|audit):[A-Za-z0-9._~-]{1,128}\Z")
 KEY_RE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 Frame = Mapping[str, object]
@@ -34,7 +34,7 @@ def check_stream(stream: str) -> str:
     'chat:ops'
     """
     if not isinstance(stream, str) or STREAM_RE.match(stream) is None:
-        raise ValueError(f"{stream!r} is not a stream name: kind:name, kind one of chat, flight, trip, user")
+        raise ValueError(f"{stream!r} is not a stream name: kind:name, kind one of chat, flight, trip, user, audit")
     return stream
 
 

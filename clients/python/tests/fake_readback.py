@@ -11,6 +11,7 @@ import json
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import trio
@@ -52,6 +53,7 @@ class FakeServer:
         self.takeovers: dict[str, Takeover] = {}
         self.http_refusals: deque[tuple[int, list[tuple[bytes, bytes]], bytes]] = deque()
         self.heartbeat = 25
+        self.life_s: float | None = None  # of each access token; None: an older server, which says nothing of it
         self.port = 0
         self.tokens: list[str] = []
         self.bad_tokens: set[str] = set()
@@ -145,6 +147,25 @@ class FakeServer:
             return
         await self.welcome(link, frame, frame["streams"])
 
+    def ends(self) -> Frame:
+        """What a welcome says of the time, and of the end of the token that it was given."""
+        now = datetime.fromisoformat(AT) + timedelta(seconds=trio.current_time())
+        if self.life_s is None:
+            return {"time": now.isoformat()}
+        return {"time": now.isoformat(), "expires": (now + timedelta(seconds=self.life_s)).isoformat()}
+
+    async def op_refresh(self, link: Link, frame: Frame) -> None:
+        self.tokens.append(frame["token"])
+        if frame["token"] in self.bad_tokens:
+            await link.say(op="error", id=frame["id"], code="unauthorized", message="expired")
+            return
+        ended = {name: {"error": "forbidden"} for name in sorted(self.forbidden & link.subs.keys())}
+        for name in ended:
+            del link.subs[name]
+        resume = f"refreshed-{len(self.tokens)}"
+        self.resumes.add(resume)
+        await link.say(op="ok", id=frame["id"], expires=self.ends().get("expires"), resume=resume, streams=ended)
+
     async def op_resume(self, link: Link, frame: Frame) -> None:
         if frame["resume"] not in self.resumes:
             await link.say(op="error", id=frame["id"], code="resume_rejected", message="used before")
@@ -166,8 +187,8 @@ class FakeServer:
         extra = {"resumed": True} if resumed else {}
         await link.say(
             op="welcome", id=frame["id"], session="s-1", principal=link.principal, log=self.log, resume=token,
-            resume_ttl=300, heartbeat=self.heartbeat, time=AT, limits={"frame": 65536, "streams": 1000}, streams=told,
-            **extra,
+            resume_ttl=300, heartbeat=self.heartbeat, limits={"frame": 65536, "streams": 1000}, streams=told,
+            **self.ends(), **extra,
         )  # fmt: skip
         for name, after in starts.items():
             await self._follow(link, name, after)

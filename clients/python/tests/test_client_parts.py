@@ -172,6 +172,7 @@ CORE = [
     "_feed",
     "_machine",
     "_manners",
+    "_renewal",
     "_rota",
     "_signals",
     "_streams",

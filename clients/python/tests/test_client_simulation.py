@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,11 @@ class Simulation:
         self.wire: list[str] | None = None  # server to client, in order; None while there is no connection
         self.subs: dict[str, int] = {}
         self.generation = 0
-        self.machine = Machine(["ws://a", "ws://b"], now=0.0, uniform=self.rng.uniform, limits=LIMITS)
+        self.ends_at = 0.0
+        """When the access token of the connection ends."""
+        self.machine = Machine(
+            ["ws://a", "ws://b"], now=0.0, uniform=self.rng.uniform, limits=LIMITS, fresh_tokens=True
+        )
         self.readers = {name: self.open(name) for name in STREAMS}
         self.seen: dict[str, list[int]] = {name: [] for name in STREAMS}
         self.calls: list[tuple[str, Call]] = []
@@ -48,6 +53,9 @@ class Simulation:
     def say(self, **frame: Any) -> None:
         if self.wire is not None:
             self.wire.append(json.dumps(frame))
+
+    def stamp(self, at: float) -> str:
+        return (datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=at)).isoformat()
 
     def commit(self, name: str, key: str) -> int:
         self.log[name].append(key)
@@ -79,6 +87,7 @@ class Simulation:
         self.say(
             op="welcome", id=frame["id"], session="s", principal="user:a", log="e", resume=token, resume_ttl=60,
             heartbeat=10, limits={"frame": 65536, "streams": 99}, streams=streams, resumed=resumed,
+            time=self.stamp(self.now), expires=self.stamp(self.ends_at),
         )  # fmt: skip
         for name, after in wanted.items():
             self.follow(name, after)
@@ -89,13 +98,23 @@ class Simulation:
             code = "resume_rejected" if op == "resume" else self.rng.choice(["unavailable", "overloaded", "internal"])
             self.say(op="error", id=id, code=code, message="x", retry_after=self.rng.choice([None, 0.5]))
         elif op == "hello":
+            self.ends_at = self.now + self.rng.choice([3.0, 20.0, 200.0])
             self.welcome(frame, {name: spec["after"] for name, spec in frame["streams"].items()}, resumed=False)
         elif op == "resume":
-            if frame["resume"] in self.tokens:
+            if frame["resume"] in self.tokens and self.now < self.ends_at:
                 self.tokens.discard(frame["resume"])
                 self.welcome(frame, frame["streams"], resumed=True)
             else:
                 self.say(op="error", id=id, code="resume_rejected", message="used before")
+        elif op == "refresh":
+            chance = self.rng.random() if self.faults else 1.0
+            if chance < 0.3:
+                self.say(op="error", id=id, code="unauthorized", message="expired")
+            elif chance > 0.4:  # else it is never answered
+                self.ends_at = self.now + self.rng.choice([3.0, 20.0, 200.0])
+                self.generation += 1
+                self.tokens.add(f"r{self.generation}")
+                self.say(op="ok", id=id, expires=self.stamp(self.ends_at), resume=f"r{self.generation}", streams={})
         elif op == "sub":
             self.say(op="ok", id=id, stream=frame["stream"], head=len(self.log[frame["stream"]]), after=frame["after"])
             self.follow(frame["stream"], frame["after"])
@@ -125,6 +144,16 @@ class Simulation:
         m.tick(self.now)
         if m.hangup and self.wire is not None:
             self.close(1000)
+        if m.phase is Phase.ONLINE and self.wire is not None and self.now >= self.ends_at:
+            self.say(op="bye", code="unauthorized", reason="the access token has expired", retry_after=None)
+            while self.wire:
+                m.receive(self.now, self.wire.pop(0))
+            self.close(4501)
+        if m.fresh_token_wanted and self.rng.random() < 0.5:
+            if self.faults and self.rng.random() < 0.2:
+                m.not_renewed(self.now, self.rng.choice([None, 2.0]))
+            else:
+                m.renew(self.now, "t")
         if (dial := m.next_dial(self.now)) is not None:
             if self.faults and self.rng.random() < 0.3:
                 m.failed(self.now, "refused")
