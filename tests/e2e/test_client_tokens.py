@@ -6,6 +6,7 @@ Node and client share Trio's mock clock, and the node's wall clock goes with it,
 # ruff: noqa: PT012  (what is expected to raise is the `async with` block as a whole)
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -14,6 +15,7 @@ from types import MappingProxyType
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from core.directory import Note
@@ -271,3 +273,41 @@ async def test_a_stream_too_many_is_followed_when_there_is_room(autojump_clock: 
             node.node.gatekeeper.refit(Tenants())
             await rb.send("chat:late", {"text": "hi"})
             assert (await late.__anext__()).seq == 1
+
+
+async def test_sends_past_a_quota_land_once_in_order_at_its_pace(autojump_clock: MockClock) -> None:
+    """Fifty at once where two a second are let through: one connection, and few refusals for each that lands."""
+    async with (
+        node_at(autojump_clock, sends_per_s=2.0) as node,
+        connect(node.url, access(9_000.0)) as rb,
+        trio.open_nursery() as nursery,
+    ):
+        await rb.ready()
+        for n in range(50):
+            nursery.start_soon(functools.partial(rb.send, "chat:ops", {"n": n}, timeout_s=120))
+            await trio.testing.wait_all_tasks_blocked()
+        events = rb.subscribe("chat:ops", after=0)
+        landed = [(await events.__anext__()).body for _ in range(50)]
+        assert landed == [{"n": n} for n in range(50)]
+        assert trio.current_time() < 40
+        assert rb.stats.welcomes == 1
+        assert rb.stats.retries < 4 * 50
+
+
+async def test_a_burst_far_past_a_quota_costs_no_connection(autojump_clock: MockClock) -> None:
+    """Five hundred at once where one a second is let through: the node reads on slowly, and the client left it for deaf
+    after thirty seconds, came back and sent them all again."""
+    async with (
+        node_at(autojump_clock, sends_per_s=1.0) as node,
+        connect(node.url, access(9_000.0)) as rb,
+        trio.open_nursery() as nursery,
+    ):
+        await rb.ready()
+        for n in range(500):
+            nursery.start_soon(functools.partial(rb.send, "chat:ops", {"n": n}, timeout_s=1_000))
+        await trio.sleep(120)
+        assert rb.stats.welcomes == 1
+        assert rb.stats.retries <= 500 + 2 * 120
+        page = await rb.history("chat:ops", limit=500)
+        assert len(page.events) >= 60
+        nursery.cancel_scope.cancel()

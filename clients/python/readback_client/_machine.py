@@ -133,6 +133,7 @@ class Machine:
         self._pinged = False
         self._online_since = NEVER
         self._drain_at = NEVER
+        self._limited_at = -NEVER  # when a send was last refused for a quota
         self._leaving: tuple[str, float | None] | None = None  # why we hang up, and a floor for the wait
         self._bye: Frame | None = None
         self._heartbeat_s = self.limits.heartbeat_s
@@ -329,7 +330,8 @@ class Machine:
 
     def call(self, op: str, fields: Mapping[str, object], wake: Callable[[], None] = silent) -> Call:
         """Put a request on its way. Raises `TooLarge` here, for a server ends the connection that sends such a frame."""
-        call = Call(op, encode(fields), wake)
+        stream = fields.get("stream")
+        call = Call(op, encode(fields), wake, stream if op == "send" and isinstance(stream, str) else "")
         size = len(call.tail.encode()) + 40
         if size > self._frame_bytes_max:
             raise errors.TooLarge("too_large", f"{size} bytes; the server takes {self._frame_bytes_max}")
@@ -371,7 +373,8 @@ class Machine:
         asked = next(iter(self._asked.values()))[1] if self._asked else None
         renewal = self.renewal.flight[1] if self.renewal.flight is not None else None
         oldest = min(since if since is not None else NEVER for since in (call, asked, renewal))
-        return oldest + self.limits.answer_timeout_s
+        # Whose quota is used up is read slowly, yet answered: what waits behind the refusals is not forgotten.
+        return max(oldest, self._limited_at) + self.limits.answer_timeout_s if oldest != NEVER else NEVER
 
     def _dispatch(self, now: float, frame: Frame) -> None:
         op = text_of(frame, "op")
@@ -467,6 +470,7 @@ class Machine:
             return
         call = self.calls.landed(id)
         if call is not None:
+            self.calls.went_well(call)
             call.finish(frame, None)
             return
         asked = self._asked.pop(id, None)
@@ -500,7 +504,13 @@ class Machine:
             call.finish(None, error)
             return
         self.stats.retries += 1
-        self.at(now + self.rest_s(call.tries, error.retry_after_s), lambda _now: self.calls.put(call))
+        if not call.lane or not isinstance(error, errors.RateLimited):
+            self.at(now + self.rest_s(call.tries, error.retry_after_s), lambda _now: self.calls.put(call))
+            return
+        self._limited_at = now
+        floor_s = error.retry_after_s
+        until = self.calls.limit(now, call, lambda times: self.rest_s(times, floor_s), floor_s or 0.0)
+        self.at(until, lambda _now: None)  # for the tick, which writes what may go then
 
     def _drop(self, now: float) -> None:
         if now - self._online_since >= self.limits.proved_s:
@@ -532,7 +542,7 @@ class Machine:
 
     def _flush(self) -> None:
         while self.online:
-            call = self.calls.next_to_fly()
+            call = self.calls.next_to_fly(self._now)
             if call is None:
                 return
             id = self._next_id

@@ -95,7 +95,8 @@ class Simulation:
     def serve(self, frame: dict[str, Any]) -> None:
         op, id = frame["op"], frame["id"]
         if op not in ("hello", "ping") and self.faults and self.rng.random() < 0.04:
-            code = "resume_rejected" if op == "resume" else self.rng.choice(["unavailable", "overloaded", "internal"])
+            transient = ["unavailable", "overloaded", "internal", "rate_limited"]
+            code = "resume_rejected" if op == "resume" else self.rng.choice(transient)
             self.say(op="error", id=id, code=code, message="x", retry_after=self.rng.choice([None, 0.5]))
         elif op == "hello":
             self.ends_at = self.now + self.rng.choice([3.0, 20.0, 200.0])
