@@ -28,13 +28,14 @@ from rich.console import Console
 from gateway.chat_line import LineEditor
 from gateway.chat_room import HELP, Command, Line, Room, command_of, short
 from gateway.chat_view import Screen, plain_line
-from readback_client import Client, Ended, Limits, Online, ReadbackError, StreamReset, connect
+from readback_client import Client, Ended, Limits, Online, ReadbackError, StreamReset, Token, connect
 
 HISTORY_EVENTS = 20
 UNSENT_MAX = 1_000  # typed or piped lines that wait for the server; a pipe then waits, a person is told
 READ_BYTES = 65_536
 FRAME_S = 0.03  # a burst of events is one drawing
 LAST_WORDS_S = 2.0  # after the last acknowledgement of a pipe, for its event to be shown
+TOKEN_WARNING_S = 60.0  # before a fixed token's end, which is the chat's
 PATIENCE = Limits(backoff_cap_s=5.0)  # a person watches, so the longest wait is short
 
 
@@ -62,6 +63,7 @@ class Chat:
         self.unsent = 0
         self.last_seq = 0  # shown
         self.last_sent = 0  # acknowledged
+        self._welcomed = trio.Event()
 
     # -- what the two do differently ----------------------------------------------------------------------------------
 
@@ -76,6 +78,10 @@ class Chat:
 
     def news(self, text: str) -> None:
         """Something about the connection worth saying."""
+
+    def warn(self, text: str) -> None:
+        """Something that a person should do something about."""
+        self.notice(text)
 
     # -- what they share ----------------------------------------------------------------------------------------------
 
@@ -105,7 +111,21 @@ class Chat:
                 self.news(news)
             self.changed()
             if isinstance(status, Online):
+                self._welcomed.set()
                 await self.refresh_roster()
+
+    async def mind_the_token(self) -> None:
+        """Of a token that cannot be renewed, the end is said in time to get another. Once."""
+        while True:
+            left_s = self.rb.token_ends_in_s
+            if left_s is not None and left_s <= TOKEN_WARNING_S:
+                self.warn(
+                    f"the access token ends in {max(left_s, 0.0):.0f} s, and this chat with it: begin anew with another"
+                )
+                return
+            self._welcomed = trio.Event()
+            with trio.move_on_after(math.inf if left_s is None else left_s - TOKEN_WARNING_S):
+                await self._welcomed.wait()
 
     async def refresh_roster(self) -> None:
         try:
@@ -177,6 +197,9 @@ class PipeChat(Chat):
 
     def news(self, text: str) -> None:
         print(f"readback chat: {text}", file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        self.news(text)  # whoever reads our lines wants the room's
 
     async def read(self) -> None:
         rest = b""
@@ -310,9 +333,11 @@ async def _until_signalled() -> None:
             raise Left
 
 
-async def _run(chat: Chat) -> None:
+async def _run(chat: Chat, token: Token) -> None:
     try:
         async with trio.open_nursery() as nursery:
+            if isinstance(token, str):
+                nursery.start_soon(chat.mind_the_token)
             for task in (chat.follow, chat.listen, chat.watch, chat.deliver, chat.read, _until_signalled):
                 nursery.start_soon(task)
             if isinstance(chat, TerminalChat):
@@ -334,9 +359,10 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 
 async def run_chat(
-    url: str, token: str, stream: str, *, principal: str, stdin: int = 0, stdout: TextIO | None = None
+    url: str, token: Token, stream: str, *, principal: str, stdin: int = 0, stdout: TextIO | None = None
 ) -> None:
-    """Chat in ``stream`` until the person leaves or the input ends. Exits with 1 and a sentence where it cannot."""
+    """Chat in ``stream`` until the person leaves or the input ends. Exits with 1 and a sentence where it cannot. ``token``
+    as `connect` takes it: a fixed one that is about to end is said, a callable's are renewed."""
     stdout = stdout if stdout is not None else sys.stdout
     room = Room(stream, principal)
     try:
@@ -347,12 +373,12 @@ async def run_chat(
                     chat: Chat = TerminalChat(rb, room, stdin, screen)
                     room.notice(f"{stream} as {short(principal)} — Enter sends, /help for more, Ctrl-D leaves")
                     try:
-                        await _run(chat)
+                        await _run(chat, token)
                     finally:
                         screen.draw(None, trio.current_time())
             else:
                 chat = PipeChat(rb, room, stdin, stdout)
-                await _run(chat)
+                await _run(chat, token)
     except (ReadbackError, ValueError) as error:
         print(f"readback chat: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -259,12 +261,18 @@ def chat(
       echo "backup done" | readback chat --as service:cron chat:lobby
     """
     settings = _settings(config, data=data)
-    token = cli_access.given_token(token_file)
+    token: str | Callable[[], Awaitable[str]] | None = cli_access.given_token(token_file)
     if token is None:
         from gateway.cli_run import demo_token
         from gateway.keyring import load_secrets
 
-        token = demo_token(load_secrets(settings), tenant, as_, (), 86_400.0, audience=settings.audience)
+        make = partial(demo_token, load_secrets(settings), tenant, as_, (), 86_400.0, audience=settings.audience)
+        make()  # so that a name that is none is said before anything is shown
+
+        async def made() -> str:
+            return make()
+
+        token = made
 
     import trio
 

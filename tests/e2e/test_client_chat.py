@@ -60,7 +60,9 @@ async def pump(descriptor: int, running: Running) -> None:
 
 
 @asynccontextmanager
-async def piped(node: TestNode, principal: str) -> AsyncIterator[tuple[Running, Callable[[], None]]]:
+async def piped(
+    node: TestNode, principal: str, ttl_s: float = 3600.0
+) -> AsyncIterator[tuple[Running, Callable[[], None]]]:
     """A chat between two pipes, and how to end its input; the block ends when the chat has."""
     stdin, keyboard = os.pipe()
     screen, stdout = os.pipe()
@@ -81,7 +83,12 @@ async def piped(node: TestNode, principal: str) -> AsyncIterator[tuple[Running, 
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(
                             lambda: run_chat(
-                                node.url, token(principal), "chat:ops", principal=principal, stdin=stdin, stdout=out
+                                node.url,
+                                token(principal, ttl_s=ttl_s),
+                                "chat:ops",
+                                principal=principal,
+                                stdin=stdin,
+                                stdout=out,
                             )
                         )
                         yield running, end
@@ -94,7 +101,7 @@ async def piped(node: TestNode, principal: str) -> AsyncIterator[tuple[Running, 
 
 
 @asynccontextmanager
-async def at_terminal(node: TestNode, principal: str) -> AsyncIterator[Running]:
+async def at_terminal(node: TestNode, principal: str, ttl_s: float = 3600.0) -> AsyncIterator[Running]:
     """A chat at a pseudo terminal of 80 by 24; the block ends when the chat has, the terminal as it was."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
@@ -108,7 +115,12 @@ async def at_terminal(node: TestNode, principal: str) -> AsyncIterator[Running]:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(
                             lambda: run_chat(
-                                node.url, token(principal), "chat:ops", principal=principal, stdin=slave, stdout=out
+                                node.url,
+                                token(principal, ttl_s=ttl_s),
+                                "chat:ops",
+                                principal=principal,
+                                stdin=slave,
+                                stdout=out,
                             )
                         )
                         yield running
@@ -291,3 +303,38 @@ async def test_a_removed_person_is_told(capfd: pytest.CaptureFixture[str]) -> No
             left = True
         assert left
         assert "removed from chat:ops" in capfd.readouterr().err
+
+
+async def test_a_token_that_is_about_to_end_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """In time to get another: in the room at a terminal, beside the lines of a pipe; and not where there is no hurry."""
+    async with room() as (node, _bob):
+        async with at_terminal(node, "user:amy", ttl_s=20.0) as chat:
+            await chat.shows("and this chat with it")
+            chat.type("/quit\r")
+        async with piped(node, "user:amy", ttl_s=20.0) as (chat, end):
+            chat.type("hi\n")
+            await chat.shows("amy: hi")
+            end()
+        assert b"access token" not in chat.out
+        assert capfd.readouterr().err.count("the access token ends in") == 1
+        async with piped(node, "user:amy") as (chat, end):
+            chat.type("again\n")
+            await chat.shows("amy: again")
+            end()
+        assert capfd.readouterr().err == ""
+
+
+async def test_a_token_that_is_renewed_is_not_spoken_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """There is nothing for a person to do."""
+    async with room() as (node, _bob):
+
+        async def fresh() -> str:
+            return token("user:amy", ttl_s=20.0)
+
+        stdin, keyboard = os.pipe()
+        with os.fdopen(keyboard, "w") as lines:
+            lines.write("hi\n")
+        with open(os.devnull, "w") as out, trio.fail_after(20):  # noqa: ASYNC230  # it never blocks
+            await run_chat(node.url, fresh, "chat:ops", principal="user:amy", stdin=stdin, stdout=out)
+        os.close(stdin)
+    assert capfd.readouterr().err == ""

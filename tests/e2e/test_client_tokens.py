@@ -295,19 +295,19 @@ async def test_sends_past_a_quota_land_once_in_order_at_its_pace(autojump_clock:
 
 
 async def test_a_burst_far_past_a_quota_costs_no_connection(autojump_clock: MockClock) -> None:
-    """Five hundred at once where one a second is let through: the node reads on slowly, and the client left it for deaf
+    """Six hundred at once where one in two seconds is let through: the node reads on slowly, and the client left it for deaf
     after thirty seconds, came back and sent them all again."""
     async with (
-        node_at(autojump_clock, sends_per_s=1.0) as node,
+        node_at(autojump_clock, sends_per_s=0.5) as node,
         connect(node.url, access(9_000.0)) as rb,
         trio.open_nursery() as nursery,
     ):
         await rb.ready()
-        for n in range(500):
+        for n in range(600):
             nursery.start_soon(functools.partial(rb.send, "chat:ops", {"n": n}, timeout_s=1_000))
         await trio.sleep(120)
         assert rb.stats.welcomes == 1
-        assert rb.stats.retries <= 500 + 2 * 120
+        assert rb.stats.retries <= 600
         page = await rb.history("chat:ops", limit=500)
-        assert len(page.events) >= 60
+        assert len(page.events) >= 40
         nursery.cancel_scope.cancel()

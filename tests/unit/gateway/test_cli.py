@@ -179,9 +179,9 @@ def test_bad_ttl(text: str) -> None:
 def with_chat(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
 
-    async def run_chat(url: str, token: str, stream: str, *, principal: str) -> None:
+    async def run_chat(url: str, token: Any, stream: str, *, principal: str) -> None:
         await trio.lowlevel.checkpoint()
-        calls.append((url, token, stream, principal))
+        calls.append((url, token if isinstance(token, str) else await token(), stream, principal))
 
     module = types.ModuleType("gateway.chat")
     module.run_chat = run_chat  # type: ignore[attr-defined]
@@ -200,6 +200,8 @@ def test_chat_makes_a_token_of_its_own(keys: Config, monkeypatch: pytest.MonkeyP
     who = verifier(keys).verify(token, time.time())
     assert isinstance(who, Identity)
     assert (who.tenant, who.principal) == ("demo", "user:bob")
+    assert run("chat", "--as", "nobody").exit_code == USAGE
+    assert len(calls) == 1
 
 
 def test_chat_takes_a_given_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
