@@ -8,7 +8,6 @@ none, and is added to what must not be heard.
 from __future__ import annotations
 
 import hmac
-import itertools
 import logging
 import re
 import secrets
@@ -16,7 +15,7 @@ import time
 import uuid
 from base64 import urlsafe_b64decode
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -25,6 +24,7 @@ import httpx
 import orjson
 import trio
 
+from core.bus import Bus
 from core.jws import write
 from core.limits import Limits
 from core.seal import Seals
@@ -157,15 +157,22 @@ class Town:
 
 
 @asynccontextmanager
-async def town() -> AsyncIterator[Town]:
-    """Two nodes on one log and one bus, with audit streams, offices, and names that both tenants have."""
+async def town(make_bus: Callable[[str], Bus] | None = None) -> AsyncIterator[Town]:
+    """Two nodes on one log and one bus, with audit streams, offices, and names that both tenants have. The bus is in memory,
+    and listened to, unless ``make_bus`` gives another's."""
     log, broker = memory_log(), MemoryBroker()
     directory = MemoryDirectory(log)
     limits = calm(replace(Limits(), signal_flush_s=0.005, presence_grace_s=0.01))
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         nodes = [
             TestNode(
-                log, limits, nursery, name=name, make_bus=lambda _: MemoryBus(broker), directory=directory, audit=True
+                log,
+                limits,
+                nursery,
+                name=name,
+                make_bus=make_bus or (lambda _: MemoryBus(broker)),
+                directory=directory,
+                audit=True,
             )
             for name in "ab"
         ]
@@ -195,9 +202,6 @@ async def town() -> AsyncIterator[Town]:
         await made.open()
         yield made
         nursery.cancel_scope.cancel()
-
-
-_numbers = itertools.count(1)
 
 
 async def live(made: Town) -> None:
