@@ -78,6 +78,8 @@ class Pings:
         self._ops = ops
         self._node = ops.node
         self._known: dict[tuple[str, str], _Known] = {}
+        self._changes = 0
+        """Of keys, told by `forget`: what was looked up meanwhile is not remembered."""
         self._gathering: _Batch | None = None
         self._calling = trio.Lock()
         self.waiting = 0
@@ -87,6 +89,7 @@ class Pings:
 
     def forget(self, tenant: str, device: str) -> None:
         """The device has another key, or is no more."""
+        self._changes += 1
         self._known.pop((tenant, device), None)
 
     def position(self, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
@@ -170,12 +173,14 @@ class Pings:
 
     async def _look(self, tenant: str, device: str) -> _Known:
         directory = self._node.directory
-        at_s = trio.current_time()
+        at_s, changes = trio.current_time(), self._changes
         found = None if directory is None else await directory.device(tenant, device)
-        self._known.pop((tenant, device), None)
-        while len(self._known) >= KEYS_MAX:
-            del self._known[next(iter(self._known))]
-        known = self._known[tenant, device] = _Known(_key(found), at_s)
+        known = _Known(_key(found), at_s)
+        if changes == self._changes:
+            self._known.pop((tenant, device), None)
+            while len(self._known) >= KEYS_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[tenant, device] = known
         return known
 
     # -- the directory, for all connections together ----------------------------------------------------------------------

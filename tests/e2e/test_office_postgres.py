@@ -27,8 +27,8 @@ async def test_everything_of_the_office_is_so_in_postgres_too(database: Database
             assert (await device.position(client, first_fixes))["accepted"] == 2
             assert (await device.refresh()).status_code == 200
             assert (await device.rotate()).status_code == 200
-            answer = await client.ask("refresh", token=device.access, dpop=device.over(node, device.access))
-            assert answer["op"] == "ok"
+            proof = device.over(node, device.access)
+            assert (await client.ask("refresh", token=device.access, dpop=proof))["op"] == "ok"
             replayed = await device.position(client, [*first_fixes, device.fix()])
             assert [verdict for _, verdict, _ in verdicts(replayed)] == ["duplicate", "duplicate", "accepted"]
             again = device.refresh_token
