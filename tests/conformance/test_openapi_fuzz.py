@@ -114,7 +114,7 @@ DRAWN = settings(
 )
 
 
-def without_round_floats(case: Case) -> Case:
+def without_round_floats(case: Case[Any]) -> Case[Any]:
     """JSON Schema takes 246.0 for an integer. Here it is none, as it is none on the socket: no writer of JSON makes one of a
     whole number by itself."""
     if isinstance(case.body, dict):
@@ -133,7 +133,9 @@ def test_answers_are_what_the_document_says(served: Served, label: str, caller: 
     named = {name: PATHS[name] for name in PATHS if "{" + name + "}" in label}
     anything = bool(operation.body) or any(operation.iter_parameters())  # that could be wrong
     modes = list(GenerationMode) if anything else [GenerationMode.POSITIVE]
-    kinds = [(mode, {}) for mode in modes] + ([(GenerationMode.POSITIVE, named)] if named else [])
+    kinds: list[tuple[GenerationMode, dict[str, object]]] = [(mode, {}) for mode in modes] + (
+        [(GenerationMode.POSITIVE, named)] if named else []
+    )
     unchecked: Any = [positive_data_acceptance] if label in BEYOND_THE_SCHEMA else []
     with requests.Session() as session:
         for mode, path in kinds:
@@ -143,7 +145,7 @@ def test_answers_are_what_the_document_says(served: Served, label: str, caller: 
 
             @DRAWN
             @given(case=strategy)
-            def ask(case: Case) -> None:
+            def ask(case: Case[Any]) -> None:
                 if claims is None:
                     case.headers.pop("Authorization", None)
                 response = case.call(base_url=served.url, session=session, headers=headers)
