@@ -291,3 +291,24 @@ async def test_resume_tokens_and_access_tokens_are_never_taken_for_each_other(pa
             await other.say("hello", token=resume)
             assert (await other.closed())[0] == 4501
     assert SECRETS.resume_keys.keys().isdisjoint(SECRETS.token_secrets)
+
+
+@pytest.mark.parametrize("scope", ["principal", "token", "session"])
+async def test_an_admin_cannot_revoke_what_is_another_tenant_s(pair: Pair, scope: str) -> None:
+    """It names the very session, token and principal of the other; what it revokes is its own of that name, so nothing."""
+    access = token("user:amy")
+    async with wire_client(pair.demo.url) as amy:
+        welcome = await amy.ask("hello", token=access, streams={HALL: {}})
+        connection = next(iter(pair.demo.node.shard.connections.values()))
+        connection.token_id = "t-1"
+        value = {"principal": "user:amy", "session": welcome["session"], "token": "t-1"}[scope]
+        directory, revoking = pair.twin.directory, pair.twin.node.revoking
+        assert directory is not None
+        assert revoking is not None
+        note, now_ms = Note("user:root", b"{}"), int(time.time() * 1000) + 1_000
+        revoking.made(
+            await directory.revoke(TWIN, scope, value, at_ms=now_ms, until_ms=None, reason="spite", note=note)
+        )
+        await until(lambda: all(len(node.node.gatekeeper.revocations) for node in pair.nodes))
+        assert (await amy.send(HALL, "untouched"))["op"] == "ok"
+        assert (await amy.ask("refresh", token=access))["op"] == "ok"
