@@ -13,7 +13,8 @@ Does not: know what is plausible.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from core.wire import SEQ_MAX
@@ -23,30 +24,37 @@ FIXES_MAX: Final = 500
 
 DOMAIN: Final = "readback.position.v1"
 
-_AT_RE: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,3}))?Z\Z", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_RE: Final = re.compile(r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,3}))?Z\Z", re.ASCII)
+_EPOCH: Final = date(1970, 1, 1)
 _EXACT: Final = 1e-3
 """How far a double may be from the integer it stands for, in units of the last decimal; what it is away by itself is less."""
 
 
 class _Number(NamedTuple):
-    """``low`` to ``high`` can be true; ``reach`` is how far a number may be from 0 to have a line at all."""
+    """``low`` to ``high``, in units of the last decimal, can be true; ``reach`` is how far a number may be from 0 to have a
+    line at all."""
 
     name: str
     decimals: int
-    low: float
-    high: float
-    reach: float
+    scale: int
+    low: int
+    high: int
+    reach: int
     needed: bool
 
 
+def _number(name: str, decimals: int, low: int, high: int, reach: int, *, needed: bool = False) -> _Number:
+    scale = 10**decimals
+    return _Number(name, decimals, scale, low * scale, high * scale, reach, needed)
+
+
 _NUMBERS: Final = (
-    _Number("lat", 7, -90.0, 90.0, 1e3, True),  # degrees; 7 decimals are 1 cm
-    _Number("lon", 7, -180.0, 180.0, 1e3, True),
-    _Number("acc", 2, 0.0, 1e6, 1e7, False),  # m
-    _Number("speed", 2, 0.0, 2e3, 1e7, False),  # m/s
-    _Number("heading", 2, 0.0, 360.0, 1e7, False),  # degrees from north, clockwise
-    _Number("alt", 2, -1e3, 1e5, 1e7, False),  # m
+    _number("lat", 7, -90, 90, 1_000, needed=True),  # degrees; 7 decimals are 1 cm
+    _number("lon", 7, -180, 180, 1_000, needed=True),
+    _number("acc", 2, 0, 1_000_000, 10_000_000),  # m
+    _number("speed", 2, 0, 2_000, 10_000_000),  # m/s
+    _number("heading", 2, 0, 360, 10_000_000),  # degrees from north, clockwise
+    _number("alt", 2, -1_000, 100_000, 10_000_000),  # m
 )
 
 
@@ -79,45 +87,53 @@ def signed_form(tenant: str, device: str, stream: str, fixes: list[Fix]) -> byte
 
 
 def _fix(fix: dict[str, object]) -> Fix | str:
-    seq, mock = fix.get("seq"), fix.get("mock", False)
-    if not isinstance(seq, int) or isinstance(seq, bool) or not 1 <= seq <= SEQ_MAX:
+    get = fix.get
+    seq, mock = get("seq"), get("mock", False)
+    if seq.__class__ is not int or not 1 <= seq <= SEQ_MAX:
         return ".seq: a number of the device's own that rises, from 1"
-    at_ms = _at_ms(fix.get("at"))
+    at = get("at")
+    at_ms = _at_ms(at) if at.__class__ is str else None
     if at_ms is None:
         return ".at: a time such as 2026-11-21T09:30:00.000Z"
-    if not isinstance(mock, bool):
+    if mock is not True and mock is not False:
         return ".mock: true or false"
     good = True
-    parts = [b"%d" % seq, b"%d" % at_ms]
-    for number in _NUMBERS:
-        value = fix.get(number.name)
-        if value is None and not number.needed:
-            parts.append(b"")
+    line = f"{seq},{at_ms}"
+    for name, decimals, scale, low, high, reach, needed in _NUMBERS:
+        value = get(name)
+        if value is None and not needed:
+            line += ","
             continue
-        units = _units(value, number)
-        if units is None:
-            return f".{number.name}: a number with at most {number.decimals} decimals"
-        good = good and number.low <= units / 10**number.decimals <= number.high
-        parts.append(b"%d" % units)
-    parts.append(b"1" if mock else b"0")
-    return Fix(seq, at_ms, b",".join(parts), good)
+        if value.__class__ is int or value.__class__ is float:
+            number: float = value
+            if -reach <= number <= reach:
+                scaled = number * scale
+                units = round(scaled)
+                if -_EXACT < scaled - units < _EXACT:
+                    good = good and low <= units <= high
+                    line += f",{units}"
+                    continue
+        return f".{name}: a number with at most {decimals} decimals"
+    assert isinstance(seq, int)
+    return Fix(seq, at_ms, f"{line},{1 if mock else 0}".encode(), good)
 
 
-def _units(value: object, number: _Number) -> int | None:
-    """The number in units of its last decimal; ``None`` where it has more of them, or is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not -number.reach <= value <= number.reach:
-        return None
-    units = value * 10**number.decimals
-    whole = round(units)
-    return whole if abs(units - whole) < _EXACT else None
-
-
-def _at_ms(at: object) -> int | None:
-    match = _AT_RE.match(at) if isinstance(at, str) else None
+def _at_ms(at: str) -> int | None:
+    match = _AT_RE.match(at)
     if match is None:
         return None
+    day, hours, minutes, seconds, fraction = match.groups()
+    day_ms = _day_ms(day)
+    if day_ms is None:
+        return None
+    ms = int(fraction.ljust(3, "0")) if fraction else 0
+    return day_ms + 3_600_000 * int(hours) + 60_000 * int(minutes) + 1_000 * int(seconds) + ms
+
+
+@lru_cache(maxsize=64)
+def _day_ms(day: str) -> int | None:
+    """Fixes of one message are of one day or two."""
     try:
-        second = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        return (date.fromisoformat(day) - _EPOCH).days * 86_400_000
     except ValueError:  # a 30th of February
         return None
-    return int((second - _EPOCH).total_seconds()) * 1_000 + int((match[2] or "").ljust(3, "0"))

@@ -96,7 +96,7 @@ class Pulse:
 
     @property
     def position_factor(self) -> float:
-        """What the time between two position fixes is to be multiplied by. Nobody asks yet: positions are not served."""
+        """What the time between two position fixes is to be multiplied by (`gateway.pings`)."""
         return POSITION_FACTOR if self.ladder.level >= POSITIONS else 1.0
 
     @property
