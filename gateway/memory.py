@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-YOUNG_OBJECTS: Final = 50_000
-YOUNG_COLLECTIONS: Final = 2
+YOUNG_OBJECTS: Final = 10_000
+"""More came than went since the last young collection: 2 to 4 ms of walking."""
+YOUNG_COLLECTIONS: Final = 10
 """Collections of the youngest generation after which what they left is worth freezing."""
 FREEZES_MAX: Final = 200
 
@@ -38,7 +39,7 @@ class Collector:
         """All that is here now is here to stay: called once a node serves."""
         gc.collect()
         gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+        gc.set_threshold(YOUNG_OBJECTS, 100, 50)
         self.frozen = True
         self.freezes = 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import select
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ import trio
 from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, masked_frame
 from core.limits import Limits
 from gateway.connection import State
-from gateway.shard import LINGER_TICKS
+from gateway.shard import LINGER_TICKS, NEWCOMERS_MAX
 from tests.nodes import TestNode, serving_node, ticks, token
 from tests.raw_client import MASK, UPGRADE, RawClient
 
@@ -144,7 +146,9 @@ async def test_a_bug_met_by_one_connection_ends_it_alone(behind_a_wait: bool, ca
         assert await bad.close_code() == 4000
         await good.say("ping", id=1)
         assert (await good.message())["op"] == "pong"
-        assert [record.message for record in caplog.records] == ["connection of tenant 'demo' ended by an internal error"]
+        assert [record.message for record in caplog.records] == [
+            "connection of tenant 'demo' ended by an internal error"
+        ]
         await bad.stream.aclose()
         await good.stream.aclose()
 
@@ -302,3 +306,39 @@ async def test_the_second_comes_once_whatever_the_clock_started_at(mock_clock: t
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         assert node.node.shard.tick == 1
+
+
+# -- a storm of newcomers -----------------------------------------------------------------------------------------------
+
+
+async def test_newcomers_share_a_turn_with_those_who_talk() -> None:
+    """Twenty come at once: while an open connection was heard just now, so many are read a turn; else all of them."""
+    for talking, read in ((True, [NEWCOMERS_MAX, 2 * NEWCOMERS_MAX, 20]), (False, [20, 20, 20])):
+        async with serving_node() as node:
+            shard = node.node.shard
+            clients = [RawClient(node.node) for _ in range(20)]
+            shard._talk_s = math.inf if talking else -math.inf
+            for client in clients:
+                client.stream.socket._sock.send(UPGRADE)  # type: ignore[attr-defined]
+            served = []
+            for _ in range(3):
+                unheard = [one.connection for one in clients if one.connection.state is State.HANDSHAKE]
+                shard.serve([(connection.fd, select.EPOLLIN) for connection in unheard])
+                served.append(sum(client.connection.state is State.HELLO for client in clients))
+            assert served == read
+            for client in clients:
+                await client.stream.aclose()
+
+
+async def test_the_wheel_holds_nobody_who_is_gone() -> None:
+    """A storm of returns left every closed connection in it until its next heartbeat was due."""
+    async with serving_node() as node:
+        shard = node.node.shard
+        clients = [RawClient(node.node) for _ in range(3)]
+        for client in clients:
+            await client.hello()
+        assert sum(len(same) for same in shard._wheel.values()) == 3
+        for client in clients:
+            await client.stream.aclose()
+        await settled()
+        assert shard._wheel == {}
