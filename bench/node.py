@@ -85,7 +85,8 @@ async def _transactions(url: str) -> int:
 class Tokens:
     """Access tokens of distinct principals, signed with the node's own key."""
 
-    def __init__(self, secrets_path: Path) -> None:
+    def __init__(self, secrets_path: Path, tenant: str = TENANT) -> None:
+        self.tenant = tenant
         document = json.loads(secrets_path.read_text())
         self.kid, encoded = next(iter(document["token_secrets"].items()))
         self.secret = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
@@ -96,7 +97,7 @@ class Tokens:
         return mint(
             self.secret,
             kid=self.kid,
-            tenant=TENANT,
+            tenant=self.tenant,
             principal=principal,
             roles=(),
             now_s=time.time(),
@@ -114,8 +115,9 @@ class Streams:
     costs there.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, tenant: str = TENANT) -> None:
         self.url = database_url
+        self.tenant = tenant
         self.made: set[str] = set()
 
     def create(self, names: Sequence[str]) -> None:
@@ -128,7 +130,7 @@ class Streams:
 
         async with open_postgres_log(self.url) as log:
             for name in names:
-                await log.create_stream(TENANT, name, open=True, members=[], by="service:bench")
+                await log.create_stream(self.tenant, name, open=True, members=[], by="service:bench")
 
 
 @dataclass(frozen=True, slots=True)

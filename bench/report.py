@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import model, plots, table
 from bench.model import Result
 
-ONE_NODE = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow")
+ONE_NODE = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "noisy-neighbour")
 MANY_NODES = ("cluster", "drain", "presence-storm", "redis-loss", "node-loss", "jitter-cluster")
 ORDER = (*ONE_NODE, *MANY_NODES, "soak")
 ABOUT = {
@@ -24,6 +24,7 @@ ABOUT = {
     "jitter": "Every client's connection is killed again and again while messages flow; every seq is accounted for.",
     "idle": "What a connection that says nothing costs in memory.",
     "slow": "Some subscribers stop reading; do the others notice, and does the server's memory grow?",
+    "noisy-neighbour": "One tenant does fifty times its share of something: what do the others on its node notice?",
     "cluster": "One to four nodes on one Postgres and one Redis: delivery across nodes, and the work that a core carries.",
     "drain": "Every node is told to end and replaced, one after another, while everybody chats: a deploy.",
     "presence-storm": "Thousands join and leave rooms every second, on several nodes; when does everybody know the truth?",
