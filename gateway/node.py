@@ -165,18 +165,16 @@ class Node:
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
-    def use_keys(self, secrets: Secrets) -> None:
-        """From now on; who is connected stays so until its token ends. Raises `ValueError` for keys that verify nothing."""
-        self.proving.use(secrets)
-        self._resume_keys = ResumeKeys(secrets.resume_keys)
+    def use_keys(self, secrets: Secrets, tenants: Tenants | None = None) -> list[str]:
+        """These keys from now on, and these issuers and quotas where they are given, in one step: old keys with new issuers, or
+        the other way round, may verify nothing. Who is connected stays so until its token ends; quotas hold for it too. Returns
+        the tenants known here whose quotas changed. Raises `ValueError` for what cannot be used, and changes nothing then."""
+        resume_keys = ResumeKeys(secrets.resume_keys)
+        self.proving.use(secrets, tenants)
+        self._resume_keys = resume_keys
         if self.cluster is not None:
             self.cluster.use_keys(secrets.resume_keys)
-
-    def use_tenants(self, tenants: Tenants) -> list[str]:
-        """Other issuers and quotas from now on, also for who is here. Returns the tenants known here whose quotas changed.
-        Raises `ValueError` for what cannot be used."""
-        self.proving.use(None, tenants)
-        return self.gatekeeper.refit(tenants)
+        return [] if tenants is None else self.gatekeeper.refit(tenants)
 
     def check_resume(self, token: object) -> ResumeClaims | TokenError:
         # The signature here, the time by what this node knows of the session (core.session says why).

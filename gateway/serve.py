@@ -296,12 +296,12 @@ def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]
     except ConfigError as error:
         log.error("nothing was reloaded: %s", error)
     else:
-        node.use_keys(secrets)
-        for tenant in node.use_tenants(tenants):
+        for tenant in node.use_keys(secrets, tenants):
             node.note(tenant, "limits.changed", names=["quotas"], by="the tenants file")
         changed, later = node.use_limits(config.limits)
         logging.getLogger().setLevel(config.log_level.upper())
-        newest = next(iter(secrets.token_secrets), None), next(iter(secrets.resume_keys))
+        signing = {} if not node.proving.hs256 else secrets.token_secrets
+        newest = next(iter(secrets.signing_keys or signing), None), next(iter(secrets.resume_keys))
         log.warning("reloaded: keys %r and %r sign, log level %s", *newest, config.log_level)
         if changed:
             log.warning("reloaded: the limits %s", ", ".join(changed))

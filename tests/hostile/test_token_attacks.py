@@ -222,8 +222,7 @@ UNBOUNDED = Limits(
 
 async def _with_issuers(stage: Scene, tenants: Tenants) -> None:
     node = stage.node.node
-    node.use_keys(replace(SECRETS, signing_keys={"s1": seed_of("s1")}))
-    node.use_tenants(tenants)
+    node.use_keys(replace(SECRETS, signing_keys={"s1": seed_of("s1")}), tenants)
     issuers = [issuer for tenant in tenants.named.values() for issuer in tenant.issuers]
     await stage.until(lambda: all(node.proving.issuers.keys(issuer) for issuer in issuers))
 

@@ -85,6 +85,30 @@ async def test_reloaded_keys_hold_at_once(caplog: pytest.LogCaptureFixture) -> N
         assert "keys 'k2' and 'r2' sign, log level debug" in caplog.text
 
 
+async def test_a_reload_goes_from_keys_of_our_own_to_issuers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And back: neither the old issuers with the new keys nor the other way round has to verify anything.
+
+    The keys were taken first, against tenants without an issuer, and the error of that ended the node.
+    """
+    (tmp_path / "keys.json").write_text('{"keys":[]}')
+    (tmp_path / "tenants.toml").write_text(
+        '[tenants.demo]\n[[tenants.demo.issuers]]\nissuer = "https://id.example"\njwks_file = "keys.json"\n'
+    )
+    issuers = Config(tenants_file=tmp_path / "tenants.toml")
+    keys = Secrets({}, SECRETS.resume_keys, SECRETS.signing_keys)
+    async with serving_node() as node:
+        proving = node.node.proving
+        proving.hs256 = False
+        proving.use(keys)
+        serving._reload(node.node, Place(), lambda: (issuers, Secrets({}, SECRETS.resume_keys)))
+        assert list(node.node.gatekeeper.tenants.named) == ["demo"]
+        assert proving.signer is None
+        serving._reload(node.node, Place(), lambda: (Config(), keys))
+        assert not node.node.gatekeeper.tenants.named
+        assert proving.signer is not None
+    assert "keys 's1' and 'r1' sign" in caplog.text
+
+
 async def test_a_reload_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """What is wrong is said; the old keys hold."""
 
