@@ -128,9 +128,11 @@ def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bo
         )
         ops.shard.bye(connection, Close.REVOKED, reason)
         return False
-    # One that comes back before its old connection was found dead takes that one's place.
+    # One that comes back before its old connection was found dead takes that one's place; one that was let in on this very
+    # connection, for a resume that was refused then, has its own.
+    counted = connection.meter is not None and connection.meter.account.tenant == who.tenant
     again = bool(session) and node.sessions.spoken_for(session) is not None
-    wait_s = gatekeeper.admits(who, again=again)
+    wait_s = gatekeeper.admits(who, again=again or counted)
     if wait_s:
         reason = "the quota of its tenant is used up"
         node.note(
@@ -144,6 +146,7 @@ def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bo
         ops.shard.bye(connection, Close.RATE_LIMITED, reason, round(wait_s, 2))
         return False
     identify(connection, who)
+    connection.session = session  # from now on, so that it is ended if that is revoked while it waits for its welcome
     gatekeeper.enter(connection)
     return True
 
@@ -193,10 +196,6 @@ def _come_back_later(ops: Ops, connection: Connection, entrance: Entrance, who: 
         _come_back(ops, connection, entrance, who)
     except WireError as error:
         ops.refuse(connection, entrance.id, error)
-
-
-def _note_refused(ops: Ops, connection: Connection, who: Identity, code: str, reason: str) -> None:
-    ops.node.note(who.tenant, "refused", code=code, principal=who.principal, address=connection.address, reason=reason)
 
 
 def _parse_streams(ops: Ops, streams: object, parse: Any) -> dict[str, Position | str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
+import trio
 
 from core.directory import Note
 from core.revocations import Revocations
+from gateway.loader import Asked
 from gateway.revoking import decode, encode
 from store.memory_bus import MemoryBroker
 from tests.nodes import TestNode, bus_away, serving_cluster, serving_node, token, until
@@ -109,6 +112,32 @@ async def test_a_refresh_with_a_revoked_token_ends_the_connection() -> None:
             await ended(amy)
         async with wire_client(node.url) as again:
             await again.say("hello", token=stale)
+            await ended(again)
+
+
+async def test_a_session_revoked_while_its_resume_waits_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume that was found good and now waits, for the door, the log or the bus, is ended like one that is open.
+
+    The session was looked for on connections that had been welcomed only: whoever was on the way in stayed in.
+    """
+    async with serving_node() as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy") as amy:
+            welcome = amy.seen[0]
+        reading, read_on = trio.Event(), trio.Event()
+        load = node.node.loader.load
+
+        async def slow(asked: Sequence[Asked]) -> None:
+            reading.set()
+            await read_on.wait()
+            await load(asked)
+
+        monkeypatch.setattr(node.node.loader, "load", slow)
+        async with wire_client(node.url) as again:
+            await again.say("resume", resume=welcome["resume"], streams={"chat:ops": 0})
+            await reading.wait()
+            await revoke(node, "session", welcome["session"])
+            read_on.set()
             await ended(again)
 
 
