@@ -171,6 +171,9 @@ class Ops:
             handler(self, connection, id, message)
         except WireError as error:
             self.refuse(connection, id, error)
+        else:
+            if connection.refused and op != "ping":  # heartbeats go on, whoever floods
+                connection.refused = 0
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -281,7 +284,6 @@ class Ops:
             wait_s = metered.send(self.shard.now_s)
             if wait_s:
                 raise limited("sends", wait_s)
-            connection.refused = 0
         if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
             raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
         entry = make_entry(

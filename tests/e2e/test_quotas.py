@@ -99,6 +99,28 @@ async def test_whoever_says_hello_twice_is_counted_once() -> None:
         await until(lambda: account.connections == 1)
 
 
+async def test_a_refused_resume_keeps_its_place_for_the_hello_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is counted already: a tenant at its bound does not lose its last place to itself.
+
+    A resume that another node had used meanwhile was counted, refused, and then stood in its own way.
+    """
+    async with serving_cluster(1, tenants=of(connections=1)) as [node]:
+        async with hello(node.url, "user:amy") as first:
+            resume = first.seen[0]["resume"]
+        await until(lambda: not node.node.shard.connections)
+
+        async def used(session: str, generation: int) -> bool:
+            return False
+
+        monkeypatch.setattr(node.node.claims, "claim", used)
+        async with wire_client(node.url) as amy:
+            assert (await amy.ask("resume", resume=resume, streams={}))["code"] == "resume_rejected"
+            assert (await amy.ask("hello", token=token()))["op"] == "welcome"
+            async with wire_client(node.url) as bob:
+                await bob.say("hello", token=token("user:bob"))
+                assert (await bob.closed())[0] == 4004
+
+
 async def test_openings_are_bounded() -> None:
     """Hellos and resumes share one bucket."""
     async with (
@@ -179,6 +201,27 @@ async def test_who_takes_no_notice_is_left_unread_for_a_while() -> None:
             answers = [await amy.next(id=100 + n) for n in range(many)]
             assert [answer.get("code", "ok") for answer in answers] == ["ok"] + ["rate_limited"] * (many - 1)
             assert PAUSE_S <= 1.0, "this test waits for two pauses"
+
+
+@pytest.mark.parametrize("quota", ["history_per_s", "principal_ops_per_s"])
+async def test_who_comes_back_when_told_is_never_paused(quota: str) -> None:
+    """Refusals count while they follow each other, whatever they refuse.
+
+    Only a send that was taken ended the row: a reader of histories that obeyed was paused at every 16th refusal.
+    """
+    async with serving_node(tenants=of(**{quota: 1_000.0, "burst_s": 0.001})) as node:
+        await node.stream("chat:ops")
+        async with hello(node.url, "user:amy") as amy:
+            [connection] = node.node.shard.connections.values()
+            assert connection.meter is not None
+            bucket = connection.meter.ops or connection.meter.account.history
+            assert bucket is not None
+            for _ in range(PATIENCE + 2):
+                bucket.level = 1.0
+                assert (await amy.ask("history", stream="chat:ops"))["op"] == "ok"
+                bucket.level = bucket.rate = 1e-9
+                assert (await amy.ask("history", stream="chat:ops"))["code"] == "rate_limited"
+            assert node.node.throttle.pauses == 0
 
 
 async def test_a_paused_client_that_goes_away_is_forgotten() -> None:
