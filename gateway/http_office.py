@@ -43,7 +43,7 @@ from gateway.http_office_models import (
     RotateKey,
     Scope,
 )
-from gateway.http_routes import Who, address_of, json_answer, parse_key, problems
+from gateway.http_routes import Who, address_of, json_answer, parse_key, path_of, problems
 from gateway.office_service import Caller, Denied, Grant, OfficeService
 from gateway.service import HTTP_STATUS, WireError
 
@@ -78,7 +78,7 @@ def _caller(request: Request, again: str | None) -> Caller:
     return Caller(
         request.method,
         request.headers.get("host", ""),
-        request.url.path,
+        path_of(request),
         address_of(request),
         request.headers.get("dpop"),
         None if again is None else parse_key(again),

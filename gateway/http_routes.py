@@ -11,6 +11,7 @@ validate requests.
 from __future__ import annotations
 
 from typing import Annotated, Any, cast
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -93,7 +94,7 @@ async def _identity(
     if scheme not in ("bearer", "dpop") or not token.strip():
         raise WireError("unauthorized", "send a token as: Authorization: Bearer <JWT>")
     proof, host = request.headers.get("dpop"), request.headers.get("host", "")
-    brought = Credentials(scheme, token.strip(), proof, request.method, host, request.url.path, address_of(request))
+    brought = Credentials(scheme, token.strip(), proof, request.method, host, path_of(request), address_of(request))
     who = await _service(request).prove(brought)
     if isinstance(who, TokenError):
         raise WireError("unauthorized", who.reason)
@@ -103,6 +104,12 @@ async def _identity(
 def address_of(request: Request) -> str:
     """The caller's, as far as the edge knows it."""
     return request.client.host if request.client is not None else ""
+
+
+def path_of(request: Request) -> str:
+    """The path as it was sent, still encoded: what a proof may name."""
+    sent: bytes | None = request.scope.get("raw_path")
+    return quote(request.scope["path"]) if sent is None else sent.decode("latin-1")
 
 
 def _siblings(request: Request) -> Gather | None:

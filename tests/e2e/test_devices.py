@@ -59,6 +59,21 @@ async def test_its_token_is_nothing_without_the_key() -> None:
                 await ended(client, 4501)
 
 
+async def test_a_proof_may_name_the_url_as_it_was_sent() -> None:
+    """Libraries encode the colon of a stream's name, as they may (RFC 3986), and sign what they send.
+
+    The proof was compared with the path after decoding, so that such a device could read nothing over HTTP.
+    """
+    async with serving_node() as node, http_of(node) as http:
+        await node.stream("trip:9")
+        device = await onboarded(node, http)
+        for path in ("/v1/streams/trip:9/events", "/v1/streams/trip%3A9/events", "/v1/streams/trip%3a9/events?limit=1"):
+            assert (await device.get(path)).status_code == 200
+        elsewhere = device.proof(f"{BASE}/v1/streams/trip%3A9/events", device.access, method="GET")
+        headers = {"authorization": f"DPoP {device.access}", "dpop": elsewhere}
+        assert (await http.get("/v1/streams/trip%253A9/events", headers=headers)).status_code == 401
+
+
 async def test_a_claim_is_good_once() -> None:
     """Whoever comes second, with whatever key, gets what a guesser gets."""
     async with serving_node() as node, http_of(node) as http:

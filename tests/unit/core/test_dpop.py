@@ -130,10 +130,11 @@ def test_the_window() -> None:
         URL + "#x",
         "HTTPS://GATEWAY.example/v1/devices/token",
         "https://gateway.example:443/v1/devices/token",
+        "https://gateway.example/v1/devices/t%6Fken",
     ],
 )
 def test_spellings_of_one_url(htu: str) -> None:
-    """Query, fragment, case of scheme and host, the default port."""
+    """Query, fragment, case of scheme and host, the default port, letters in percent-encoding."""
     verified(proof(htu=htu))
 
 
@@ -145,6 +146,7 @@ def test_spellings_of_one_url(htu: str) -> None:
         "https://other.example/v1/devices/token",
         "https://gateway.example/v1/devices/Token",
         "https://gateway.example/v1/devices/token/",
+        "https://gateway.example/v1/devices/t%256Fken",
         "https://gateway.example",
         "https://a@gateway.example/v1/devices/token",
         "https://gateway.example:x/v1/devices/token",
