@@ -65,7 +65,8 @@ async def test_redis_is_told_nothing_that_is_not_sealed(redis_server: EmbeddedRe
     stage = RedisStage(redis_server)
     said: list[list[bytes]] = []
     async with trio.open_nursery() as nursery:
-        await nursery.start(monitored, redis_server.url, said)
+        with trio.fail_after(30):
+            await nursery.start(monitored, redis_server.url, said)
         async with town(lambda node_id: stage.bus(node_id)) as made:
             await pry(made)
             await live(made)
