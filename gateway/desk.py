@@ -48,6 +48,9 @@ class Desk:
         node.gatekeeper.call(who)
         return who
 
+    def denied(self, who: Identity, what: str) -> None:
+        self._node.note(who.tenant, "denied", principal=who.principal, what=what)
+
     async def create_stream(self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]) -> StreamFacts:
         if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
             raise WireError("forbidden", "creating a stream needs a token with role admin or service")

@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Match
 from core.addresses import Trusted
 from core.limits import Limits
 from core.ports import Refused, Unavailable
+from core.tokens import Identity
 from gateway.gather import Gather
 from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_models import Problem
@@ -90,8 +91,12 @@ def _problem(status: int, code: str, detail: str, **extra: Any) -> Response:
     return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
-async def _on_wire_error(_: Request, error: Exception) -> Response:
+async def _on_wire_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireError)
+    who: Identity | None = getattr(request.state, "who", None)
+    if error.code == "forbidden" and who is not None:
+        service: Service = request.app.state.service
+        service.denied(who, error.message)
     extra = {"retry_after_s": error.retry_after_s, "head": error.head}
     return _problem(HTTP_STATUS[error.code], error.code, error.message, **extra)
 

@@ -98,6 +98,7 @@ async def _identity(
     who = await _service(request).prove(brought)
     if isinstance(who, TokenError):
         raise WireError("unauthorized", who.reason)
+    request.state.who = who
     return who
 
 

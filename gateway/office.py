@@ -126,7 +126,7 @@ class Office:
         self._node.note(
             known.tenant, "issued", principal=known.principal, token=token_id, roles=roles, address=caller.address
         )
-        return self._granted(signer, known.tenant, known.principal, roles, key, token_id)
+        return self._granted(signer, known.tenant, known.principal, roles, key, token_id, self._now_ms())
 
     # -- devices ----------------------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Office:
         if redeemed is None:
             raise self._guessed(caller, "invalid_grant", _BAD_CLAIM)
         self._node.ops.pings.forget(redeemed.tenant, redeemed.device)
-        return self._granted(signer, redeemed.tenant, redeemed.device, (), proof.jkt, token_id, refresh_token)
+        return self._granted(signer, redeemed.tenant, redeemed.device, (), proof.jkt, token_id, now_ms, refresh_token)
 
     async def refresh(self, caller: Caller, refresh_token: str) -> Grant:
         signer, directory = self._heard(caller)
@@ -177,7 +177,7 @@ class Office:
             note=_note(AUDITOR, refresh=_name(hashed), key=proof.jkt, token=token_id, address=caller.address),
         )
         await self._is_good(caller, done)
-        return self._granted(signer, done.tenant, done.device, (), proof.jkt, token_id, following)
+        return self._granted(signer, done.tenant, done.device, (), proof.jkt, token_id, now_ms, following)
 
     async def rotate_key(self, caller: Caller, refresh_token: str, next_proof: str) -> Grant:
         """The old key's proof, in the header, is over the new key's, and that over the refresh token: by their ``ath``. So
@@ -208,7 +208,7 @@ class Office:
         )
         await self._is_good(caller, done)
         self._node.ops.pings.forget(done.tenant, done.device)
-        return self._granted(signer, done.tenant, done.device, (), new.jkt, token_id, following)
+        return self._granted(signer, done.tenant, done.device, (), new.jkt, token_id, now_ms, following)
 
     async def devices(self, who: Identity) -> list[Device]:
         self._need(who, TenantAction.READ_ACCESS, "devices are listed for admins and auditors")
@@ -272,7 +272,6 @@ class Office:
 
     def _need(self, who: Identity, action: TenantAction, rule: str) -> None:
         if not may_in_tenant(action, who.roles):
-            self._node.note(who.tenant, "denied", principal=who.principal, what=action.value)
             raise WireError("forbidden", rule)
 
     def _open(self) -> tuple[SigningKey, Directory]:
@@ -330,8 +329,10 @@ class Office:
         roles: Sequence[str],
         key: str,
         token_id: str,
+        now_ms: int,
         refresh_token: str = "",
     ) -> Grant:
+        """``now_ms``: as the directory was told, which sees to it that a revocation after it is not dated before."""
         node = self._node
         ttl_s = node.limits.token_ttl_s
         token = issue(
@@ -339,7 +340,7 @@ class Office:
             tenant=tenant,
             principal=principal,
             roles=roles,
-            now_s=node.wall(),
+            now_s=now_ms / 1000,
             ttl_s=ttl_s,
             token_id=token_id,
             audience=node.proving.audience,

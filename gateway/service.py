@@ -110,6 +110,10 @@ class Service(Protocol):
         """Who calls. Raises `WireError` rate_limited for a principal or tenant that calls too often."""
         ...
 
+    def denied(self, who: Identity, what: str) -> None:
+        """It asked for what it may not have: for the tenant's audit stream."""
+        ...
+
     async def create_stream(
         self, who: Identity, stream: str, *, open: bool, members: Sequence[Member]
     ) -> StreamFacts: ...

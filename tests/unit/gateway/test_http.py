@@ -45,11 +45,15 @@ class FakeService:
         self.page = Page([event(1), event(2)], head=2, first=1)
         self.change: Event | None = event(3, "member.joined", b'{"principal":"user:bob","role":"member"}')
         self.hold: trio.Event | None = None
+        self.refusals: list[tuple[str, str]] = []
 
     def note(self, *call: Any) -> None:
         self.calls.append(call)
         if self.fail is not None:
             raise self.fail
+
+    def denied(self, who: Identity, what: str) -> None:
+        self.refusals.append((who.principal, what))
 
     async def prove(self, credentials: Credentials) -> Identity | TokenError:
         if credentials.token == "admin":
@@ -143,6 +147,19 @@ async def test_create_stream_needs_a_privileged_token(service: FakeService) -> N
     async with client_of(service) as client:
         is_problem(await client.post("/v1/streams", headers=AMY, json={"stream": "chat:ops"}), 403, "forbidden")
     assert service.calls == []
+
+
+async def test_the_service_hears_of_what_was_forbidden_and_to_whom(service: FakeService) -> None:
+    """Whichever route and whoever decided it; not of other refusals."""
+    async with client_of(service) as client:
+        await client.post("/v1/streams", headers=AMY, json={"stream": "chat:ops"})
+        service.fail = WireError("forbidden", "not a member of chat:ops")
+        await client.get("/v1/streams/chat:ops/members", headers=AMY)
+        service.fail = WireError("not_found", "no stream chat:ops")
+        await client.get("/v1/streams/chat:ops/members", headers=AMY)
+        await client.get("/v1/streams/chat:ops/members")
+    assert [principal for principal, _ in service.refusals] == ["user:amy", "user:amy"]
+    assert "chat:ops" in service.refusals[1][1]
 
 
 async def test_create_stream_names_a_member_once(service: FakeService) -> None:

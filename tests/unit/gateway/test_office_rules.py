@@ -45,16 +45,6 @@ async def test_a_request_whose_host_is_none_proves_nothing() -> None:
             await node.office.redeem(Caller("POST", "a b", "/x", "", proof), "c")
 
 
-async def test_a_denial_is_noted_for_the_tenant() -> None:
-    """Whoever asked for what it may not have."""
-    async with serving_node() as node:
-        noted: list[tuple[str, str, object]] = []
-        node.node.note = lambda tenant, type, **facts: noted.append((tenant, type, facts["principal"]))  # type: ignore[method-assign]
-        with pytest.raises(WireError, match="forbidden"):
-            await node.office.devices(Identity("demo", "user:amy", frozenset({"service"}), 2e9))
-        assert noted == [("demo", "denied", "user:amy")]
-
-
 def test_secrets_are_256_random_bits() -> None:
     """Never the same twice, and kept as their hash alone."""
     secrets = {_secret() for _ in range(100)}
