@@ -98,9 +98,9 @@ class Acceptor:
             sock.close()
         self.listeners.clear()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, most: int = ACCEPTS_MAX) -> None:
         named = listener.family != socket.AF_UNIX
-        for _ in range(ACCEPTS_MAX):
+        for _ in range(most):
             try:
                 sock, peer = listener.accept()
             except BlockingIOError:

@@ -28,7 +28,7 @@ from core.handshake import Handshake, Refusal, proxy_wanted
 from core.hub import Hub
 from core.limits import Limits
 from core.proxy import Malformed, Source, forwarded_for
-from gateway.acceptor import Acceptor
+from gateway.acceptor import ACCEPTS_MAX, Acceptor
 from gateway.connection import CLOSED, CLOSING, HANDSHAKE, HELLO, OPEN, Connection
 from gateway.edges import Poller
 from gateway.preface import Preface
@@ -43,9 +43,10 @@ RECV_BYTES: Final = 16_384
 EVENTS_MAX: Final = 512
 MESSAGES_MAX: Final = 64
 """Messages of one connection after which its answers are sent, so that what it does not take is known before the next."""
-NEWCOMERS_MAX: Final = 8
-"""Connections that are not open yet of which a turn reads while those that are open talk: a handshake costs 30 us, a token
-20, an opening 75 and more, so that a storm of them would hold up whoever is there by 20 ms a turn, twice a send."""
+PASSERS_MAX: Final = 8
+"""Connections that are not open yet, or gone, which a turn reads while those that are open talk, and as many are accepted: a
+handshake costs 30 us, a token 20, an opening 75 and more, an end 30, so that a storm of them would hold up whoever is there
+by 20 ms a turn, twice a send."""
 TALK_S: Final = 0.05
 """So long after an open connection was heard, another is expected to be."""
 MODERATION_S: Final = 0.001
@@ -115,13 +116,13 @@ class Shard(Acceptor):
         if self.tls is not None:
             self.tls.shakes_left = SHAKES_A_TURN
         self.now_s = trio.current_time()
-        newcomers = 0
-        newcomers_max = NEWCOMERS_MAX if self.now_s - self._talk_s < TALK_S else EVENTS_MAX
+        passers = 0
+        passers_max = PASSERS_MAX if self.now_s - self._talk_s < TALK_S else EVENTS_MAX
         for fd, what in events:
             connection = connections.get(fd)
             if connection is None:
                 if fd in self.listeners:
-                    self._accept(self.listeners[fd])
+                    self._accept(self.listeners[fd], min(passers_max, ACCEPTS_MAX))
                 continue
             try:
                 if what & _OUT:
@@ -131,12 +132,12 @@ class Shard(Acceptor):
                     if connection.backlog is not None and not connection.busy:
                         self._catch_up(connection)
                 if what & (_IN | _GONE):
-                    if connection.state <= HELLO:
-                        if newcomers >= newcomers_max:
-                            continue  # what it says stays in the kernel until the next turn
-                        newcomers += 1
-                    else:
+                    if connection.state is OPEN and not what & _GONE:
                         self._talk_s = self.now_s
+                    elif passers >= passers_max:
+                        continue  # what it says, or that it is gone, stays in the kernel until the next turn
+                    else:
+                        passers += 1
                     self._read(connection)
             except Exception:
                 # The one exception boundary of a connection: a bug met by its input ends it and nothing else.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,14 @@ import orjson
 
 from bench.gen.dialect import Dialect, Keys, body, dialect_of, seq_of
 from bench.gen.link import Link, Window, monotonic_ns, until
-from bench.gen.raw import OPEN, Raw, Swarm, masked
+from bench.gen.raw import GONE, OPEN, Raw, Swarm, masked
 from bench.gen.resume import Client, Publisher, open_slowly, publish, until_true
 
 SETTLE_LIMIT_S = 20.0
 TICK_S = 0.002
 AT_ONCE = 50
+RETRY_S = (0.25, 0.75)
+"""After a refusal, whatever it said; spread, as the clients of a tenant are."""
 
 
 class Shouter(Raw):
@@ -67,9 +70,9 @@ class Shouter(Raw):
 
 
 class Returner(Client):
-    """Resumes as often as it is let, while ``on``."""
+    """Comes back as soon as it is whole, and a while after it was refused, as long as it is ``on``."""
 
-    on = False
+    on = True
     returns = 0
 
     def again(self) -> None:
@@ -77,6 +80,17 @@ class Returner(Client):
             self.returns += 1
             self.cut(reset=True)
             self.come_back()
+
+    def connect(self) -> None:
+        if self.on and self.state == GONE:
+            super().connect()
+
+    def on_gone(self, reason: str) -> None:
+        self.retries += 1
+        if "resume_rejected" in reason:
+            self.rejected += 1
+            self.first_frame = self.dialect.hello(self.token or None, self._after())
+        asyncio.get_running_loop().call_later(random.uniform(*RETRY_S), self.connect)
 
 
 class Replayer(Raw):
@@ -171,34 +185,39 @@ async def sends(job: dict[str, Any], link: Link) -> None:
 async def storm(job: dict[str, Any], link: Link) -> None:
     swarm, whole = Swarm(job["port"]), 0
     loop = asyncio.get_running_loop()
-    clients: list[Returner] = []
 
     def maker(number: int) -> Returner:
         def on_whole() -> None:
             nonlocal whole
             whole += 1
-            loop.call_soon(client.again)
+            if under_way:
+                loop.call_soon(client.again)
 
         client = Returner(swarm, dialect_of("plain"), job["tokens"][number], shares(job, number), on_whole)
         return client
 
+    under_way = False
     clients = [maker(number) for number in range(job["connections"])]
     await open_slowly(clients, lambda: whole, link)
-    while (go := await link.ready())["phase"] != "end":
-        window = Window.of(go)
-        returns = sum(client.returns for client in clients)
-        retries = sum(client.retries for client in clients)
-        await until(window.start_ns)
-        for client in clients:
-            client.on = True
-            client.again()
-        await until(window.until_ns)
-        done = sum(client.returns for client in clients) - returns
+    while True:
         for client in clients:
             client.on = False
-        await until_true(lambda: all(one.state == OPEN for one in clients), SETTLE_LIMIT_S, "the storm's end")
-        retries = sum(client.retries for client in clients) - retries
-        link.result(done=done, refused=retries, held=0, failed="")
+            client.cut(reset=True)
+        await asyncio.sleep(RETRY_S[1])  # so that nobody comes back from before
+        go = await link.ready()
+        if go["phase"] == "end":
+            break
+        window, under_way = Window.of(go), True
+        for client in clients:
+            client.returns = client.retries = 0
+            client.on = True
+        await until(window.start_ns)
+        for client in clients:
+            client.come_back()
+        await until(window.until_ns)
+        under_way = False
+        done, refused = (sum(getattr(one, what) for one in clients) for what in ("returns", "retries"))
+        link.result(done=done, refused=refused, held=0, failed="")
     swarm.close()
 
 

@@ -50,7 +50,8 @@ NOTES = (
     (
         "The resume storm is a closed loop: as many as the server and the noise's own process manage. The quotas are the "
         "quiet tenant's sends a second, and as many resumes a second as it has connections; who is refused comes again "
-        "half a second later whatever it was told. Replays: the streams are longer than a ring, so half of it is the log's."
+        "a quarter to three quarters of a second later, whatever it was told. Replays: the streams are longer than a ring, so "
+        "that half of each is read from the log."
     ),
 )
 

@@ -13,7 +13,7 @@ import trio
 from core.frames import BINARY, CLOSE, PING, PONG, TEXT, close_payload, masked_frame
 from core.limits import Limits
 from gateway.connection import State
-from gateway.shard import LINGER_TICKS, NEWCOMERS_MAX
+from gateway.shard import LINGER_TICKS, PASSERS_MAX
 from tests.nodes import TestNode, serving_node, ticks, token
 from tests.raw_client import MASK, UPGRADE, RawClient
 
@@ -313,7 +313,7 @@ async def test_the_second_comes_once_whatever_the_clock_started_at(mock_clock: t
 
 async def test_newcomers_share_a_turn_with_those_who_talk() -> None:
     """Twenty come at once: while an open connection was heard just now, so many are read a turn; else all of them."""
-    for talking, read in ((True, [NEWCOMERS_MAX, 2 * NEWCOMERS_MAX, 20]), (False, [20, 20, 20])):
+    for talking, read in ((True, [PASSERS_MAX, 2 * PASSERS_MAX, 20]), (False, [20, 20, 20])):
         async with serving_node() as node:
             shard = node.node.shard
             clients = [RawClient(node.node) for _ in range(20)]
