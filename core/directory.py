@@ -9,7 +9,9 @@ Rules that hold for every method:
   the other. What changed nothing leaves no event. The event's type is the store's to choose (named with each method), by
   is ``note.by``, and its body is ``note.body``.
 * Secrets come in as their SHA-256 only; a store never holds what would let its reader in.
-* Times are the caller's, in Unix milliseconds: nodes agree on them to within the leeway of tokens.
+* Times are the caller's, in Unix milliseconds: nodes agree on them to within the leeway of tokens. What a device was given is
+  dated by the ``at_ms`` of the call that gave it, and what ends a device's tokens ends all that were given in commits before,
+  however they are dated.
 * Nothing returned belongs to another tenant than the one asked about, except `revocations`, which is the nodes' own reading,
   and `client` and the three that begin with a secret, which say whose it is.
 * Bad input is a result or `core.ports.Refused`, never another exception; `core.ports.Unavailable` as for the log.

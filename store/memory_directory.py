@@ -69,10 +69,12 @@ class _Token:
 class _Kept:
     """A device, its claim, the hashes of its one family of refresh tokens, and its window (bit n: ``highest - 1 - n``)."""
 
-    __slots__ = ("claim", "facts", "highest", "taken", "tokens")
+    __slots__ = ("claim", "facts", "granted_ms", "highest", "taken", "tokens")
 
     def __init__(self, device: str) -> None:
         self.facts = Device(device, "", b"", 0, False)
+        self.granted_ms = 0
+        """Of the latest token that it was given."""
         self.claim: _Claim | None = None
         self.tokens: list[bytes] = []
         self.highest = 0
@@ -282,7 +284,10 @@ class MemoryDirectory:
             claim = kept.claim
             assert claim is not None
             if claim.spent:
-                return Redeemed(*owner) if self._is_newest(owner, refresh_hash, key) else None
+                if not self._is_newest(owner, refresh_hash, key):
+                    return None
+                kept.granted_ms = max(kept.granted_ms, at_ms)
+                return Redeemed(*owner)
             if at_ms >= claim.expires_ms:
                 return None
             if refresh_hash in self._tokens:
@@ -291,6 +296,7 @@ class MemoryDirectory:
             self._end_family(kept)
             self._add_token(owner, kept, refresh_hash, key, refresh_until_ms)
             kept.facts = replace(kept.facts, key=key, public_key=public_key, enrolled_ms=at_ms, revoked=False)
+            kept.granted_ms = max(kept.granted_ms, at_ms)
             kept.highest = kept.taken = 0
             self._log.write_audit(owner[0], "device.enrolled", note.by, note.body)
             return Redeemed(*owner)
@@ -343,13 +349,16 @@ class MemoryDirectory:
         next_key = key if keys is None else keys[0]
         if token.rotated:
             if self._is_newest(owner, next_hash, next_key):
+                kept.granted_ms = max(kept.granted_ms, at_ms)
                 return Refreshed(Refresh.OK, *owner)
             self._end_family(kept)
+            at_ms = max(at_ms, kept.granted_ms)
             self._revoke_principal(tenant, device, at_ms, "a refresh token was used twice", note.by)
             self._log.write_audit(tenant, "device.reused", note.by, note.body)
             return Refreshed(Refresh.REUSED, *owner)
         self._add_token(owner, kept, next_hash, next_key, until_ms)
         token.rotated = True
+        kept.granted_ms = max(kept.granted_ms, at_ms)
         self._forget_expired(kept, at_ms)
         if keys is not None:
             kept.facts = replace(kept.facts, key=keys[0], public_key=keys[1])
@@ -374,7 +383,7 @@ class MemoryDirectory:
             self._end_claim(kept)
             self._end_family(kept)
             kept.facts = replace(kept.facts, revoked=True)
-            self._revoke_principal(tenant, device, at_ms, "device revoked", note.by)
+            self._revoke_principal(tenant, device, max(at_ms, kept.granted_ms), "device revoked", note.by)
             self._log.write_audit(tenant, "device.revoked", note.by, note.body)
 
     async def device(self, tenant: str, device: str) -> Device | None:

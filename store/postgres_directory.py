@@ -1,4 +1,5 @@
-"""The directory in Postgres: `core.directory.Directory` over the functions of store/sql/0006_directory.sql.
+"""The directory in Postgres: `core.directory.Directory` over the functions of store/sql/0006_directory.sql and
+0008_granted.sql.
 
 Promises what the port does. Shares the links of the log that it is beside (`store.postgres`), and their deadlines. No change
 is repeated by itself after a loss; its caller may repeat it, as store/sql says where that would make a difference.

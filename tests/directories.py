@@ -138,7 +138,7 @@ async def refresh(
 
 
 async def rotate(
-    directory: Directory, token: str, next_token: str, *, key: str = "k1", next_key: str = "k2"
+    directory: Directory, token: str, next_token: str, *, key: str = "k1", next_key: str = "k2", at_ms: int = NOW + 1
 ) -> Refreshed:
     return await directory.rotate_key(
         secret(token),
@@ -146,7 +146,7 @@ async def rotate(
         key=thumb(key),
         next_key=thumb(next_key),
         public_key=public(next_key),
-        at_ms=NOW + 1,
+        at_ms=at_ms,
         until_ms=LATER,
         note=Note(TRUCK, b"{}"),
     )

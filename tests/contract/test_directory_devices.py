@@ -260,6 +260,31 @@ async def test_a_revoked_device_has_nothing_left(world: World) -> None:
     assert await refused(world.one.revoke_device("other", TRUCK, at_ms=NOW, note=NOTE)) == "not_found"
 
 
+@pytest.mark.parametrize("given", ["redeemed", "redeemed again", "refreshed", "refreshed again", "rotated"])
+@pytest.mark.parametrize("ended", ["revoked", "reused"])
+async def test_what_ends_a_device_s_tokens_is_not_dated_before_them(world: World, given: str, ended: str) -> None:
+    """Who asked first need not be first: a revocation's time is that of the latest token given before it, or its own.
+
+    Whoever refreshed while the device was being revoked kept a token that was dated later, and with it ten minutes.
+    """
+    given_ms, asked_ms = NOW + 70, NOW + 50
+    await mint(world.one)
+    await redeem(world.one, at_ms=given_ms if given == "redeemed" else NOW)
+    if given == "redeemed again":
+        await redeem(world.two, at_ms=given_ms)
+    call: Callable[..., Awaitable[Refreshed]] = rotate if given == "rotated" else refresh
+    if given in ("refreshed", "refreshed again", "rotated") or ended == "reused":
+        assert await call(world.one, "r1", "r2", at_ms=given_ms if given in ("refreshed", "rotated") else NOW) == OK
+    if given == "refreshed again":
+        assert await refresh(world.two, "r1", "r2", at_ms=given_ms) == OK
+    if ended == "revoked":
+        await world.two.revoke_device("demo", TRUCK, at_ms=asked_ms, note=NOTE)
+    else:
+        assert await refresh(world.two, "r1", "r3", at_ms=asked_ms) == REUSED
+    [made] = await world.one.revoked("demo")
+    assert made.at_ms == given_ms
+
+
 async def test_a_device_revoked_while_it_refreshes(world: World) -> None:
     """Whichever comes first, no refresh token is left."""
     await enrolled(world.one)

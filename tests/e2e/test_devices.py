@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -216,6 +217,7 @@ async def test_two_refreshes_at_once_are_a_reuse() -> None:
             nursery.start_soon(refresh)
         assert sorted(statuses) == [200, 400]
         assert (await device.refresh()).status_code == 400
+        assert (await device.get("/v1/me/streams")).status_code == 401
 
 
 async def test_a_refresh_token_needs_the_key_and_its_time() -> None:
@@ -299,6 +301,23 @@ async def test_a_rotation_needs_both_keys_about_each_other(what: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert (await device.refresh()).status_code == 200
         assert "device.rotated" not in names(await audit_of(node))
+
+
+async def test_a_device_that_refreshes_while_it_is_revoked_is_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token that it gets meanwhile is dated after the admin's request, and ends all the same."""
+    async with serving_node() as node, http_of(node) as http:
+        device = await onboarded(node, http)
+        assert node.directory is not None
+        revoke_device = node.directory.revoke_device
+
+        async def later(*args: Any, **fields: Any) -> None:
+            await trio.sleep(0.002)
+            assert (await device.refresh()).status_code == 200
+            await revoke_device(*args, **fields)
+
+        monkeypatch.setattr(node.directory, "revoke_device", later)
+        assert (await http.delete(f"/v1/devices/{device.name}", headers=admin())).status_code == 204
+        assert (await device.get("/v1/me/streams")).status_code == 401
 
 
 @pytest.mark.parametrize("with_bus", [True, False])
