@@ -18,6 +18,7 @@ import trio
 
 from core.directory import SCOPES, Directory, Revocation
 from core.ports import Unavailable
+from core.revocations import Revocations
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -37,9 +38,14 @@ class Revoking:
         """All changes up to this one are known."""
         self.told = 0
         self.trouble = False
+        self._restored = 0
 
     async def look(self) -> None:
         """Ask for what is new. Raises `Unavailable`."""
+        restored = self._node.follower.restored
+        if restored != self._restored:
+            await self._start_over()
+            self._restored = restored
         while True:
             news = await self._directory.revocations(self.number, PAGE)
             for revocation in news:
@@ -47,6 +53,18 @@ class Revoking:
                 self.number = revocation.number
             if len(news) < PAGE:
                 return
+
+    async def _start_over(self) -> None:
+        """The database was restored to an earlier point: its numbers are given anew, and only what it holds now is true."""
+        found: list[Revocation] = []
+        number = 0
+        while page := await self._directory.revocations(number, PAGE):
+            found += page
+            number = page[-1].number
+        self._node.gatekeeper.revocations = Revocations()
+        for revocation in found:
+            self._node.gatekeeper.apply(revocation)
+        self.number = number
 
     async def run(self) -> None:
         while True:

@@ -12,7 +12,9 @@ from core.directory import Note
 from core.revocations import Revocations
 from gateway.loader import Asked
 from gateway.revoking import decode, encode
+from store.memory import MemoryLog
 from store.memory_bus import MemoryBroker
+from store.memory_directory import MemoryDirectory
 from tests.nodes import TestNode, bus_away, serving_cluster, serving_node, token, until
 from tests.wire_client import Frame, WireClient, hello, wire_client
 
@@ -139,6 +141,31 @@ async def test_a_session_revoked_while_its_resume_waits_is_not_let_in(monkeypatc
             await revoke(node, "session", welcome["session"])
             read_on.set()
             await ended(again)
+
+
+async def test_after_a_restore_revocations_are_learnt_anew() -> None:
+    """Numbers begin again below those that a node has heard of; what was lost with them is not obeyed any more.
+
+    A node asked for what is past its old number, and learnt of none until the new ones had caught up.
+    """
+    async with serving_node() as node:
+        for jti in ("t1", "t2", "t3"):
+            await revoke(node, "token", jti)
+        await revoke(node, "principal", "user:zoe")
+        revoking = node.node.revoking
+        assert isinstance(node.log, MemoryLog)
+        assert revoking is not None
+        restored = MemoryDirectory(node.log)
+        await restored.revoke("demo", "principal", "user:amy", at_ms=1, until_ms=None, reason="", note=NOTE)
+        async with hello(node.url, "user:bob") as bob:
+            node.node.follower.restored += 1
+            revoking._directory = restored
+            at_ms = int(time.time() * 1000)
+            await restored.revoke("demo", "principal", "user:bob", at_ms=at_ms, until_ms=None, reason="", note=NOTE)
+            await ended(bob)
+        known = node.node.gatekeeper.revocations
+        assert (revoking.number, len(known)) == (2, 2)
+        assert known.known("demo", "principal", "user:zoe") is None
 
 
 def test_what_nodes_tell_each_other_is_read_or_refused() -> None:
