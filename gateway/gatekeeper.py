@@ -110,18 +110,27 @@ class Gatekeeper:
 
     def held(self, stream: Stream) -> None:
         self.accounts.account(stream.tenant, trio.current_time()).streams += 1
+        self._node.loader.held(stream)
 
     def let_go(self, stream: Stream) -> None:
         self.accounts.account(stream.tenant, trio.current_time()).streams -= 1
 
     def room_for_streams(self, tenant: str) -> float:
-        """How many more streams the tenant may hold here; infinite where that is not bounded."""
+        """How many more streams the tenant may ask for here, beyond those held and those on their way; infinite where that is
+        not bounded."""
         account = self.accounts.account(tenant, trio.current_time())
-        return account.streams_max - account.streams if account.streams_max else math.inf
+        if not account.streams_max:
+            return math.inf
+        return account.streams_max - account.streams - len(self._node.loader.coming(tenant))
+
+    def is_one_more(self, tenant: str, name: str) -> bool:
+        """Whether following this stream would make it one more that is held here."""
+        return (tenant, name) not in self._node.hub.by_name and name not in self._node.loader.coming(tenant)
 
     def one_more_stream(self, tenant: str, name: str) -> None:
-        """Raises `WireError` rate_limited where the tenant may not hold one more, and this would be one."""
-        if (tenant, name) not in self._node.hub.by_name and self.room_for_streams(tenant) <= 0:
+        """Raises `WireError` rate_limited where the tenant may not hold one more, and this would be one. For who asks the log
+        next."""
+        if self.room_for_streams(tenant) <= 0 and self.is_one_more(tenant, name):
             raise limited("streams", FULL_RETRY_S)
 
     def history(self, meter: Meter | None) -> None:

@@ -9,13 +9,14 @@ has overtaken since it was read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
 from core.hub import Hub
 from core.model import Mark, StreamFacts
 from core.ports import Log, Unavailable
+from core.stream import Stream
 
 BATCH_MAX = 1_000
 TRIES_MAX = 10
@@ -33,9 +34,40 @@ class Loader:
         self._tickets: list[_Ticket] = []
         self._wake = trio.Event()
         self.queries = 0
+        self._coming: dict[str, dict[str, int]] = {}
+
+    def coming(self, tenant: str) -> Collection[str]:
+        """Names of streams that are being asked for and that the hub does not know yet: what is bounded counts them too."""
+        return self._coming.get(tenant, ())
+
+    def held(self, stream: Stream) -> None:
+        """The hub knows this one now."""
+        names = self._coming.get(stream.tenant)
+        if names is not None:
+            names.pop(stream.name, None)
 
     async def load(self, asked: Sequence[Asked]) -> None:
         """Afterwards the hub knows each stream that exists and what its principal may do there. Raises `Unavailable`."""
+        new = [(tenant, name) for tenant, name, _ in asked if (tenant, name) not in self._hub.by_name]
+        for tenant, name in new:
+            names = self._coming.setdefault(tenant, {})
+            names[name] = names.get(name, 0) + 1
+        try:
+            await self._ask(asked)
+        finally:
+            for tenant, name in new:
+                self._came(tenant, name)
+
+    def _came(self, tenant: str, name: str) -> None:
+        names = self._coming.get(tenant, {})
+        if names.get(name, 0) > 1:
+            names[name] -= 1
+        else:
+            names.pop(name, None)
+        if not names:
+            self._coming.pop(tenant, None)
+
+    async def _ask(self, asked: Sequence[Asked]) -> None:
         for at in range(0, len(asked), BATCH_MAX):
             part = asked[at : at + BATCH_MAX]
             for _ in range(TRIES_MAX):

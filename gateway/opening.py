@@ -258,12 +258,12 @@ def _enter(ops: Ops, connection: Connection, entrance: Entrance) -> None:
 
 def _bound_streams(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     """What the tenant may not hold more of here is refused by name; the rest is opened."""
-    room = ops.node.gatekeeper.room_for_streams(connection.tenant)
+    gatekeeper, tenant = ops.node.gatekeeper, connection.tenant
+    room = gatekeeper.room_for_streams(tenant)
     if room >= len(entrance.wanted):
         return
-    by_name, tenant = ops.hub.by_name, connection.tenant
     for name, position in entrance.wanted.items():
-        if not isinstance(position, str) and (tenant, name) not in by_name:
+        if not isinstance(position, str) and gatekeeper.is_one_more(tenant, name):
             if room <= 0:
                 entrance.wanted[name] = "rate_limited"
             room -= 1
@@ -362,6 +362,7 @@ async def _prepare(ops: Ops, connection: Connection, entrance: Entrance) -> None
     node, resumed = ops.node, entrance.resumed
     asked: set[Asked] = set()
     claimed = resumed is None or node.claims is None
+    _bound_streams(ops, connection, entrance)  # again, where it had to wait: others have taken the room meanwhile
     for _ in range(TRIES_MAX):
         # Again after each wait: streams that were known may have been let go, and roles changed, meanwhile.
         missing = _unknown(ops, connection, entrance, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import AsyncExitStack
 from types import MappingProxyType
 
 import orjson
@@ -147,6 +148,50 @@ async def test_streams_are_bounded_by_name() -> None:
             assert (await amy.send("chat:r3", "neither"))["code"] == "rate_limited"
             async with hello(node.url, "user:bob", {"chat:r0": {}}) as bob:
                 assert "head" in bob.seen[0]["streams"]["chat:r0"]
+
+
+async def test_streams_are_bounded_for_many_who_ask_at_once() -> None:
+    """What is on its way from the log is counted; those who ask for the same stream need room for one.
+
+    Each of a crowd saw the same free places, and all of them were let in.
+    """
+    async with serving_node(tenants=of(streams=5)) as node:
+        for n in range(20):
+            await node.stream(f"chat:r{n}")
+        account = node.node.gatekeeper.accounts.account("demo", trio.current_time())
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(hello(node.url, f"user:u{n}")) for n in range(24)]
+            answers = {}
+
+            async def follow(client: WireClient, n: int) -> None:
+                answers[n] = await client.ask("sub", stream=f"chat:r{n % 12}")
+
+            async with trio.open_nursery() as nursery:
+                for n, client in enumerate(clients):
+                    nursery.start_soon(follow, client, n)
+            assert account.streams == 5
+            followed = {answer["stream"] for answer in answers.values() if answer["op"] == "ok"}
+            assert len(followed) == 5
+            assert {answer["code"] for answer in answers.values() if answer["op"] == "error"} == {"rate_limited"}
+    async with serving_node(tenants=of(streams=5)) as node, AsyncExitStack() as stack:
+        for n in range(20):
+            await node.stream(f"chat:r{n}")
+        account = node.node.gatekeeper.accounts.account("demo", trio.current_time())
+        comers = [await stack.enter_async_context(wire_client(node.url)) for _ in range(10)]
+        welcomes = []
+
+        async def come(client: WireClient, n: int) -> None:
+            wanted: dict[str, object] = {f"chat:r{2 * n + k}": {} for k in range(2)}
+            welcomes.append(await client.ask("hello", token=token(f"user:u{n}"), streams=wanted))
+
+        async with trio.open_nursery() as nursery:
+            for n, client in enumerate(comers):
+                nursery.start_soon(come, client, n)
+        assert account.streams == 5
+        told = [told for welcome in welcomes for told in welcome["streams"].values()]
+        assert sum("head" in each for each in told) == 5
+        assert sum(each == {"error": "rate_limited"} for each in told) == 15
+        assert not node.node.loader.coming("demo")
 
 
 async def test_history_is_bounded_over_sockets_and_http_together() -> None:
