@@ -64,13 +64,14 @@ async def write_anchor(
 
 
 class Anchoring:
-    """A node's part: `run` until cancelled. ``wall`` is Unix time in seconds."""
+    """A node's part: `run` until cancelled. ``key`` is asked for each record, because a reload may change it; ``wall`` is Unix
+    time in seconds."""
 
     def __init__(
         self,
         prover: Prover,
         place: AnchorPlace,
-        key: SigningKey,
+        key: Callable[[], SigningKey | None],
         *,
         wall: Callable[[], float],
         interval_s: float,
@@ -102,9 +103,12 @@ class Anchoring:
     async def once(self) -> None:
         """One record, if it is due and says anything new."""
         try:
+            key = self._key()
+            if key is None:
+                raise StoreError("there is no signing key any more")
             with trio.fail_after(LATE_S):
                 anchor = await write_anchor(
-                    self._prover, self._place, self._key, wall=self._wall, always=False, wanted=self._due
+                    self._prover, self._place, key, wall=self._wall, always=False, wanted=self._due
                 )
         except (StoreError, OSError, trio.TooSlowError) as error:
             self.failures += 1

@@ -246,13 +246,13 @@ def _anchor(node: Node, nursery: trio.Nursery, config: Config, secrets: Secrets)
     """Write the log's hashes down elsewhere, where that is wanted."""
     if config.anchor is None:
         return
-    key, prover = signing_key(secrets), prover_of(node.log)
-    if key is None or prover is None:
+    prover = prover_of(node.log)
+    if signing_key(secrets) is None or prover is None:
         raise ConfigError("Anchors are signed: give the gateway a signing key (signing_keys), or leave out anchor.")
     anchoring = Anchoring(
         prover,
         open_place(config.anchor),
-        key,
+        lambda: node.proving.signer,
         wall=node.wall,
         interval_s=node.limits.anchor_interval_s,
         registry=node.measures.registry,

@@ -65,6 +65,7 @@ class Scene:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now_s = 1_700_000_000.0
+        self.key: SigningKey | None = KEY
         self.prover = FakeProver()
         self.node = self.another(self.prover)
 
@@ -72,7 +73,7 @@ class Scene:
         return Anchoring(
             cast("Prover", prover),
             FilePlace(self.path),
-            KEY,
+            lambda: self.key,
             wall=lambda: self.now_s,
             interval_s=60.0,
         )
@@ -98,6 +99,24 @@ async def test_a_record_an_interval_while_something_changes(it: Scene) -> None:
     assert [anchor.heads[0].pos for anchor in it.anchors()] == [1, 2, 3]
     assert (it.node.written, it.node.failures, it.node.tampered) == (3, 0, 0)
     assert it.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_key_that_was_rotated_signs_from_the_next_record_on(
+    it: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also without a restart; with none left nothing is written, and that is said.
+
+    The key of the start went on signing after it was taken out of the ring, and `verify` found records of an unknown key.
+    """
+    await it.node.once()
+    for key in (SigningKey("s2", b"t" * 32), None):
+        it.key = key
+        it.prover.pos += 1
+        it.now_s += 60
+        await it.node.once()
+    assert [anchor.thumbprint for anchor in it.anchors()] == [KEY.thumbprint, SigningKey("s2", b"t" * 32).thumbprint]
+    assert it.node.failures == 1
+    assert "no signing key" in caplog.text
 
 
 async def test_of_many_nodes_one_writes(it: Scene) -> None:
@@ -185,7 +204,7 @@ async def test_it_runs_by_itself(it: Scene, autojump_clock: MockClock, nursery: 
     node = Anchoring(
         cast("Prover", it.prover),
         place,
-        KEY,
+        lambda: KEY,
         wall=lambda: 1_700_000_000 + trio.current_time(),
         interval_s=60.0,
         registry=registry,
