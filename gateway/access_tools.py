@@ -18,6 +18,7 @@ import orjson
 import trio
 
 from core.directory import Directory, Note, Revocation
+from core.ports import Refused
 from gateway.cli_errors import CliError
 from gateway.cli_run import new_key
 from gateway.cli_tools import database
@@ -102,7 +103,12 @@ def stop_tenant(config: Config, tenant: str, reason: str) -> None:
 def start_tenant(config: Config, tenant: str, reason: str) -> None:
     async def start(directory: Directory) -> None:
         note = _note(scope="tenant", value=tenant, reason=reason)
-        await directory.lift(tenant, "tenant", "", at_ms=_now_ms(), note=note)
+        try:
+            await directory.lift(tenant, "tenant", "", at_ms=_now_ms(), note=note)
+        except Refused as refused:
+            if refused.code != "not_found":
+                raise
+            raise CliError(f"the tenant {tenant} is not stopped") from None
 
     _at_directory(config, start)
 

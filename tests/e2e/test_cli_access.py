@@ -183,7 +183,7 @@ async def test_an_operator_stops_and_starts_a_tenant(database: Database, tmp_pat
     assert (await run("tenant", "start", "acme", *at)).exit_code == 0
     assert (await run("tenant", "list", *at)).stdout.startswith("acme  served\n")
     again = await run("tenant", "start", "acme", *at)
-    assert (again.exit_code, "nothing of it is revoked" in again.stderr.lower()) == (CANNOT, True)
+    assert (again.exit_code, "the tenant acme is not stopped" in again.stderr.lower()) == (CANNOT, True)
     assert (await run("tenant", "stop", "acme", *at)).exit_code == USAGE
     async with open_postgres_log(database.url, new_key=new_key) as log:
         [facts] = await log.open_streams([("acme", "audit:log", "service:readback")])
