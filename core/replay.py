@@ -72,9 +72,7 @@ class Replay(Outbox):
         limits, spent = self.limits, self.allowance <= 0
         events_left, bytes_left = limits.replay_page_events, limits.replay_page_bytes
         assert port.lag is not None
-        tenant = ""
         for stream in list(port.lag):
-            tenant = stream.tenant
             cursor = port.subs[stream]
             until = None if port.until is None else port.until.get(stream)
             goal = stream.live_at if until is None else min(stream.live_at, until)
@@ -119,7 +117,7 @@ class Replay(Outbox):
                 self.ready[port] = None
                 break
         if bytes_left < limits.replay_page_bytes:
-            self._spend(tenant, limits.replay_page_bytes - bytes_left)
+            self._spend(stream.tenant, limits.replay_page_bytes - bytes_left)  # all of a port's are of one tenant
 
     def _ask(self, port: Port, stream: Stream, after: int) -> None:
         waiting = stream.fetching.get(after)
@@ -139,7 +137,7 @@ class Replay(Outbox):
         frames = [encode(stream, event) for event in events]
         if events and events[-1].seq == stream.base - 1:
             self._prepend(stream, events[0].seq, frames)
-        served = 0
+        served = False
         for port in waiting:
             if port.closed or port.subs.get(stream) != after:
                 continue
@@ -148,7 +146,7 @@ class Replay(Outbox):
                     self._keep(stream, after, frames)
                 self.ready[port] = None
                 continue
-            served += 1
+            served = True
             self._touch(port)
             until = wire.SEQ_MAX if port.until is None else port.until.get(stream, wire.SEQ_MAX)
             count = min(len(frames), min(stream.live_at, until) - after)

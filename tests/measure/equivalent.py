@@ -100,6 +100,30 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
     ),
     (
         TURNS,
+        AS_A_SET,
+        [
+            ("Turns._line_up", "self._in_line[port] = None", 'self._in_line[port] = ""'),
+            ("Turns._line_up", "self._in_line[room] = None", 'self._in_line[room] = ""'),
+        ],
+    ),
+    (
+        TURNS,
+        "a byte more or less: what it is comes on the bill when it was sent",
+        [
+            (
+                "Turns._line_up",
+                "self.line.put(next(iter(port.lag)).tenant, 0, port)",
+                "self.line.put(next(iter(port.lag)).tenant, 1, port)",
+            ),
+            (
+                "Turns._line_up",
+                "self._tours.put(room.tenant, 0, room)",
+                "self._tours.put(room.tenant, 1, room)",
+            ),
+        ],
+    ),
+    (
+        TURNS,
         "any negative number stands for a port that was blocked already",
         [("Turns._blast", "late.append((port, -1))", "late.append((port, -2))")],
     ),
@@ -116,9 +140,11 @@ _GROUPS: Final[list[tuple[str, str, list[tuple[str, str, str]]]]] = [
             ),
             ("Replay._gather", "stream.live[port] = None", 'stream.live[port] = ""'),
             ("Replay._gather", "self.ready[port] = None", 'self.ready[port] = ""'),
+            ("Replay.page", "self.ready[port] = None", 'self.ready[port] = ""'),
             ("Replay.page_failed", "self.ready[port] = None", 'self.ready[port] = ""'),
         ],
     ),
+    (REPLAY, FALSE_EITHER_WAY, [("Replay.page", "served = False", "served = None")]),
     (REPLAY, ALWAYS_THERE, [("Replay._gather", "stream.behind.pop(port, None)", "stream.behind.pop(port, )")]),
     (HUB, LAST_LOOP, [("Hub.evict", "break", "return")]),
     (REPLAY, LAST_LOOP, [("Replay._gather", "break", "return")]),

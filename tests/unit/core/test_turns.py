@@ -219,6 +219,46 @@ def test_big_rooms_share_a_turn(big_rooms: None) -> None:
     assert all(port.seqs() == [1] for people in ports.values() for port in people)
 
 
+def test_big_rooms_of_a_tenant_of_weight_go_out_faster(big_rooms: None) -> None:
+    """Three slices of one to one of the other, where both have many rooms."""
+    bench = Bench(PAGE, weight=lambda tenant: 3 if tenant == "gold" else 1)
+    rooms = {"gold": [bench.stream(sid, tenant="gold") for sid in range(1, 21)]}
+    rooms["lead"] = [bench.stream(sid, tenant="lead") for sid in range(21, 41)]
+    for room in (*rooms["gold"], *rooms["lead"]):
+        for n in range(4):
+            bench.follow(room, f"user:{n}")
+        bench.events(room, size=28_000)
+    for _ in range(20):
+        bench.hub.turn(bench.now_s)
+    slices = {
+        name: sum(4 - (0 if room.tour is None else len(room.tour.todo)) for room in some) // 2
+        for name, some in rooms.items()
+    }
+    assert sum(slices.values()) == 20
+    assert 13 <= slices["gold"] <= 17
+
+
+def test_a_turn_that_is_used_up_to_the_byte_is_over(big_rooms: None) -> None:
+    """Of pages, and of slices."""
+    bench = Bench()
+    room = bench.stream()
+    bench.events(room, 2)
+    exactly = SEND_BYTES + sum(map(len, room.frames))
+    bench.hub.limits = replace(SMALL, turn_replay_bytes=exactly)
+    laggards(bench, room, 2)
+    assert bench.hub.turn(bench.now_s)
+    assert (bench.hub.allowance, len(bench.hub.line)) == (0, 1)
+    bench = Bench(replace(SMALL, turn_replay_bytes=1_000))
+    rooms = [bench.stream(sid) for sid in (1, 2)]
+    for room in rooms:
+        for n in range(3):
+            bench.follow(room, f"user:{n}")
+        bench.events(room)
+    bench.hub.limits = replace(SMALL, turn_replay_bytes=2 * (SEND_BYTES + len(rooms[0].frames[0])))
+    bench.hub.turn(bench.now_s)
+    assert [room.tour is not None and len(room.tour.todo) for room in rooms] == [1, 3]
+
+
 def test_a_slice_is_charged_by_its_ports(big_rooms: None) -> None:
     """Two ports and the frame: what a turn has left decides whether another room's slice goes out in it."""
     bench = Bench(replace(SMALL, turn_replay_bytes=2 * SEND_BYTES + 300))
