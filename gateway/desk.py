@@ -112,7 +112,12 @@ class Desk:
     async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page:
         self._node.gatekeeper.history(self._node.gatekeeper.meter(who))
         found = await self._readable(who, stream)
+        known = found.head
         events = await self._node.log.read(who.tenant, found.sid, after, limit)
+        if events and events[-1].seq > known and not who.privileged:
+            # The log is ahead of what this node knows of members: among these may be a removal, and what followed it.
+            found = await self._ask(who, stream)
+            self._check_readable(who, found)
         head = max(found.head, events[-1].seq if events else 0)
         first = events[0].seq if events and events[0].seq > after + 1 else found.first
         return Page(events, head, first)
@@ -149,20 +154,28 @@ class Desk:
         stream = node.hub.by_name.get((who.tenant, name))
         if stream is None or not (who.privileged or who.principal in stream.roles):
             node.gatekeeper.one_more_stream(who.tenant, name)
-            try:
-                await node.loader.load([(who.tenant, name, who.principal)])
-            except Unavailable as error:
-                raise unavailable(error) from None
-            stream = node.hub.by_name.get((who.tenant, name))
+            stream = await self._ask(who, name)
+        return stream
+
+    async def _ask(self, who: Identity, name: str) -> Stream:
+        """The stream as the log has it now, with this principal's role."""
+        try:
+            await self._node.loader.load([(who.tenant, name, who.principal)])
+        except Unavailable as error:
+            raise unavailable(error) from None
+        stream = self._node.hub.by_name.get((who.tenant, name))
         if stream is None:
             raise WireError("not_found", f"no stream {name}")
         return stream
 
     async def _readable(self, who: Identity, name: str) -> Stream:
         stream = await self._load(who, name)
-        if stream.role(who.principal, standing(who.roles)) not in FOLLOWS:
-            raise WireError("forbidden", f"not a member of {name}")
+        self._check_readable(who, stream)
         return stream
+
+    def _check_readable(self, who: Identity, stream: Stream) -> None:
+        if stream.role(who.principal, standing(who.roles)) not in FOLLOWS:
+            raise WireError("forbidden", f"not a member of {stream.name}")
 
     async def _manage(self, who: Identity, name: str) -> Stream | None:
         """Membership is for owners of the stream and privileged tokens."""

@@ -357,7 +357,8 @@ class Ops:
             stream = self.known(connection, name) or await self.load(connection, name)
             self._allowed(connection, stream)
             try:
-                before = stream.head + 1 if before is None else before
+                # No further than this node knows who is in it: the log may hold a removal, and what followed it, already.
+                before = stream.head + 1 if before is None else min(before, stream.head + 1)
                 events = await self.node.log.read_before(connection.tenant, stream.sid, before, limit)
             except Unavailable as error:
                 raise unavailable(error) from None

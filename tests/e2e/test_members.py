@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
+
+import pytest
+
+from core.limits import Limits
+from core.model import Entry
 from core.tokens import Identity
+from gateway.service import WireError
 from tests.nodes import TestNode, serving_node, token
 from tests.wire_client import hello
 
@@ -62,6 +69,33 @@ async def test_a_lagging_subscriber_is_cut_at_the_same_place() -> None:
             assert [f["seq"] for f in bob.seen if f["op"] == "event"] == list(range(1, 22))
             assert (await bob.ask("ping"))["op"] == "pong"
             assert taken
+
+
+async def test_a_node_that_has_not_heard_of_a_removal_shows_nothing_past_it() -> None:
+    """Neither as history nor over HTTP: what the log holds beyond what this node knows of members is not handed out unasked.
+
+    Whoever was removed at another node could read on here until this one had heard of it.
+    """
+    async with serving_node(limits=Limits(heads_interval_s=60.0)) as node:
+        await node.stream("chat:ops", open=False, members={"user:amy": "member", "user:bob": "member"})
+        async with hello(node.url, "user:amy", {"chat:ops": {}}) as amy, hello(node.url, "user:bob") as bob:
+            await amy.send("chat:ops", "for both")
+            assert len((await bob.ask("history", stream="chat:ops"))["events"]) == 1
+            await node.log.remove_member("demo", "chat:ops", "user:bob", "service:elsewhere")
+            [facts] = await node.log.open_streams([("demo", "chat:ops", "user:amy")])
+            assert facts is not None
+            await node.log.append(
+                [Entry("demo", facts.sid, str(uuid.uuid4()), "message", "user:amy", b'"not for bob"')]
+            )
+            for asked in ({}, {"before": 1_000}):
+                answer = await bob.ask("history", stream="chat:ops", **asked)
+                assert [event["seq"] for event in answer.get("events", [])] in ([1], [])
+            bob_there, amy_there = (Identity("demo", f"user:{name}", frozenset(), 1e12) for name in ("bob", "amy"))
+            with pytest.raises(WireError) as refused:
+                await node.desk.read(bob_there, "chat:ops", after=0, limit=10)
+            assert refused.value.code == "forbidden"
+            page = await node.desk.read(amy_there, "chat:ops", after=0, limit=10)
+            assert [event.seq for event in page.events] == [1, 2, 3]
 
 
 async def test_taken_in_again_and_promoted() -> None:
