@@ -1,5 +1,6 @@
 """Stories of three nodes: a bus that loses, goes away and falls deaf, a log that is slow and away, nodes that die, streams
-let go and loaded again, people removed and taken back, clients that vanish and come back anywhere.
+let go and loaded again, people removed and taken back, sessions revoked, tokens renewed, clients that vanish and come back
+anywhere.
 
 Each story is drawn from a seed and lived on a moved clock. Every client holds its cursor against what it is told, gap-free
 and once; when the trouble is over everybody must reach the log's heads without another word said. A failure names its
@@ -24,6 +25,7 @@ import trio
 from trio.testing import MockClock
 
 from core import hub as hub_module
+from core.directory import Note
 from core.limits import Limits
 from core.model import Entry, Event, Member, StreamFacts, Verdict
 from core.ports import Refused, Unavailable
@@ -52,6 +54,8 @@ LIMITS = replace(
 OPEN_ROOMS = ("chat:ops", "chat:ramp", "chat:gate", "flight:RB1", "flight:RB2", "trip:9")
 CREW = "chat:crew"
 PEOPLE = [f"user:u{n}" for n in range(8)]
+
+NOTE = Note("user:admin", b"{}")
 
 Frame = dict[str, Any]
 
@@ -181,6 +185,10 @@ class Person:
                 await client.say("hello", id=0, token=token(self.name), streams=streams)
             else:
                 assert answer["op"] == "bye", answer
+                if answer["code"] == "revoked":
+                    assert self.welcome is not None, "a hello is not of the session that was revoked"
+                    self.story.turned_away += 1
+                    self.welcome = None
                 return
 
     def _wanted(self) -> list[str]:
@@ -215,10 +223,19 @@ class Person:
                 self.following.discard(stream)
             case "reset":
                 raise AssertionError(f"{self.name}: nothing was trimmed, yet {frame}")
+            case "ok" if "expires" in frame:
+                assert self.welcome is not None
+                self.welcome["resume"] = frame["resume"]
+                self.story.renewed += 1
             case "ok":
                 key, stream = self._promises.pop(frame["id"])
                 self.promised[key] = (stream, frame["seq"])
             case "bye":
+                if frame["code"] == "revoked":
+                    assert self.welcome is not None
+                    assert self.welcome["session"] in self.story.revoked, frame
+                    self.story.ended += 1
+                    return
                 assert frame["code"] in ("internal", "superseded", "unavailable", "overloaded", "draining"), frame
                 assert frame.get("reason") != "internal error", frame
                 assert frame.get("reason") != "the log was restored", frame
@@ -237,6 +254,9 @@ class Person:
                 await client.say("ping", id=number)
                 await trio.sleep(5.0)
                 continue
+            if self.rng.random() < 0.1:
+                await client.say("refresh", id=number, token=token(self.name))
+                continue
             key = str(uuid.UUID(int=self.rng.getrandbits(128)))
             room = self.rng.choice((*OPEN_ROOMS, CREW))
             self._promises[number] = (key, room)
@@ -253,6 +273,9 @@ class Story:
         self.dead: set[TestNode] = set()
         self.people = [Person(self, name) for name in PEOPLE]
         self.lives: dict[Person, trio.CancelScope] = {}
+        self.revoked: set[str] = set()
+        self.ended = self.turned_away = self.renewed = 0
+        """Connections that a revocation ended, resumes that it refused, tokens that were renewed."""
         self.calm = False
         """The troubles are over: nobody says anything more, and whoever is there stays."""
 
@@ -261,7 +284,7 @@ class Story:
     async def troubles(self) -> None:
         kinds: list[Callable[[], Awaitable[None]]] = [
             self._bus_away, self._bus_loses, self._deaf, self._log_away, self._kill, self._removal, self._removal,
-            self._peace, self._full_rings,
+            self._peace, self._full_rings, self._revoke,
         ]  # fmt: skip
         while True:
             await self.rng.choice(kinds)()
@@ -319,6 +342,23 @@ class Story:
             node.node.hub.evict(trio.current_time() + LIMITS.stream_idle_s + 1.0)
         await trio.lowlevel.checkpoint()
 
+    async def _revoke(self) -> None:
+        """Somebody's session is revoked, by the word of any node; its person may come again with another."""
+        node, person = self.rng.choice(self.nodes), self.rng.choice(self.people)
+        if person.welcome is None or node.directory is None:
+            return
+        session = person.welcome["session"]
+        self.revoked.add(session)
+        try:
+            revocation = await node.directory.revoke(
+                "demo", "session", session, at_ms=1, until_ms=None, reason="as the story has it", note=NOTE
+            )
+        except Unavailable:
+            self.revoked.discard(session)  # and it is not: the directory in memory does what it says
+            return
+        if node not in self.dead and node.node.revoking is not None:
+            node.node.revoking.made(revocation)
+
     async def _removal(self) -> None:
         """Somebody leaves the crew, or is back, by the word of a node that may hold the room or not."""
         node = self.rng.choice(self.nodes)
@@ -370,6 +410,9 @@ class Story:
                 assert all(keys[seq] == key for seq, key in told.items()), f"{person.name} was told what {room} has not"
             for key, (room, seq) in person.promised.items():
                 assert self.log.events_of(room)[seq - 1].key == key, f"{key} was promised {seq} of {room}"
+            assert person.welcome is None or person.welcome["session"] not in self.revoked or not person.following, (
+                f"{person.name} goes on with a session that was revoked"
+            )
             if person.following and self.log.role_in(CREW, person.name) is None:
                 assert CREW not in person.following, f"{person.name} was removed and follows still"
 
@@ -387,6 +430,10 @@ class Story:
             assert not hub.is_loading
             assert (door._admission.work, door._admission.waiting) == (0, 0), "work of openings is left in hand"
             assert not node.node.shard.connections
+            accounts = node.node.gatekeeper.accounts
+            assert not any(account.connections for account in accounts.accounts.values()), "connections are miscounted"
+            assert not any(meter.users for meter in accounts.meters.values()), "principals are miscounted"
+            assert sum(account.streams for account in accounts.accounts.values()) == len(hub.by_sid)
             held = {stream.partition for stream in hub.by_sid.values()}
             assert set(node.node.follower.held) == held
 
@@ -407,3 +454,5 @@ async def test_a_story_of_three_nodes(seed: int, autojump_clock: MockClock, monk
         raise
     assert story.told() > 500
     assert sum(person.resumes for person in story.people) > 20
+    assert story.renewed > 5
+    assert bool(story.ended + story.turned_away) == bool(story.revoked)
