@@ -442,7 +442,7 @@ def _revocation(revocation: Revocation) -> dict[str, Any]:
     response_class=Response,
     responses={
         200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "see docs/audit.md"},
-        **problems("forbidden", "not_found", "too_large"),
+        **problems("forbidden", "not_found", "too_large", "rate_limited"),
     },
 )
 async def prove_event(

@@ -74,6 +74,9 @@ class Office:
         self._anchors = anchors
         self._seen = Seen(PROOFS_MAX)
         """Proofs of who has no token yet: apart from those of `Proving`, so that a flood of them bars nobody who has one."""
+        self._proves = False
+        """An event, for somebody. One at a time: with 250,000 digests that is 0.2 GB for a moment, and a second of Postgres'
+        time."""
 
     # -- service clients ------------------------------------------------------------------------------------------------
 
@@ -250,6 +253,10 @@ class Office:
         node, prover = self._node, prover_of(self._node.log)
         if prover is None:
             raise WireError("not_found", "this log keeps no hashes")
+        node.gatekeeper.history(node.gatekeeper.meter(who))
+        if self._proves:
+            raise WireError("overloaded", "another proof is being made", 1.0 + node.uniform())
+        self._proves = True
         try:
             return await make_proof(
                 prover,
@@ -264,6 +271,8 @@ class Office:
         except OSError as error:
             log.warning("the anchors cannot be read: %s", error)
             raise Unavailable("the anchors cannot be read now") from None
+        finally:
+            self._proves = False
 
     def jwks(self) -> Sequence[Mapping[str, str]]:
         return [key.jwk for key in self._node.proving.own.values()]

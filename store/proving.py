@@ -6,9 +6,12 @@ events a proof holds digests alone (store/sql/0005_proofs.sql).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
+
+import trio
 
 from core.anchors import Anchor, Head
 from core.keys import SigningKey
@@ -133,7 +136,8 @@ async def make_proof(
         raise CorruptLog(f"the log contradicts anchor {anchor.number} of {anchor.at}: run `readback audit verify`")
     if not with_body:
         event = {**event, "body": None}
-    return build(
+    make = functools.partial(
+        build,
         epoch=epoch,
         partitions=len(heads),
         event=event,
@@ -143,6 +147,7 @@ async def make_proof(
         made_ms=made_ms,
         key=key,
     )
+    return await trio.to_thread.run_sync(make)  # the largest takes half a second
 
 
 @asynccontextmanager

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 
 import pytest
+import trio
 
 from core.dpop import make_proof
 from core.jws import unb64url
+from core.ports import Unavailable
+from core.tenants import Quotas, Tenant, Tenants
 from core.tokens import Identity
 from gateway.office import _hash, _next, _secret
 from gateway.office_service import OAUTH_CODES, Caller, Denied
@@ -43,6 +47,43 @@ async def test_a_request_whose_host_is_none_proves_nothing() -> None:
         proof = make_proof(new_key(), method="POST", url=f"{BASE}/x", token="c", now_s=time.time(), jti="j")
         with pytest.raises(Denied, match="Host"):
             await node.office.redeem(Caller("POST", "a b", "/x", "", proof), "c")
+
+
+async def test_proofs_are_made_one_at_a_time_and_within_the_quota_of_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes meanwhile is told to come back; one that failed is over too.
+
+    As many as there were requests were made at once, of up to 0.2 GB each: any tenant's admin could end the node.
+    """
+    begun, go_on, lost = trio.Event(), trio.Event(), trio.Event()
+
+    async def slow(*args: object, **options: object) -> bytes:
+        begun.set()
+        await go_on.wait()
+        if lost.is_set():
+            raise OSError("a file of anchors that is gone")
+        return b"proof"
+
+    monkeypatch.setattr("gateway.office.prover_of", lambda log: log)
+    monkeypatch.setattr("gateway.office.make_proof", slow)
+
+    async def prove() -> None:
+        assert await node.office.prove_event(ROOT, "chat:ops", 1) == b"proof"
+
+    quotas = Quotas(history_per_s=0.001, burst_s=4_000.0)
+    tenants = Tenants(MappingProxyType({"demo": Tenant("demo", quotas=quotas)}))
+    async with serving_node(tenants=tenants) as node:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(prove)
+            await begun.wait()
+            with pytest.raises(WireError, match="overloaded: another proof"):
+                await node.office.prove_event(ROOT, "chat:ops", 2)
+            go_on.set()
+        lost.set()
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="anchors"):
+                await node.office.prove_event(ROOT, "chat:ops", 3)
+        with pytest.raises(WireError, match="rate_limited"):
+            await node.office.prove_event(ROOT, "chat:ops", 4)
 
 
 def test_secrets_are_256_random_bits() -> None:
