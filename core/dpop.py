@@ -30,6 +30,11 @@ PROOF_CHARS_MAX: Final = 4_096
 
 PROOF_ID_CHARS_MAX: Final = 128
 
+SPARED: Final = 0.25
+"""The part of the memory of proofs that nobody gets who holds as much already."""
+
+_OWNER_BYTES: Final = 6
+
 _HEADER: Final = frozenset({"typ", "alg", "jwk"})
 _Target = tuple[str, str, int, str]
 """Scheme, host, port and path."""
@@ -87,7 +92,8 @@ class Seen:
 
     When it is full of proofs that could still be used again, a new one is refused rather than an old one forgotten:
     forgetting would let whoever fills it replay what he overheard. A proof takes about 100 bytes here. Ask after signature
-    and token were found good, and filling it takes ``count_max`` good requests in a minute.
+    and token were found good, and filling it takes ``count_max`` good requests in a minute; the last `SPARED` of it is for
+    those who hold less than that by themselves, so that one who fills it is in nobody's way but its own.
     """
 
     def __init__(self, count_max: int) -> None:
@@ -97,29 +103,43 @@ class Seen:
         self.crowded_out = 0
         """Proofs refused because there was no room."""
         self._until_s: dict[bytes, float] = {}  # in the order of their ends, as all are kept for equally long
+        self._held: dict[bytes, int] = {}  # how many of each whose they are, by the beginning of their names
+        self._spared = int(SPARED * count_max)
 
     def __len__(self) -> int:
         return len(self._until_s)
 
-    def first(self, proof: Proof, now_s: float) -> bool:
-        """Whether this is the proof's first use, which it now has been. False: used before, or no room."""
-        until_s = self._until_s
+    def first(self, proof: Proof, now_s: float, whose: str = "") -> bool:
+        """Whether this is the proof's first use, which it now has been. False: used before, or no room. ``whose``: who shares
+        room with others, such as a tenant; all who are not named are one."""
+        until_s, held = self._until_s, self._held
         for _ in range(2):  # two leave for one that comes, so the work is constant and what is over goes in the end
             oldest = next(iter(until_s), None)
             if oldest is None or until_s[oldest] >= now_s:
                 break
-            del until_s[oldest]
-        # A hash, so that a long jti costs no more than a short one.
-        name = hashlib.sha256(f"{proof.jkt} {proof.jti}".encode()).digest()[:16]
+            self._forget(oldest)
+        # Hashes, so that a long jti costs no more than a short one.
+        owner = hashlib.sha256(whose.encode()).digest()[:_OWNER_BYTES]
+        name = owner + hashlib.sha256(f"{proof.jkt} {proof.jti}".encode()).digest()[:16]
         if until_s.get(name, -inf) >= now_s:
             self.replayed += 1
             return False
-        until_s.pop(name, None)
-        if len(until_s) >= self.count_max:
+        if name in until_s:
+            self._forget(name)
+        room, mine = self.count_max - len(until_s), held.get(owner, 0)
+        if room <= 0 or (room <= self._spared <= mine):
             self.crowded_out += 1
             return False
         until_s[name] = now_s + sum(PROOF_WINDOW_S)
+        held[owner] = mine + 1
         return True
+
+    def _forget(self, name: bytes) -> None:
+        del self._until_s[name]
+        owner = name[:_OWNER_BYTES]
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
 
 
 def make_proof(key: SigningKey, *, method: str, url: str, token: str | None, now_s: float, jti: str) -> str:

@@ -100,10 +100,9 @@ class Proving:
         return tuple(f"{one}://{origin}{path}" for one in (scheme, also) if one in schemes)
 
     def check(
-        self, proof: object, *, method: str, urls: tuple[str, ...], token: str | None, key: str | None = None
+        self, proof: object, *, method: str, urls: tuple[str, ...], token: str | None, key: str, tenant: str
     ) -> Proof | TokenError:
-        """A proof for this request, of this key where one is named, used here for the first time; `claim` asks the other
-        nodes."""
+        """A proof for this request, of this key, used here for the first time; `claim` asks the other nodes."""
         now_s = self._node.wall()
         try:
             found = verify_proof(proof, method=method, url=urls, token=token, now_s=now_s)
@@ -112,9 +111,9 @@ class Proving:
         if isinstance(found, TokenError):
             return found
         # First the key: whoever stole a token must not fill the memory of proofs with those of a key of its own.
-        if key is not None and found.jkt != key:
+        if found.jkt != key:
             return TokenError("the proof is of another key than the token's")
-        return found if self.seen.first(found, now_s) else TokenError(USED)
+        return found if self.seen.first(found, now_s, tenant) else TokenError(USED)
 
     async def claim(self, proof: Proof) -> bool:
         """Whether no other node has met this proof; without the bus's answer, yes."""
@@ -134,7 +133,7 @@ class Proving:
         """The proof of the key that the token is bound to."""
         if proof is None:
             return TokenError(UNPROVEN)
-        return self.check(proof, method=method, urls=urls, token=token, key=who.bound_to)
+        return self.check(proof, method=method, urls=urls, token=token, key=who.bound_to, tenant=who.tenant)
 
     async def http(self, token: str, scheme: str, proof: str | None, method: str, host: str, path: str) -> Found:
         """Who an HTTP call is from. ``scheme``: of its Authorization header, ``bearer`` or ``dpop``."""

@@ -256,6 +256,23 @@ def test_full_is_full() -> None:
     assert len(seen) == 3
 
 
+def test_one_who_fills_it_is_in_nobody_elses_way() -> None:
+    """The last quarter is for those who hold less than that; who has used up its share gets it back with time.
+
+    A device that refreshed all the time, 5,000 times a second, had all proofs of all tenants refused.
+    """
+    seen = Seen(100)
+    assert sum(seen.first(one(n), NOW, "acme") for n in range(200)) == 75
+    assert sum(seen.first(one(n), NOW, "zen") for n in range(200)) == 25
+    assert not seen.first(one(0), NOW, "third"), "full is full"
+    assert seen.crowded_out == 125 + 175 + 1
+    later = NOW + sum(PROOF_WINDOW_S) + 1
+    assert sum(seen.first(one(n), later, "acme") for n in range(200, 300)) == 75
+    assert sum(seen.first(one(n), later, "third") for n in range(20)) == 20
+    assert seen._held.keys() <= {key[:6] for key in seen._until_s}
+    assert sum(seen._held.values()) == len(seen)
+
+
 def test_what_is_over_leaves_a_few_at_a_time() -> None:
     """Two leave for one that comes, so that no request pays for a crowd; an id that is over but not gone may come again."""
     seen = Seen(1_000)
