@@ -39,6 +39,8 @@ rotated at another node."""
 CALL_MAX: Final = 5_000
 """Fixes of one call of the directory, where more than `pings_batch_max` gathered while another was under way."""
 OVERLOADED_S: Final = 0.5
+SPARED: Final = 0.25
+"""The part of the fixes under way that no tenant gets which has as many already."""
 
 Taken = tuple[str, str, int]
 """Tenant, device and number, as the directory takes them."""
@@ -84,6 +86,8 @@ class Pings:
         self._calling = trio.Lock()
         self.waiting = 0
         """Fixes under way."""
+        self._waiting: dict[str, int] = {}
+        """The same, by tenant."""
         self.calls = 0
         self.accepted = 0
 
@@ -103,12 +107,25 @@ class Pings:
         fixes = read_fixes(message.get("fixes"))
         if isinstance(fixes, str):
             raise WireError("bad_request", fixes)
-        if self.waiting + len(fixes) > self._node.limits.pings_waiting_max:
+        if not self._has_room(connection.tenant, len(fixes)):
             wait_s = OVERLOADED_S * (1.0 + self._node.uniform())
             raise WireError("overloaded", "too many positions are under way", round(wait_s, 3))
         assert isinstance(name, str)
         self.waiting += len(fixes)
+        self._waiting[connection.tenant] = self._waiting.get(connection.tenant, 0) + len(fixes)
         self._ops.shard.wait_for(connection, functools.partial(self._position, connection, id, name, fixes, signature))
+
+    def _has_room(self, tenant: str, count: int) -> bool:
+        """The last `SPARED` is for tenants that have less than that under way: one that floods is in nobody else's way."""
+        most = self._node.limits.pings_waiting_max
+        spared, room = int(SPARED * most), most - self.waiting - count
+        return room >= 0 and (room >= spared or self._waiting.get(tenant, 0) + count <= spared)
+
+    def _over(self, tenant: str, count: int) -> None:
+        self.waiting -= count
+        self._waiting[tenant] -= count
+        if not self._waiting[tenant]:
+            del self._waiting[tenant]
 
     async def _position(
         self, connection: Connection, id: int, name: str, fixes: list[Fix], signature: str | None
@@ -125,7 +142,7 @@ class Pings:
                 self._ops.refuse(connection, id, WireError("unavailable", why, error.retry_after_s))
             return
         finally:
-            self.waiting -= len(fixes)
+            self._over(connection.tenant, len(fixes))
         accepted = sum(verdict["verdict"] == "accepted" for verdict in verdicts)
         self.accepted += accepted
         if connection.state is OPEN:

@@ -75,6 +75,27 @@ async def test_many_do_not_wait_for_more_and_a_call_has_a_bound(monkeypatch: pyt
         assert [len(call) for call in slow.calls] == [1_500, 1_000]
 
 
+async def test_a_tenant_that_floods_leaves_room_for_others() -> None:
+    """The last quarter of what may be under way is for tenants that have less than that.
+
+    Forty connections of one tenant took all of it, and everybody else's positions were refused.
+    """
+    async with serving_node() as node:
+        pings = node.node.ops.pings
+        object.__setattr__(node.node.limits, "pings_waiting_max", 100)
+        pings.waiting, pings._waiting = 75, {"acme": 75}
+        assert not pings._has_room("acme", 1)
+        assert pings._has_room("zen", 25)
+        assert not pings._has_room("zen", 26)
+        pings.waiting, pings._waiting = 85, {"acme": 75, "zen": 10}
+        assert pings._has_room("zen", 15)
+        assert not pings._has_room("third", 16), "full is full"
+        pings._over("zen", 10)
+        pings._over("acme", 35)
+        assert (pings.waiting, pings._waiting) == (40, {"acme": 40})
+        assert pings._has_room("acme", 35)
+
+
 async def test_a_failure_is_told_to_all_who_waited_for_it() -> None:
     """And to nobody after them."""
     async with serving_node() as node, trio.open_nursery() as nursery:
