@@ -1,5 +1,5 @@
-"""`readback serve` as it runs in earnest: no shared secrets, tenants from a file, quotas changed and a tenant stopped meanwhile,
-the log anchored elsewhere."""
+"""`readback serve` as it runs in earnest: no shared secrets, tenants from a file, quotas changed and a tenant stopped
+meanwhile, the log anchored elsewhere."""
 
 from __future__ import annotations
 
