@@ -60,21 +60,27 @@ class Gatekeeper:
         """What was revoked, or is no more: whoever it concerns is ended now."""
         if not self.revocations.take(revocation) or revocation.lifted:
             return
-        node, known = self._node, self.revocations
+        node = self._node
         for connection in list(node.shard.connections.values()):
             if connection.tenant != revocation.tenant or connection.state >= CLOSING:
                 continue
-            reason = known.refuses(
-                connection.tenant,
-                connection.principal,
-                session=connection.session,
-                token_id=connection.token_id,
-                issued_at_s=connection.issued_at_s,
-            )
+            reason = self.refuses_session(connection, connection.session)
             if reason is not None:
-                self.revoked += 1
                 node.shard.bye(connection, Close.REVOKED, reason)
         node.settle()
+
+    def refuses_session(self, connection: Connection, session: str) -> str | None:
+        """Why a connection may not speak for this session any more."""
+        reason = self.revocations.refuses(
+            connection.tenant,
+            connection.principal,
+            session=session,
+            token_id=connection.token_id,
+            issued_at_s=connection.issued_at_s,
+        )
+        if reason is not None:
+            self.revoked += 1
+        return reason
 
     # -- how much ---------------------------------------------------------------------------------------------------------
 

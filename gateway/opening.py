@@ -146,7 +146,6 @@ def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bo
         ops.shard.bye(connection, Close.RATE_LIMITED, reason, round(wait_s, 2))
         return False
     identify(connection, who)
-    connection.session = session  # from now on, so that it is ended if that is revoked while it waits for its welcome
     gatekeeper.enter(connection)
     return True
 
@@ -392,6 +391,11 @@ def _welcome(ops: Ops, connection: Connection, entrance: Entrance) -> None:
     node, hub = ops.node, ops.hub
     if entrance.resumed is not None:
         _check(ops, entrance.resumed)  # again: a race of two connections with one token has one winner
+        # While it waited the session was nobody's, so that a revocation of it ended nobody.
+        reason = node.gatekeeper.refuses_session(connection, entrance.session)
+        if reason is not None:
+            ops.shard.bye(connection, Close.REVOKED, reason)
+            return
     resumed = entrance.resumed
     news = resumed is not None and node.claims is not None and not node.sessions.was_last_here(resumed)
     node.enter(connection, entrance.session, resumed)
