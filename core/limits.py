@@ -32,7 +32,7 @@ class Limits:
     stream_idle_s: float = 300.0  # a stream without subscribers stays warm this long (a resume is in-window)
     replay_page_events: int = 256  # events a laggard takes in one turn, so that no replay holds the shard
     replay_page_bytes: int = 262_144
-    turn_replay_bytes: int = 4_194_304  # replay and big rooms of one turn, all tenants, a send as 4 KB more: 2 to 5 ms
+    turn_replay_bytes: int = 524_288  # replay and big rooms of one turn, all tenants, a send as 4 KB more: below 1 ms
     slice_deliveries: int = 512  # sends of one room before other work gets its turn (about 1 ms)
     lane_entries_max: int = 16_384  # sends waiting for a commit, a lane; half for one tenant, more answer overloaded
     lane_bytes_max: int = 268_435_456  # the same in bytes, where more waits than one batch takes
