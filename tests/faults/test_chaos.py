@@ -95,7 +95,11 @@ def damage(records: list[Record], name: str) -> None:
             again.seq += 1
             records.insert(place + 1, again)
         case "an event of the other tenant":
-            took.mark = "rival" if took.mark == "demo" else "demo"
+            # Not any: a membership's event bears no mark, and one of its own tenant would be none of another's.
+            place = next(p for p in range(at, len(records)) if getattr(records[p], "mark", ""))
+            marked = records[place] = copy.copy(records[place])
+            assert isinstance(marked, Took)
+            marked.mark = "rival" if marked.mark == "demo" else "demo"
         case "a follower behind":
             nth(records, Stand, -1)[1].cursor -= 1
         case "a welcome that forgets the cursor":
