@@ -20,6 +20,7 @@ from typing import Final
 from core.jws import TokenError, number, write
 from core.keys import SigningKey
 from core.model import AUDITOR, PRINCIPAL_RE, TENANT_RE
+from core.policy import OWNS, standing
 
 ROLES_MAX: Final = 32
 TOKEN_ID_CHARS_MAX: Final = 128
@@ -28,7 +29,6 @@ OWN_ISSUER: Final = "readback"
 
 ROLE_RE = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _THUMBPRINT_RE = re.compile(r"[A-Za-z0-9_-]{43}\Z")
-_PRIVILEGED = frozenset({"admin", "service"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,14 @@ class Identity:
     """``cnf.jkt`` (RFC 9449): the thumbprint of the key that must prove itself beside the token; empty: a bearer token."""
 
     @property
+    def standing(self) -> int:
+        """In its tenant, by its roles (`core.policy`)."""
+        return standing(self.roles)
+
+    @property
     def privileged(self) -> bool:
         """Whether the tenant role stands in for membership of every stream of the tenant."""
-        return not _PRIVILEGED.isdisjoint(self.roles)
+        return self.standing & OWNS != 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 
 from core.model import Event, Member, MyStream, Outcome, StreamFacts
-from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in, standing
+from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, TokenError
@@ -36,14 +36,7 @@ class Desk:
             return who
         reason = node.gatekeeper.refuses(who)
         if reason is not None:
-            node.note(
-                who.tenant,
-                "refused",
-                code="revoked",
-                principal=who.principal,
-                address=credentials.address,
-                reason=reason,
-            )
+            node.refused(who, credentials.address, "revoked", reason)
             return TokenError(reason)
         node.gatekeeper.call(who)
         return who
@@ -97,7 +90,7 @@ class Desk:
             self._node,
             found,
             by=who.principal,
-            standing=standing(who.roles),
+            standing=who.standing,
             key=key,
             type=type,
             body=body,
@@ -174,14 +167,14 @@ class Desk:
         return stream
 
     def _check_readable(self, who: Identity, stream: Stream) -> None:
-        if stream.role(who.principal, standing(who.roles)) not in FOLLOWS:
+        if stream.role(who.principal, who.standing) not in FOLLOWS:
             raise WireError("forbidden", f"not a member of {stream.name}")
 
     async def _manage(self, who: Identity, name: str) -> Stream | None:
         """Membership is for owners of the stream and privileged tokens."""
-        if may(StreamAction.MANAGE_MEMBERS, role_in(name, None, standing(who.roles))):
+        if may(StreamAction.MANAGE_MEMBERS, role_in(name, None, who.standing)):
             return self._node.hub.by_name.get((who.tenant, name))
         stream = await self._load(who, name)
-        if not may(StreamAction.MANAGE_MEMBERS, stream.role(who.principal, standing(who.roles))):
+        if not may(StreamAction.MANAGE_MEMBERS, stream.role(who.principal, who.standing)):
             raise WireError("forbidden", f"managing members of {name} is for its owners")
         return stream

@@ -30,7 +30,7 @@ from core.sequencer import Sequencer
 from core.session import Sessions
 from core.stream import Stream
 from core.tenants import Tenants
-from core.tokens import NeedKeys, ResumeClaims, ResumeKeys, TokenError
+from core.tokens import Identity, NeedKeys, ResumeClaims, ResumeKeys, TokenError
 from core.wire import Close
 from gateway.audit import Audit
 from gateway.cluster import Cluster
@@ -200,6 +200,10 @@ class Node:
         """For the tenant's audit stream, where this node keeps one. Never waits, never fails."""
         if self.audit is not None:
             self.audit.note(tenant, type, **facts)
+
+    def refused(self, who: Identity, address: str, code: str, reason: str) -> None:
+        """Of one who proved itself and is not served: for the tenant's audit stream."""
+        self.note(who.tenant, "refused", code=code, principal=who.principal, address=address, reason=reason)
 
     async def noted(self, tenant: str, type: str, **facts: object) -> None:
         """The same before something is done that must not be done unrecorded. Raises `Unavailable`: it must not be done."""

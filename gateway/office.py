@@ -32,7 +32,7 @@ from core.identity import issue
 from core.jws import b64url
 from core.keys import SigningKey
 from core.model import AUDITOR, PRINCIPAL_RE
-from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
+from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in
 from core.ports import Unavailable
 from core.tokens import Identity, TokenError
 from core.wire import at_bytes
@@ -265,7 +265,7 @@ class Office:
                 seq,
                 place=self._anchors,
                 made_ms=self._now_ms(),
-                with_body=may(StreamAction.FOLLOW, role_in(stream, None, standing(who.roles))),
+                with_body=may(StreamAction.FOLLOW, role_in(stream, None, who.standing)),
                 key=node.proving.signer,
             )
         except OSError as error:

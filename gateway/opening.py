@@ -17,7 +17,7 @@ import trio
 
 from core import wire
 from core.admission import Ticket, weight
-from core.policy import FOLLOWS, OWNS, standing
+from core.policy import FOLLOWS, OWNS
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, ResumeClaims, TokenError
@@ -123,9 +123,7 @@ def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bo
     node, gatekeeper = ops.node, ops.node.gatekeeper
     reason = gatekeeper.refuses(who, session)
     if reason is not None:
-        node.note(
-            who.tenant, "refused", code="revoked", principal=who.principal, address=connection.address, reason=reason
-        )
+        node.refused(who, connection.address, "revoked", reason)
         ops.shard.bye(connection, Close.REVOKED, reason)
         return False
     # One that comes back before its old connection was found dead takes that one's place; one that was let in on this very
@@ -135,14 +133,7 @@ def _let_in(ops: Ops, connection: Connection, who: Identity, session: str) -> bo
     wait_s = gatekeeper.admits(who, again=again or counted)
     if wait_s:
         reason = "the quota of its tenant is used up"
-        node.note(
-            who.tenant,
-            "refused",
-            code="rate_limited",
-            principal=who.principal,
-            address=connection.address,
-            reason=reason,
-        )
+        node.refused(who, connection.address, "rate_limited", reason)
         ops.shard.bye(connection, Close.RATE_LIMITED, reason, round(wait_s, 2))
         return False
     identify(connection, who)
@@ -230,7 +221,7 @@ def identify(connection: Connection, identity: Identity) -> None:
     connection.tenant = identity.tenant
     connection.principal = identity.principal
     connection.roles = identity.roles
-    connection.standing = standing(identity.roles)
+    connection.standing = identity.standing
     connection.privileged = connection.standing & OWNS != 0
     connection.auth_expires_at_s = identity.expires_at_s
     connection.issued_at_s = identity.issued_at_s

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -153,11 +153,6 @@ class Proving:
 
 
 SOCKET_SCHEMES: Final = ("https", "http", "wss", "ws")
-
-
-def claimed(message: dict[str, Any]) -> tuple[object, object]:
-    """The token and the proof that a message brings; ``None`` where it brings none."""
-    return message.get("token"), message.get("dpop")
 
 
 def authenticate(ops: Ops, connection: Connection, token: object, proof: object) -> Found | Later:

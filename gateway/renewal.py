@@ -20,7 +20,7 @@ from core.tokens import Identity, TokenError
 from core.wire import Close
 from gateway.connection import OPEN, Connection
 from gateway.opening import identify
-from gateway.proving import Found, Later, authenticate, claimed
+from gateway.proving import Found, Later, authenticate
 from gateway.service import WireError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def refresh(ops: Ops, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
     if id is None:
         raise WireError("bad_request", "id: a refresh needs one for its answer")
-    token, proof = claimed(message)
+    token, proof = message.get("token"), message.get("dpop")
     if token is None:
         raise WireError("bad_request", "token: the new access token")
     found = authenticate(ops, connection, token, proof)
