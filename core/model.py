@@ -8,6 +8,7 @@ against 1.4 us, and one is built for every committed event.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -27,6 +28,9 @@ AUDIT_STREAM = "audit:log"
 
 AUDITOR = "service:readback"
 """By whom the gateway's own audit events are. No token may be of this principal."""
+
+FACT_TYPES = ("flight.", "seat.", "crew.", "timer.", "rule.", "saga.", "trip.")
+"""Beginnings of the types of events that commands become. In ``flight:`` and ``trip:`` streams nobody may send such."""
 
 TENANT_ROLES = ("admin", "service", "auditor")
 """Roles in a tenant, from the token. ``admin`` and ``service`` act as owner of every stream of their tenant."""
@@ -58,6 +62,7 @@ class Outcome(IntEnum):
     FORBIDDEN = 2
     NOT_FOUND = 3  # no such stream in this tenant, or ``ref`` names no kept event of it
     CONFLICT = 4  # ``expect`` was given and is not the head: ``seq`` is the head
+    STALE = 5  # of commands only: decided on a state that is not the latest; ``seq`` is `Decided.state` as it is now
 
 
 class Verdict(NamedTuple):
@@ -107,6 +112,82 @@ class Entry:
         """Whatever the caller wants to find again beside the verdict; the log never looks at it."""
         self.at_s = 0.0
         """When the entry was taken, on the caller's clock; for latency metrics only."""
+
+
+FACTS_MAX = 64
+"""Events that one command may become."""
+
+
+class Decided:
+    """One command that was decided, on its way into the log, where it is kept as one piece or not at all.
+
+    ``state`` is the seq of the last event made by a command when it was decided (0: none): the log takes it only where that
+    is so still. ``facts`` are (key, type, body) of the events to write, the first under the command's own key; empty where
+    the command was refused, and then ``refusal`` is what to keep instead: compact JSON. ``expect`` is the sender's.
+    """
+
+    __slots__ = (
+        "at_s",
+        "body",
+        "by",
+        "expect",
+        "facts",
+        "key",
+        "privileged",
+        "refusal",
+        "sid",
+        "state",
+        "tenant",
+        "ticket",
+        "type",
+    )
+
+    def __init__(
+        self,
+        tenant: str,
+        sid: int,
+        key: str,
+        type: str,
+        by: str,
+        state: int,
+        facts: Sequence[tuple[str, str, bytes]],
+        *,
+        refusal: bytes | None = None,
+        expect: int | None = None,
+        privileged: bool = False,
+        ticket: object = None,
+    ) -> None:
+        assert (not facts) == (refusal is not None)
+        assert not facts or (facts[0][0] == key and len(facts) <= FACTS_MAX)
+        self.tenant = tenant
+        self.sid = sid
+        self.key = key
+        self.type = type
+        self.by = by
+        self.state = state
+        self.facts = facts
+        self.refusal = refusal
+        self.expect = expect
+        self.privileged = privileged
+        self.ticket = ticket
+        self.body = facts[0][2] if len(facts) == 1 else b"".join([fact[2] for fact in facts]) or refusal or b""
+        """All that it brings, for whoever counts bytes."""
+        self.at_s = 0.0
+
+
+class Judged(NamedTuple):
+    """What became of a command. ``OK``: kept; ``DUP``: its key was used before, and this is what was kept then.
+
+    Of both: ``events`` of them from ``seq`` on, or a ``refusal`` and none. ``pos`` is the first new event's, else 0.
+    """
+
+    outcome: Outcome
+    partition: int
+    pos: int
+    seq: int
+    events: int
+    at_ms: int
+    refusal: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from core.model import Entry, Epoch, Event, Mark, Member, MyStream, StreamFacts, Verdict
+from core.model import Decided, Entry, Epoch, Event, Judged, Mark, Member, MyStream, StreamFacts, Verdict
 
 
 class StoreError(Exception):
@@ -56,6 +56,28 @@ class Log(Protocol):
         stream's first in the batch (the lane sees to it); one that breaks this answers ``CONFLICT``.
         Types ``member.*`` are refused (``FORBIDDEN``): membership changes only through `put_member`/`remove_member`.
         """
+        ...
+
+    async def command(self, commands: Sequence[Decided]) -> list[Judged]:
+        """Keep decided commands, in one round trip and one commit; one answer a command, in order.
+
+        Each is judged by itself, and kept whole or not at all. The first of these that holds is its answer: ``NOT_FOUND``
+        (no such stream in this tenant); ``FORBIDDEN`` (no right to send there; something malformed; a fact of a type that is
+        no machine's own, `core.model.FACT_TYPES`; an audit stream); ``DUP`` (the key was used before, by a command or a send,
+        with what was kept then); ``CONFLICT`` (``expect`` is not the head, ``seq``); ``STALE`` (decided on another state, or
+        not its stream's first in the batch); ``FORBIDDEN`` again where a later fact's key was used before.
+        """
+        ...
+
+    async def ruled(self, tenant: str, sid: int, after: int, limit: int) -> list[Event]:
+        """Events of a stream that commands became, with seq > ``after``, ascending, at most ``limit``; others are left out.
+
+        The last of them, if fewer than ``limit`` came, is what `Decided.state` must be for a command decided on them.
+        """
+        ...
+
+    async def names(self, sids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """(tenant, stream) of each of these that exists: for whoever reads by `tail`, and filters as it must."""
         ...
 
     async def open_streams(self, asked: Sequence[tuple[str, str, str]]) -> list[StreamFacts | None]:

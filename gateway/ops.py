@@ -19,7 +19,7 @@ import trio
 
 from core import wire
 from core.frames import text_frame
-from core.model import PRINCIPAL_RE, Entry, Outcome, Verdict
+from core.model import FACT_TYPES, PRINCIPAL_RE, Entry, Outcome, Verdict
 from core.policy import FOLLOWS, OWNS, SENDS, TYPES
 from core.ports import Unavailable
 from core.stream import Stream
@@ -100,6 +100,8 @@ def make_entry(
     assert isinstance(type, str)
     if type.startswith("member."):
         raise WireError("forbidden", "member.* events are made by the membership API")
+    if type.startswith(FACT_TYPES) and stream.name.startswith(("flight:", "trip:")):
+        raise WireError("forbidden", f"{type.partition('.')[0]}.* events are made by commands")
     if expect is not None and not wire.is_seq(expect):
         raise WireError("bad_request", "expect: the head you saw, an integer from 0")
     ref = check_body(type, body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from core.model import KEY_RE, PRINCIPAL_RE, ROLES, STREAM_RE, TENANT_RE, TYPE_RE, Entry, Member
+from core.model import FACT_TYPES, KEY_RE, PRINCIPAL_RE, ROLES, STREAM_RE, TENANT_RE, TYPE_RE, Decided, Entry, Member
 from core.ports import Refused
 
 PARTITIONS_DEFAULT = 16
@@ -60,6 +60,11 @@ def check_members(members: Sequence[Member]) -> None:
         seen.add(member.principal)
 
 
+def is_fact_type(type: str) -> bool:
+    """Whether a command may become an event of this type."""
+    return TYPE_RE.match(type) is not None and type.startswith(FACT_TYPES)
+
+
 class Wellformed:
     """Says whether an entry of an append can be stored at all; one that cannot is answered ``FORBIDDEN``.
 
@@ -78,6 +83,19 @@ class Wellformed:
         if entry.by not in self._principals and not self._learn_principal(entry.by):
             return False
         return KEY_RE.match(entry.key) is not None and b"\0" not in entry.body and _is_utf8(entry.body)
+
+    def command(self, command: Decided) -> bool:
+        """The same of a decided command: its facts are of types that nobody else may write."""
+        if TYPE_RE.match(command.type) is None or KEY_RE.match(command.key) is None:
+            return False
+        if command.by not in self._principals and not self._learn_principal(command.by):
+            return False
+        if command.refusal is not None and (b"\0" in command.refusal or not _is_utf8(command.refusal)):
+            return False
+        return all(
+            is_fact_type(type) and KEY_RE.match(key) is not None and b"\0" not in body and _is_utf8(body)
+            for key, type, body in command.facts
+        )
 
     def _learn_type(self, type: str) -> bool:
         """``member.*`` is no more storable than a malformed type: it is put_member's and remove_member's alone."""

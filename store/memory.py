@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Literal
 
 import orjson
@@ -20,9 +21,11 @@ import orjson
 from core.model import (
     AUDIT_STREAM,
     AUDITOR,
+    Decided,
     Entry,
     Epoch,
     Event,
+    Judged,
     Mark,
     Member,
     MyStream,
@@ -49,7 +52,21 @@ Failure = Literal["unavailable", "unknown"]
 class _Stream:
     """One stream: its events by seq (``events[seq - 1]``), first seq of each key, members and markers by principal."""
 
-    __slots__ = ("events", "first", "keys", "marks", "members", "name", "open", "partition", "sid", "tenant")
+    __slots__ = (
+        "commands",
+        "events",
+        "first",
+        "keys",
+        "marks",
+        "members",
+        "name",
+        "open",
+        "partition",
+        "ruled",
+        "ruling",
+        "sid",
+        "tenant",
+    )
 
     def __init__(self, sid: int, tenant: str, name: str, partition: int, open: bool) -> None:
         self.sid = sid
@@ -62,6 +79,11 @@ class _Stream:
         self.keys: dict[str, int] = {}
         self.members: dict[str, str] = {}
         self.marks: dict[str, tuple[int, int]] = {}
+        self.commands: dict[str, Judged] = {}
+        """What each command's key is answered when it is used again."""
+        self.ruled = 0
+        self.ruling: set[int] = set()
+        """Seqs of the events that commands became, and the last of them."""
 
     @property
     def head(self) -> int:
@@ -87,6 +109,10 @@ class _Stream:
 
     def kept(self, seq: int) -> Event | None:
         return self.events[seq - 1] if self.first <= seq <= self.head else None
+
+
+def _judged(outcome: Outcome, partition: int, seq: int = 0) -> Judged:
+    return Judged(outcome, partition, 0, seq, 0, 0, None)
 
 
 class MemoryLog:
@@ -222,6 +248,61 @@ class MemoryLog:
         stream.events.append(event)
         stream.keys[key] = event.seq
         return event
+
+    # Commands
+
+    async def command(self, commands: Sequence[Decided]) -> list[Judged]:
+        unknown = await self._begin("command")
+        now_ms = self._now_ms()
+        seen: set[int] = set()
+        judged = [self._judge(command, seen, now_ms) for command in commands]
+        self._end(unknown)
+        return judged
+
+    def _judge(self, command: Decided, seen: set[int], now_ms: int) -> Judged:
+        stream = self._of_tenant(command.tenant, command.sid)
+        if not self._wellformed.command(command):
+            return _judged(Outcome.FORBIDDEN, 0)
+        if stream is None:
+            return _judged(Outcome.NOT_FOUND, 0)
+        is_first = stream.sid not in seen
+        seen.add(stream.sid)
+        partition = stream.partition
+        role = "owner" if command.privileged else stream.role(command.by)
+        if role not in ("owner", "member") or stream.is_audit:
+            return _judged(Outcome.FORBIDDEN, partition)
+        kept = stream.commands.get(command.key)
+        if kept is not None:
+            return kept
+        used = stream.keys.get(command.key)
+        if used is not None:
+            return Judged(Outcome.DUP, partition, 0, used, 1, stream.events[used - 1].at_ms, None)
+        if command.expect is not None and command.expect != stream.head:
+            return _judged(Outcome.CONFLICT, partition, stream.head)
+        if not is_first or command.state != stream.ruled:
+            return _judged(Outcome.STALE, partition, stream.ruled)
+        if any(key in stream.keys for key, _, _ in command.facts[1:]):
+            return _judged(Outcome.FORBIDDEN, partition)
+        events = [self._commit(stream, *fact[:2], command.by, fact[2], now_ms) for fact in command.facts]
+        at_ms = events[0].at_ms if events else max(now_ms, self._at_ms[partition])
+        seq = events[0].seq if events else 0
+        stream.ruled = events[-1].seq if events else stream.ruled
+        stream.ruling.update(event.seq for event in events)
+        stream.commands[command.key] = Judged(Outcome.DUP, partition, 0, seq, len(events), at_ms, command.refusal)
+        return Judged(Outcome.OK, partition, events[0].pos if events else 0, seq, len(events), at_ms, command.refusal)
+
+    async def ruled(self, tenant: str, sid: int, after: int, limit: int) -> list[Event]:
+        self._end(await self._begin("ruled"))
+        stream = self._of_tenant(tenant, sid)
+        if stream is None:
+            return []
+        events = (event for event in stream.events[max(after, 0) :] if event.seq in stream.ruling)
+        return list(islice(events, max(limit, 0)))
+
+    async def names(self, sids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        self._end(await self._begin("names"))
+        found = [self._by_sid[sid] for sid in sorted(set(sids)) if sid in self._by_sid]
+        return {stream.sid: (stream.tenant, stream.name) for stream in found}
 
     # Reading
 

@@ -14,16 +14,29 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import accumulate
 
 import asyncpg
 import orjson
 import trio
 
-from core.model import Entry, Epoch, Event, Mark, Member, MyStream, StreamFacts, Verdict
+from core.model import (
+    Decided,
+    Entry,
+    Epoch,
+    Event,
+    Judged,
+    Mark,
+    Member,
+    MyStream,
+    Outcome,
+    StreamFacts,
+    Verdict,
+)
 from core.ports import Refused
 from store.appender import Appender
 from store.checker import check_log
-from store.layout import check_members, check_principal, check_role, check_stream, is_wellformed
+from store.layout import Wellformed, check_members, check_principal, check_role, check_stream, is_wellformed
 from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
 from store.pgwire import clamp
@@ -40,6 +53,8 @@ def _events(rows: Sequence[asyncpg.Record]) -> list[Event]:
         for partition, pos, sid, seq, key, type, by, at_ms, body in rows
     ]
 
+_OUTCOMES = tuple(Outcome)
+
 
 class PostgresLog:
     """See the port. Made by `open_postgres_log`."""
@@ -51,6 +66,7 @@ class PostgresLog:
         self._limits = limits
         self._new_key = new_key
         self._epoch: Epoch | None = None
+        self._wellformed = Wellformed()
         self.directory = PostgresDirectory(self._links, new_key)
         """What is kept beside this log, over its links."""
 
@@ -69,6 +85,45 @@ class PostgresLog:
 
     async def append(self, entries: Sequence[Entry]) -> list[Verdict]:
         return await self._appender.append(entries) if entries else []
+
+    async def command(self, commands: Sequence[Decided]) -> list[Judged]:
+        """One that cannot be stored does not reach Postgres; no constraint is left that could fail the others."""
+        judged = [Judged(Outcome.FORBIDDEN, 0, 0, 0, 0, 0, None)] * len(commands)
+        places = [place for place, command in enumerate(commands) if self._wellformed.command(command)]
+        if not places:
+            return judged
+        asked = [commands[place] for place in places]
+        facts = [fact for command in asked for fact in command.facts]
+        counts = [len(command.facts) for command in asked]
+        rows = await self._links.fetch(
+            "select * from readback.command($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            ["" if "\0" in command.tenant else command.tenant for command in asked],
+            [clamp(command.sid) for command in asked],
+            [command.key for command in asked],
+            [command.type for command in asked],
+            [command.by for command in asked],
+            [command.privileged for command in asked],
+            [None if command.expect is None else clamp(command.expect) for command in asked],
+            [clamp(command.state) for command in asked],
+            [None if command.refusal is None else command.refusal.decode() for command in asked],
+            counts,
+            [1 + before for before in accumulate(counts, initial=0)][:-1],
+            [key for key, _, _ in facts],
+            [type for _, type, _ in facts],
+            [body.decode() for _, _, body in facts],
+            retry=False,
+        )
+        for place, outcome, partition, pos, seq, events, at_ms, refusal in zip(places, *rows[0], strict=True):
+            kept = None if refusal is None else refusal.encode()
+            judged[place] = Judged(_OUTCOMES[outcome], partition, pos, seq, events, at_ms, kept)
+        return judged
+
+    async def ruled(self, tenant: str, sid: int, after: int, limit: int) -> list[Event]:
+        return await self._read("select * from readback.ruled($1, $2, $3, $4)", tenant, sid, after, limit)
+
+    async def names(self, sids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        rows = await self._links.fetch("select * from readback.names($1)", [clamp(sid) for sid in sids])
+        return {sid: (tenant, stream) for sid, tenant, stream in rows}
 
     # Reading
 

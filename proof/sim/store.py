@@ -15,7 +15,7 @@ import orjson
 import trio
 
 from core import wire
-from core.model import Entry, Epoch, Event, Mark, Member, MyStream, StreamFacts, Verdict
+from core.model import Decided, Entry, Epoch, Event, Judged, Mark, Member, MyStream, StreamFacts, Verdict
 from core.ports import Unavailable
 from proof import history
 from proof.sim.meters import Meters
@@ -110,6 +110,9 @@ def _clone(stream: _Stream) -> _Stream:
     copy.keys = dict(stream.keys)
     copy.members = dict(stream.members)
     copy.marks = dict(stream.marks)
+    copy.commands = dict(stream.commands)
+    copy.ruled = stream.ruled
+    copy.ruling = set(stream.ruling)
     return copy
 
 
@@ -155,7 +158,7 @@ class NodeLog:
             await trio.lowlevel.checkpoint()
             raise Unavailable(weather.down or "refused, as the seed has it", rng.choice((0.05, 0.3)))
         there_s, back_s = rng.choice(weather.slow_s), rng.choice(weather.slow_s)
-        append = method == "append"
+        append = method in ("append", "command")
         fate = rng.random()
         if append and fate < weather.late:
             self._meters.seen("commit late: after its sender was told that it is unknown")
@@ -198,6 +201,15 @@ class NodeLog:
 
     async def append(self, entries: Sequence[Entry]) -> list[Verdict]:
         return await self._call("append", lambda: self._truth.append(entries))
+
+    async def command(self, commands: Sequence[Decided]) -> list[Judged]:
+        return await self._call("command", lambda: self._truth.command(commands))
+
+    async def ruled(self, tenant: str, sid: int, after: int, limit: int) -> list[Event]:
+        return await self._call("ruled", lambda: self._truth.ruled(tenant, sid, after, limit))
+
+    async def names(self, sids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        return await self._call("names", lambda: self._truth.names(sids))
 
     async def open_streams(self, asked: Sequence[tuple[str, str, str]]) -> list[StreamFacts | None]:
         return await self._call("open_streams", lambda: self._truth.open_streams(asked))
