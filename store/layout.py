@@ -92,6 +92,8 @@ class Wellformed:
             return False
         if command.refusal is not None and (b"\0" in command.refusal or not _is_utf8(command.refusal)):
             return False
+        if len(command.facts) > 1 and len({key for key, _, _ in command.facts}) < len(command.facts):
+            return False
         return all(
             is_fact_type(type) and KEY_RE.match(key) is not None and b"\0" not in body and _is_utf8(body)
             for key, type, body in command.facts

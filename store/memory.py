@@ -255,11 +255,15 @@ class MemoryLog:
         unknown = await self._begin("command")
         now_ms = self._now_ms()
         seen: set[int] = set()
-        judged = [self._judge(command, seen, now_ms) for command in commands]
+        judged = [self._judge(command, seen) for command in commands]
+        for n, (command, found) in enumerate(zip(commands, judged, strict=True)):
+            if found.outcome is Outcome.OK:
+                judged[n] = self._keep(self._by_sid[command.sid], command, now_ms)
         self._end(unknown)
         return judged
 
-    def _judge(self, command: Decided, seen: set[int], now_ms: int) -> Judged:
+    def _judge(self, command: Decided, seen: set[int]) -> Judged:
+        """As things were before the batch; ``OK`` is yet to be kept."""
         stream = self._of_tenant(command.tenant, command.sid)
         if not self._wellformed.command(command):
             return _judged(Outcome.FORBIDDEN, 0)
@@ -281,8 +285,12 @@ class MemoryLog:
             return _judged(Outcome.CONFLICT, partition, stream.head)
         if not is_first or command.state != stream.ruled:
             return _judged(Outcome.STALE, partition, stream.ruled)
-        if any(key in stream.keys for key, _, _ in command.facts[1:]):
+        if any(key in stream.keys or key in stream.commands for key, _, _ in command.facts[1:]):
             return _judged(Outcome.FORBIDDEN, partition)
+        return _judged(Outcome.OK, partition)
+
+    def _keep(self, stream: _Stream, command: Decided, now_ms: int) -> Judged:
+        partition = stream.partition
         events = [self._commit(stream, *fact[:2], command.by, fact[2], now_ms) for fact in command.facts]
         at_ms = events[0].at_ms if events else max(now_ms, self._at_ms[partition])
         seq = events[0].seq if events else 0

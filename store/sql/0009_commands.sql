@@ -55,33 +55,40 @@ begin
     ) l;
     batch_ms := readback.now_ms();
 
+    -- Everything is judged as it was before the batch: of what an earlier command of the same stream is about to write, a
+    -- later one knows only that it is not the first.
     with judged as materialized (
-        select ord, s.sid, s.partition, s.head, s.ruled, array_position(touched, s.partition) as nth,
-            c.sid as known, c.seq as was_seq, c.count as was_count, c.at_ms as was_at_ms, c.refusal as was_refusal,
-            e.seq as sent_seq, e.at_ms as sent_at_ms,
-            case
-                when s.sid is null then 3
-                when s.stream < 'audit;' then 2
-                when not (privileges[ord]
-                    or coalesce(m.role, case when s.open and s.stream <> bys[ord] then 'member' end, 'reader')
-                        in ('owner', 'member')) then 2
-                when c.sid is not null or e.seq is not null then 1
-                when expects[ord] <> s.head then 4
-                when states[ord] <> s.ruled or exists (
-                    select from generate_series(1, ord - 1) b where sids[b] = s.sid and tenants[b] = tenants[ord]) then 5
-                when counts[ord] > 1 and exists (
-                    select from readback.events k where k.sid = s.sid
-                        and k.key = any (fact_keys[firsts[ord] + 1 : firsts[ord] + counts[ord] - 1])) then 2
-                else 0
-            end as verdict
-        from generate_series(1, cardinality(sids)) ord
-        left join readback.streams s on s.sid = sids[ord] and s.tenant = tenants[ord]
-        left join readback.members m on m.sid = s.sid and m.principal = bys[ord]
-        left join readback.commands c on c.sid = s.sid and c.key = keys[ord]
-        left join readback.events e on e.sid = s.sid and e.key = keys[ord]
+        select *, tips[nth] + sum(case verdict when 0 then counts[ord] else 0 end) over (
+            partition by partition order by ord) - counts[ord] + 1 as first_pos
+        from (
+            select ord, s.sid, s.partition, s.head, s.ruled, array_position(touched, s.partition) as nth,
+                c.sid as known, c.seq as was_seq, c.count as was_count, c.at_ms as was_at_ms, c.refusal as was_refusal,
+                e.seq as sent_seq, e.at_ms as sent_at_ms,
+                case
+                    when s.sid is null then 3
+                    when s.stream < 'audit;' then 2
+                    when not (privileges[ord]
+                        or coalesce(m.role, case when s.open and s.stream <> bys[ord] then 'member' end, 'reader')
+                            in ('owner', 'member')) then 2
+                    when c.sid is not null or e.seq is not null then 1
+                    when expects[ord] <> s.head then 4
+                    when states[ord] <> s.ruled or ord > min(ord) over (partition by s.sid) then 5
+                    when counts[ord] > 1 and (exists (
+                        select from readback.events k where k.sid = s.sid
+                            and k.key = any (fact_keys[firsts[ord] + 1 : firsts[ord] + counts[ord] - 1])
+                    ) or exists (
+                        select from readback.commands k where k.sid = s.sid
+                            and k.key = any (fact_keys[firsts[ord] + 1 : firsts[ord] + counts[ord] - 1]))) then 2
+                    else 0
+                end as verdict
+            from generate_series(1, cardinality(sids)) ord
+            left join readback.streams s on s.sid = sids[ord] and s.tenant = tenants[ord]
+            left join readback.members m on m.sid = s.sid and m.principal = bys[ord]
+            left join readback.commands c on c.sid = s.sid and c.key = keys[ord]
+            left join readback.events e on e.sid = s.sid and e.key = keys[ord]
+        ) looked
     ), placed as materialized (
-        select j.ord, j.sid, j.partition, f.n, firsts[j.ord] + f.n as fact, j.head + f.n + 1 as new_seq,
-            tips[j.nth] + row_number() over (partition by j.partition order by j.ord, f.n) as new_pos,
+        select j.ord, j.sid, j.partition, firsts[j.ord] + f.n as fact, j.head + f.n + 1 as new_seq, j.first_pos + f.n as new_pos,
             greatest(last_times[j.nth], batch_ms) as at_ms
         from judged j cross join lateral generate_series(0, counts[j.ord] - 1) f(n)
         where j.verdict = 0
@@ -113,7 +120,7 @@ begin
         from judged where verdict = 0
     )
     select array_agg(verdict::smallint order by ord), array_agg(coalesce(partition, 0) order by ord),
-        array_agg(coalesce((select min(p.new_pos) from placed p where p.ord = j.ord), 0) order by ord),
+        array_agg(case when verdict = 0 and counts[ord] > 0 then first_pos else 0 end order by ord),
         array_agg(case
             when verdict = 0 and counts[ord] > 0 then head + 1
             when verdict = 1 then case when known is not null then was_seq else sent_seq end
@@ -145,7 +152,7 @@ begin
         select e.partition, e.pos, e.sid, e.seq, e.key::text, e.type, e.by, e.at_ms, e.body
         from readback.commands c
         join readback.events e on e.sid = c.sid and e.seq between c.seq and c.seq + c.count - 1
-        where c.sid = of_sid and c.tenant = of_tenant and c.seq > after - 64 and c.seq > 0 and e.seq > after
+        where c.sid = of_sid and c.tenant = of_tenant and c.seq > greatest(after, 0) - 64 and c.seq > 0 and e.seq > after
         order by c.seq, e.seq limit at_most;
 end
 $$;
