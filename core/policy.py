@@ -37,6 +37,7 @@ class StreamAction(Enum):
     TYPE = "show that one types"
     SEND = "send, react, edit and delete one's own"
     DELETE = "delete anybody's event"
+    COMMAND = "give commands to a flight; what each role may command, the machine's table says"
     POSITION = "send positions"
     LIST_MEMBERS = "list members"
     MANAGE_MEMBERS = "add and remove members, change roles"
@@ -62,6 +63,7 @@ STREAM_TABLE: Final[Mapping[StreamAction, frozenset[str]]] = MappingProxyType(
         StreamAction.TYPE: frozenset(("owner", "member")),
         StreamAction.SEND: frozenset(("owner", "member")),
         StreamAction.DELETE: frozenset(("owner",)),
+        StreamAction.COMMAND: frozenset(("owner", "member")),
         StreamAction.POSITION: frozenset(("owner", "member")),
         StreamAction.LIST_MEMBERS: frozenset(("owner", "member", "reader")),
         StreamAction.MANAGE_MEMBERS: frozenset(("owner",)),

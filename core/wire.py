@@ -10,6 +10,7 @@ event against 1.6 us through orjson and a dict.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final
@@ -187,9 +188,18 @@ def encode_ok(id: int, **fields: Any) -> bytes:
 
 
 def encode_error(
-    id: int | None, code: str, message: str, *, retry_after: float | None = None, head: int | None = None
+    id: int | None,
+    code: str,
+    message: str,
+    *,
+    retry_after: float | None = None,
+    head: int | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> bytes:
+    """``facts`` are more fields, as of a refused command its reason."""
     out: dict[str, Any] = {"op": "error", "code": code, "message": message}
+    if facts is not None:
+        out.update(facts)
     if id is not None:
         out["id"] = id
     if retry_after is not None:

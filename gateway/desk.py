@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import trio
 
+from core.commands import Answer
 from core.model import Event, Member, MyStream, Outcome, StreamFacts
 from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant, role_in
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, TokenError
+from gateway.commander import Waiting
 from gateway.gatekeeper import limited
 from gateway.node import Node
 from gateway.ops import make_entry, refusal, unavailable
@@ -102,6 +104,29 @@ class Desk:
             raise refusal(entry, verdict)
         return Sent(verdict.seq, verdict.at_ms, verdict.outcome is Outcome.DUP)
 
+    async def command(
+        self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None
+    ) -> Answer:
+        node = self._node
+        wait_s = node.gatekeeper.meter(who).send(trio.current_time())
+        if wait_s:
+            raise limited("sends", wait_s)
+        if node.ops.shedding_sends:
+            raise node.ops.shed_send()
+        found = await self._readable(who, stream)
+        waiting = Waiting()
+        node.commander.ask(
+            found,
+            by=who.principal,
+            standing=who.standing,
+            key=key,
+            type=type,
+            body=body,
+            expect=expect,
+            answered=waiting.answered,
+        )
+        return await waiting.answer()
+
     async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page:
         self._node.gatekeeper.history(self._node.gatekeeper.meter(who))
         found = await self._readable(who, stream)
@@ -127,6 +152,8 @@ class Desk:
             raise WireError("forbidden", "trimming needs a token with role admin or service")
         if stream.startswith("audit:"):
             raise WireError("forbidden", "nobody makes the audit stream forget")
+        if stream.startswith("flight:"):
+            raise WireError("forbidden", "a flight's state and past are the fold of its events: they are kept")
         await self._node.noted(who.tenant, "stream.trimmed", stream=stream, before=before, by=who.principal)
         first = await self._node.log.trim(who.tenant, stream, before)
         found = self._node.hub.by_name.get((who.tenant, stream))

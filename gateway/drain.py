@@ -111,8 +111,10 @@ class Drain:
         await self._tell(began_s)
         await self._see_off(end_s - RESERVED * self._window_s)
         with trio.move_on_at(end_s):
+            await node.commander.drained()
             await node.lanes.drained()
             await self._store_marks()
+            await node.commander.drained()
             await node.lanes.drained()  # last: what was taken until now is committed and answered before the bye
         counts.unanswered = sum(c.inflight for c in self._shard.connections.values())
         for _, connection in self._told:

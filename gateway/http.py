@@ -24,6 +24,7 @@ from core.ports import Refused, Unavailable
 from core.tokens import Identity
 from gateway.gather import Gather
 from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
+from gateway.http_flights import router as flights_router
 from gateway.http_models import Problem
 from gateway.http_office import router as office_router
 from gateway.http_routes import router
@@ -61,6 +62,7 @@ def make_app(
     app.state.limits = limits
     app.state.gather = gather
     app.include_router(router)
+    app.include_router(flights_router)
     if office is not None:
         app.state.office = office
         app.include_router(office_router)
@@ -97,7 +99,7 @@ async def _on_wire_error(request: Request, error: Exception) -> Response:
     if error.code == "forbidden" and who is not None:
         service: Service = request.app.state.service
         service.denied(who, error.message)
-    extra = {"retry_after_s": error.retry_after_s, "head": error.head}
+    extra: dict[str, Any] = {"retry_after_s": error.retry_after_s, "head": error.head, "facts": error.facts}
     return _problem(HTTP_STATUS[error.code], error.code, error.message, **extra)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -73,6 +73,7 @@ def problem(
     retry_after_s: float | None = None,
     head: int | None = None,
     errors: list[dict[str, str]] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """An RFC 9457 problem document as (status, headers, body)."""
     document: dict[str, object] = {
@@ -83,6 +84,8 @@ def problem(
         "code": code,
     }
     headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    if facts is not None:
+        document.update(facts)
     if head is not None:
         document["head"] = head
     if errors is not None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # pydantic's patterns are Rust's: there `$` is the end of the text, not the end of a line.
 STREAM_PATTERN = r"^(chat|flight|trip|user|audit):[A-Za-z0-9._~-]{1,128}$"
 PRINCIPAL_PATTERN = r"^(user|device|service):[A-Za-z0-9._~@+-]{1,128}$"
+FLIGHT_PATTERN = r"^[A-Za-z0-9_~-]{1,96}$"
+"""Of a flight's own name: without dots, which set off what belongs to it (`.seats`)."""
 TYPE_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}$"
 KEY_PATTERN = r'^"?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"?$'
 """For the document; the route reads the header itself and says what is wrong in its own words."""
@@ -65,6 +67,44 @@ class CreateStream(_Request):
     stream: str = Field(pattern=STREAM_PATTERN, description="kind:name; the tenant is the token's")
     open: bool = Field(False, description="whether every principal of the tenant is a member")
     members: list[MemberModel] = Field(default_factory=list, max_length=MEMBERS_MAX, description="the first members")
+
+
+class CreateFlight(_Request):
+    model_config = _example(
+        {"flight": "QX12-20261121", "members": [{"principal": "user:amy", "role": "owner"}], "open": False}
+    )
+
+    flight: str = Field(pattern=FLIGHT_PATTERN, description="names the streams flight:NAME and flight:NAME.seats")
+    open: bool = Field(False, description="whether every principal of the tenant is a member")
+    members: list[MemberModel] = Field(default_factory=list, max_length=MEMBERS_MAX, description="the first members")
+
+
+class FlightModel(BaseModel):
+    model_config = _example(
+        {"flight": "QX12-20261121", "streams": ["flight:QX12-20261121", "flight:QX12-20261121.seats"]}
+    )
+
+    flight: str
+    streams: list[str] = Field(description="those that the flight has now")
+
+
+class GiveCommand(_Request):
+    model_config = _example({"type": "depart", "body": {"at": "2026-11-21T09:30:00Z", "source": "acars"}, "expect": 7})
+
+    type: str = Field(pattern=TYPE_PATTERN, description="the command's verb; docs/flights.md has the table")
+    body: dict[str, Any] = Field(default_factory=dict, description="what the verb needs")
+    expect: int | None = Field(None, ge=0, le=SEQ_MAX, description="obey only if the stream's head is this seq")
+
+
+class CommandedModel(BaseModel):
+    model_config = _example(
+        {"stream": "flight:QX12-20261121", "seqs": [8, 9], "at": "2026-11-21T09:30:00.000Z", "dup": False}
+    )
+
+    stream: str
+    seqs: list[int] = Field(description="of the events that the command became, ascending without gaps")
+    at: str = Field(description="when they were committed")
+    dup: bool = Field(description="the key was used before: this is what was answered then")
 
 
 class PutMember(_Request):
@@ -193,3 +233,8 @@ class Problem(BaseModel):
     head: int | None = Field(None, description="with conflict: the stream's head")
     retry_after: float | None = Field(None, description="seconds; also in the Retry-After header, rounded up")
     errors: list[dict[str, str]] | None = Field(None, description="with bad_request: each field that was refused")
+    reason: str | None = Field(None, description="with rejected: the machine's word for why, for programs")
+    cite: str | None = Field(
+        None, description="with rejected: the paragraph of the rule that was broken, if it was one"
+    )
+    dup: bool | None = Field(None, description="with rejected: the command was refused before, under the same key")

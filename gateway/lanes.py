@@ -18,17 +18,28 @@ of the events by position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
 from core.fair import Fair, even
 from core.limits import Limits
-from core.model import Entry, Verdict
-from core.ports import Log, Unavailable
+from core.ports import Unavailable
 
-Committed = Callable[[Sequence[Entry], Sequence[Verdict]], None]
-Failed = Callable[[Sequence[Entry], Unavailable], None]
+
+class Queued(Protocol):
+    """What waits in a lane: an `Entry` or a `Decided`. ``expect`` is not ``None`` where it must be its stream's first in a
+    batch."""
+
+    tenant: str
+    sid: int
+    body: bytes
+    expect: int | None
+
+
+E = TypeVar("E", bound=Queued)
+V = TypeVar("V")
 
 BATCH_BYTES_MAX = 1_048_576
 ENTRY_BYTES = 512
@@ -37,24 +48,24 @@ TURN_BYTES = 4_096
 """A turn of a tenant: some six chats' messages. A hundred tenants have a turn in every batch."""
 
 
-class Lane:
-    """One queue and the task that commits it."""
+class Lane(Generic[E, V]):
+    """One queue and the task that commits it by ``commit``: `core.ports.Log.append` or `command`."""
 
     def __init__(
         self,
-        log: Log,
+        commit: Callable[[Sequence[E]], Awaitable[Sequence[V]]],
         limits: Limits,
-        committed: Committed,
-        failed: Failed,
+        committed: Callable[[Sequence[E], Sequence[V]], None],
+        failed: Callable[[Sequence[E], Unavailable], None],
         weight: Callable[[str], int] = even,
     ) -> None:
-        self._log = log
+        self._commit = commit
         self._limits = limits
         self._committed = committed
         self._failed = failed
-        self._waiting: list[Entry] = []
+        self._waiting: list[E] = []
         """What waits while it fits a batch; empty while the lane is crowded."""
-        self._crowd: Fair[Entry] = Fair(TURN_BYTES, weight)
+        self._crowd: Fair[E] = Fair(TURN_BYTES, weight)
         self._crowded = False
         self._wake = trio.Event()
         self._idle = trio.Event()
@@ -73,7 +84,7 @@ class Lane:
     def busy(self) -> bool:
         return not self._idle.is_set()
 
-    def put(self, entry: Entry) -> bool:
+    def put(self, entry: E) -> bool:
         """Take an entry for the next batch; False when its tenant holds as much of the lane as it may (answer
         ``overloaded``)."""
         waiting, limits = self._waiting, self._limits
@@ -85,7 +96,7 @@ class Lane:
             self._rouse()
         return True
 
-    def _put_in_crowd(self, entry: Entry) -> bool:
+    def _put_in_crowd(self, entry: E) -> bool:
         if not self._crowded:
             self._sort()
         crowd, limits, tenant = self._crowd, self._limits, entry.tenant
@@ -122,7 +133,7 @@ class Lane:
             batch = self._next_batch()
             started_s = trio.current_time()
             try:
-                verdicts = await self._log.append(batch)
+                verdicts = await self._commit(batch)
             except Unavailable as error:
                 self.failures += 1
                 self._failed(batch, error)
@@ -133,7 +144,7 @@ class Lane:
                 self.observe(trio.current_time() - started_s, len(batch))
                 self._committed(batch, verdicts)
 
-    def _next_batch(self) -> list[Entry]:
+    def _next_batch(self) -> list[E]:
         """As many as a batch may hold. An entry with ``expect`` must be its stream's first in a batch: if its stream
         is in already, its tenant waits for the next."""
         if not self._crowded:
@@ -167,21 +178,21 @@ class Lane:
             await trio.lowlevel.checkpoint()
 
 
-class Lanes:
-    """All lanes of a node. ``weight`` is a tenant's share where more waits than a batch takes."""
+class Lanes(Generic[E, V]):
+    """All lanes of a kind of a node. ``weight`` is a tenant's share where more waits than a batch takes."""
 
     def __init__(
         self,
-        log: Log,
+        commit: Callable[[Sequence[E]], Awaitable[Sequence[V]]],
         limits: Limits,
         count: int,
-        committed: Committed,
-        failed: Failed,
+        committed: Callable[[Sequence[E], Sequence[V]], None],
+        failed: Callable[[Sequence[E], Unavailable], None],
         weight: Callable[[str], int] = even,
     ) -> None:
-        self.lanes = [Lane(log, limits, committed, failed, weight) for _ in range(count)]
+        self.lanes = [Lane(commit, limits, committed, failed, weight) for _ in range(count)]
 
-    def put(self, partition: int, entry: Entry) -> bool:
+    def put(self, partition: int, entry: E) -> bool:
         lanes = self.lanes
         return lanes[partition % len(lanes)].put(entry)
 

@@ -24,7 +24,7 @@ from core.bus import Bus
 from core.directory import Directory
 from core.hub import Hub
 from core.limits import Limits, adopt
-from core.model import Entry, Epoch, Event, Outcome, Verdict
+from core.model import Decided, Entry, Epoch, Event, Judged, Outcome, Verdict
 from core.ports import Log, Unavailable
 from core.sequencer import Sequencer
 from core.session import Sessions
@@ -34,6 +34,7 @@ from core.tokens import Identity, NeedKeys, ResumeClaims, ResumeKeys, TokenError
 from core.wire import Close
 from gateway.audit import Audit
 from gateway.cluster import Cluster
+from gateway.commander import Commander
 from gateway.config import Secrets
 from gateway.connection import Connection
 from gateway.door import Door
@@ -137,10 +138,13 @@ class Node:
         self.gatekeeper = Gatekeeper(self, tenants)
         self.shard.on_let_go = self.gatekeeper.gone
         self.revoking = None if directory is None else Revoking(self, directory)
-        self.lanes = Lanes(store, limits, lanes, self._committed, self._failed, self.weight)
+        self.lanes: Lanes[Entry, Verdict] = Lanes(store.append, limits, lanes, self._committed, self._failed, self.weight)
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
+        self.on_commit: list[Callable[[int, int], None]] = []
+        """Told (partition, last position) of what was committed, here or as the bus tells; a hint, and may be early."""
         self.loader = Loader(store, self.hub)
         self.sessions: Sessions[Connection] = Sessions(limits.sessions_max, limits.resume_ttl_s)
+        self.commander = Commander(self, lanes)
         self.ops = Ops(self)
         self.shard.ops = self.ops
         self.draining = False
@@ -313,8 +317,33 @@ class Node:
                 ticket.done.set()
         self.settle()
 
+    def show_commands(self, batch: Sequence[Decided], judged: Sequence[Judged]) -> None:
+        """What commands became, in one commit: told and shown as sends are. Who gave them is answered by the commander."""
+        if self.follower.trouble is not None:
+            self.follower.answered(commit=True)
+        parts: dict[int, _Part] = {}
+        for decided, verdict in zip(batch, judged, strict=True):
+            if verdict.outcome is not _OK or not decided.facts:
+                continue
+            part = parts.get(verdict.partition)
+            if part is None:
+                part = parts[verdict.partition] = _Part(verdict.pos)
+            part.last = verdict.pos + len(decided.facts) - 1
+            part.count += len(decided.facts)
+            stream = self.hub.by_sid.get(decided.sid)
+            if stream is None:
+                self.hub.note_unknown(decided.sid, verdict.seq + len(decided.facts) - 1)
+                continue
+            for seq, (key, type, body) in enumerate(decided.facts, verdict.seq):
+                frame = wire.encode_event(stream.name_b, seq, type, key, decided.by, verdict.at_ms, body)
+                part.events.append((stream, seq, frame))
+        for partition, part in parts.items():
+            self._told(partition, part)
+
     def _told(self, partition: int, part: _Part) -> None:
         """One partition's share of a commit: to the others and to the hub."""
+        for heard in self.on_commit:
+            heard(partition, part.last)
         # A batch that the store had to halve is two commits, and another node's may lie between them.
         dense = part.last - part.first + 1 == part.count
         if self.cluster is not None:
@@ -459,6 +488,7 @@ class Node:
                 nursery.start_soon(self.audit.run)
             for task in (
                 self.lanes.run,
+                self.commander.run,
                 self.loader.run,
                 self._turn_forever,
                 self._flush_signals,

@@ -18,6 +18,7 @@ import orjson
 import trio
 
 from core import wire
+from core.commands import Answer
 from core.frames import text_frame
 from core.model import FACT_TYPES, PRINCIPAL_RE, Entry, Outcome, Verdict
 from core.policy import FOLLOWS, OWNS, SENDS, TYPES
@@ -191,7 +192,9 @@ class Ops:
 
     def refuse(self, connection: Connection, id: int | None, error: WireError) -> None:
         self.errors_sent += 1
-        frame = wire.encode_error(id, error.code, error.message, retry_after=error.retry_after_s, head=error.head)
+        frame = wire.encode_error(
+            id, error.code, error.message, retry_after=error.retry_after_s, head=error.head, facts=error.facts
+        )
         self.hub.reply(connection, frame)
         if error.code == "rate_limited":
             self.node.throttle.refused(connection)
@@ -495,8 +498,46 @@ class Ops:
     def position(self, connection: Connection, id: int | None, message: Message) -> None:
         self.pings.position(connection, id, message)
 
-    def later(self, connection: Connection, id: int | None, message: Message) -> None:
-        raise WireError("not_found", f"{message['op']} is not served by this version")
+    def command(self, connection: Connection, id: int | None, message: Message) -> None:
+        if self.shedding_sends:
+            raise self.shed_send()
+        self.with_stream(connection, id, message, functools.partial(self._command, connection, id, message))
+
+    def _command(self, connection: Connection, id: int | None, message: Message, stream: Stream) -> None:
+        metered = connection.metered
+        if metered is not None:
+            wait_s = metered.send(self.shard.now_s)
+            if wait_s:
+                raise limited("sends", wait_s)
+        if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
+            raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
+        connection.inflight += 1
+        try:
+            self.node.commander.ask(
+                stream,
+                by=connection.principal,
+                standing=connection.standing,
+                key=message.get("key"),
+                type=message.get("type"),
+                body=message.get("body"),
+                expect=message.get("expect"),
+                answered=functools.partial(self._commanded, connection, id, stream.name),
+            )
+        except WireError:
+            connection.inflight -= 1
+            raise
+
+    def _commanded(self, connection: Connection, id: int | None, name: str, answer: Answer | WireError) -> None:
+        connection.inflight -= 1
+        if connection.state is not OPEN:
+            return
+        if isinstance(answer, WireError):
+            self.refuse(connection, id, answer)
+        elif answer.refusal is not None:
+            self.refuse(connection, id, WireError("rejected", answer.refusal.message, facts=answer.facts()))
+        else:
+            at = wire.at_bytes(answer.at_ms).decode()
+            self.ok(connection, id, stream=name, seqs=list(answer.seqs), at=at, dup=answer.dup)
 
     def still_welcome(self, connection: Connection) -> bool:
         """Whether the access token behind the connection is good still."""
@@ -566,6 +607,6 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "signal": Ops.signal,
     "presence": Ops.presence,
     "position": Ops.position,
-    "command": Ops.later,
+    "command": Ops.command,
 }
 _BEFORE_HELLO: Final = frozenset(("hello", "resume", "ping"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from core.commands import Answer
 from core.model import Event, Member, MyStream, StreamFacts
 from core.tokens import Identity, TokenError
 
@@ -48,13 +49,22 @@ class WireError(Exception):
     ``retry_after_s`` says when repeating may help; ``head`` goes with ``conflict``.
     """
 
-    def __init__(self, code: str, message: str, retry_after_s: float | None = None, head: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        retry_after_s: float | None = None,
+        head: int | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
         assert code in WIRE_CODES, code
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
         self.head = head
+        self.facts = facts
+        """What a refused command is told beside: ``reason``, and perhaps ``cite`` and ``dup``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,12 @@ class Service(Protocol):
 
     async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
         """One append through the same lanes as a socket's. ``body`` is parsed JSON; returns after the commit."""
+        ...
+
+    async def command(
+        self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None
+    ) -> Answer:
+        """One command through the same commander as a socket's; returns after the commit, refused or not."""
         ...
 
     async def read(self, who: Identity, stream: str, *, after: int, limit: int) -> Page: ...

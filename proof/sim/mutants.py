@@ -34,7 +34,7 @@ MUTANTS: Final = (
            "start = cursor + 2 - stream.base"),
     Mutant("resume-one-too-early", "gateway.opening:start", "return position.after\n", "return max(position.after - 1, 0)\n"),
     Mutant("resume-at-head", "gateway.opening:_cursor_of", "return Position(after=spec)", "return AT_HEAD"),
-    Mutant("ack-before-commit", "gateway.lanes:Lane.run", "verdicts = await self._log.append(batch)",
+    Mutant("ack-before-commit", "gateway.lanes:Lane.run", "verdicts = await self._commit(batch)",
            "node = self._committed.__self__\n"
            "                seqs = {}\n"
            "                for entry in batch:\n"

@@ -63,7 +63,7 @@ class Desk:
     def __init__(self, limits: Limits = LIMITS, count: int = 1, weight: Callable[[str], int] = even) -> None:
         self.log = SlowLog()
         self.answers: list[tuple[object, Outcome | str]] = []
-        self.lanes = Lanes(self.log, limits, count, self._committed, self._failed, weight)
+        self.lanes = Lanes(self.log.append, limits, count, self._committed, self._failed, weight)
 
     def _committed(self, batch: Sequence[Entry], verdicts: Sequence[Verdict]) -> None:
         self.answers += [(entry.ticket, verdict.outcome) for entry, verdict in zip(batch, verdicts, strict=True)]

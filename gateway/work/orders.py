@@ -1,0 +1,102 @@
+"""What workers have a node do: commands, messages, notes to inboxes. All under keys that are the same when done again.
+
+Everything goes through the node's lanes as its clients' does, so that it is ordered, committed and shown to who follows, and
+what was done once is answered as done when done twice. Given by `core.flight.machine.BY_GATEWAY`, who may do anything in its
+tenant and whose name no token can bear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from core.commands import Answer
+from core.flight.machine import BY_GATEWAY, Command
+from core.model import Entry, Outcome
+from core.ports import Refused
+from gateway.commander import Ask, Waiting
+from gateway.service import WireError
+from gateway.work.ports import Transient
+
+if TYPE_CHECKING:
+    from core.stream import Stream
+    from gateway.node import Node
+
+_PASSING = frozenset(("overloaded", "unavailable", "rate_limited", "internal"))
+
+
+class Orders:
+    """Over one node, which must run. Raises `Transient` for what may go well later, `Impossible` for what never will."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def wall(self) -> float:
+        return self._node.wall()
+
+    async def stream(self, tenant: str, name: str) -> Stream:
+        """The stream, as the node holds it. Raises `Impossible` where there is none."""
+        stream = self._node.hub.by_name.get((tenant, name))
+        if stream is None:
+            await self._node.loader.load([(tenant, name, BY_GATEWAY)])
+            stream = self._node.hub.by_name.get((tenant, name))
+        if stream is None:
+            raise Impossible(f"there is no stream {name}")
+        return stream
+
+    async def command(
+        self,
+        tenant: str,
+        stream: str,
+        type: str,
+        body: dict[str, Any],
+        key: str,
+        *,
+        via: Sequence[str] = (),
+        expect: int | None = None,
+    ) -> Answer:
+        """Give one command as owner; its answer, obeyed or refused."""
+        waiting = Waiting()
+        command = Command(type, body, BY_GATEWAY, "owner", tuple(via))
+        try:
+            found = await self.stream(tenant, stream)
+            self._node.commander.give(found, Ask(command, key, expect, True, waiting.answered))
+            return await waiting.answer()
+        except WireError as error:
+            raise _raised(error) from None
+
+    async def send(self, tenant: str, stream: str, type: str, body: dict[str, Any], key: str) -> int:
+        """Send one event; its seq, the same when sent again."""
+        try:
+            found = await self.stream(tenant, stream)
+            entry = Entry(tenant, found.sid, key, type, BY_GATEWAY, orjson.dumps(body), privileged=True)
+            verdict = await self._node.append(found, entry)
+        except WireError as error:
+            raise _raised(error) from None
+        if verdict.outcome > Outcome.DUP:
+            raise Impossible(f"{stream} does not take the event: {verdict.outcome.name.lower()}")
+        return verdict.seq
+
+    async def notify(self, tenant: str, principal: str, type: str, body: dict[str, Any], key: str) -> int:
+        """Send to somebody's inbox, which is made where there was none."""
+        if self._node.hub.by_name.get((tenant, principal)) is None:
+            # A principal's inbox is made when asked for by its owner.
+            try:
+                found = await self._node.log.open_streams([(tenant, principal, principal)])
+            except Refused as error:
+                raise Impossible(error.message) from None
+            if found[0] is None:
+                raise Impossible(f"{principal} can have no inbox")
+        return await self.send(tenant, principal, type, body, key)
+
+
+class Impossible(Exception):
+    """It would fail again: the message says why."""
+
+
+def _raised(error: WireError) -> Exception:
+    if error.code in _PASSING:
+        return Transient(error.message, error.retry_after_s, tries_max=1_000)
+    return Impossible(f"{error.code}: {error.message}")

@@ -1,0 +1,361 @@
+"""A worker: shares the log's partitions with others by lease, follows them for each consumer, and runs tasks that are due.
+
+One task a leased (consumer, partition) reads on from its cursor, has the consumer turn events into effects, and commits
+these with the cursor's move, under the lease's fence (`core.work`). It is woken by commits that this process hears of, and
+looks by itself every `poll_s`. One task a kind of tasks claims those that are due and runs them side by side.
+
+Promises: a consumer's effects of a stream are committed in the stream's order, each exactly once, whoever crashes; one
+stream whose event cannot be taken is parked with its reason while all others go on; what fails for want of the store is
+tried until it is back. A task whose claim runs out is done again by somebody, so that runners do what is the same twice.
+Whatever a lease that was lost led to, changes nothing.
+
+Does not: know what consumers and runners do (`gateway.work.make` puts them together).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+import trio
+
+from core.commands import recorded
+from core.model import Event
+from core.ports import Log, StoreError, Unavailable
+from core.work import Effects, Fenced, Held, Lease, Parked, Work
+from core.work_limits import WorkLimits
+from gateway.work.ports import Consumer, Place, Runner, Seen
+from gateway.work.tasks import Tasks
+
+log = logging.getLogger("readback.work")
+
+HELD_S: Final = 0.02
+REASON_MAX: Final = 300
+
+
+class Worker:
+    """Run with `run`; end with `leave` for a good order. ``holder`` must be new for each start of a worker."""
+
+    def __init__(
+        self,
+        store: Log,
+        work: Work,
+        consumers: Sequence[Consumer],
+        runners: Sequence[Runner],
+        *,
+        holder: str,
+        limits: WorkLimits,
+        rng: Random,
+        wall: Callable[[], float],
+    ) -> None:
+        self.log = store
+        self.work = work
+        self.limits = limits
+        self.holder = holder
+        self.wall = wall
+        self.rng = rng
+        self.consumers = {consumer.name: consumer for consumer in consumers}
+        self.tasks = Tasks(self, runners)
+        self.trouble: str | None = None
+        """Why the store could not be reached when it was last asked."""
+        self._following: dict[tuple[str, int], _Following] = {}
+        self._names: dict[int, Place] = {}
+        self._nursery: trio.Nursery
+        self.events = 0
+        """Taken by consumers, each once a consumer; `skipped` were not theirs or parked."""
+        self.skipped = 0
+        self.commits = 0
+        self.fenced = 0
+        self.parked = 0
+        self.committed: list[Callable[[str, int, int], None]] = []
+        """Told (consumer, partition, pos) of each commit: a hint for who follows read models."""
+
+    # -- being told -----------------------------------------------------------------------------------------------------
+
+    def heard(self, partition: int, last: int) -> None:
+        """Something was committed to the log, as far as ``last``. A hint: it may be early, late, or wrong."""
+        for name in self.consumers:
+            following = self._following.get((name, partition))
+            if following is not None and last > following.lease.pos:
+                following.wake.set()
+
+    # -- sharing --------------------------------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then others wait for the leases to run out, unless `leave` was called."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.tasks.run)
+            task_status.started()
+            while True:
+                await self._beat()
+                await trio.sleep(self.limits.beat_s * (0.75 + 0.5 * self.rng.random()))
+
+    async def leave(self) -> None:
+        """Give everything up at once, so that others go on without a pause. Nothing is taken after that."""
+        for following in self._following.values():
+            following.scope.cancel()
+        self._following.clear()
+        self.tasks.stop()
+        await self.work.leave(self.holder)
+
+    async def _beat(self) -> None:
+        try:
+            leases = await self.work.beat(self.holder, list(self.consumers), int(1000 * self.limits.lease_s))
+        except Unavailable as error:
+            self.failed(error)
+            self._let_go_of_the_expired()
+            return
+        self.answered()
+        now_s = trio.current_time()
+        held = {(lease.consumer, lease.partition): lease for lease in leases}
+        for place in list(self._following):
+            if place not in held or held[place].fence != self._following[place].lease.fence:
+                self._let_go(place)
+        for place, lease in held.items():
+            following = self._following.get(place)
+            if following is None:
+                following = self._following[place] = _Following(self, self.consumers[lease.consumer], lease)
+                self._nursery.start_soon(following.run)
+            following.until_s = now_s + self.limits.lease_s
+            following.look_at_parked = True
+            following.wake.set()
+
+    def _let_go(self, place: tuple[str, int]) -> None:
+        following = self._following.pop(place)
+        following.scope.cancel()
+
+    def _let_go_of_the_expired(self) -> None:
+        """The store cannot be asked, so that others may have these by now. A commit would be refused; reading on is waste."""
+        now_s = trio.current_time()
+        for place in [place for place, following in self._following.items() if following.until_s < now_s]:
+            self._let_go(place)
+
+    def lost(self, following: _Following) -> None:
+        """It was fenced: the next beat says who has it."""
+        self.fenced += 1
+        place = (following.lease.consumer, following.lease.partition)
+        if self._following.get(place) is following:
+            del self._following[place]
+
+    # -- the store's health ---------------------------------------------------------------------------------------------
+
+    def failed(self, error: StoreError) -> None:
+        if self.trouble is None:
+            log.warning("the store cannot be reached: %s", error)
+        self.trouble = str(error)
+
+    def answered(self) -> None:
+        if self.trouble is not None:
+            log.warning("the store answers again")
+            self.trouble = None
+
+    # -- names ----------------------------------------------------------------------------------------------------------
+
+    async def places(self, events: Sequence[Event]) -> dict[int, Place]:
+        """The streams of these events."""
+        known = self._names
+        unknown = list(dict.fromkeys(event.sid for event in events if event.sid not in known))
+        if unknown:
+            if len(known) + len(unknown) > self.limits.names_kept_max:
+                known.clear()
+                unknown = list(dict.fromkeys(event.sid for event in events))
+            partition = events[0].partition
+            for sid, (tenant, stream) in (await self.log.names(unknown)).items():
+                known[sid] = Place(tenant, sid, stream, partition)
+        return known
+
+    def lags(self) -> Mapping[tuple[str, int], int]:
+        """How many positions each leased cursor was behind when it last read."""
+        return {place: following.behind for place, following in self._following.items()}
+
+
+class _Following:
+    """One consumer's way through one partition, for as long as the lease is held."""
+
+    def __init__(self, worker: Worker, consumer: Consumer, lease: Lease) -> None:
+        self._worker = worker
+        self._consumer = consumer
+        self.lease = lease
+        self.until_s = 0.0
+        self.wake = trio.Event()
+        self.scope = trio.CancelScope()
+        self.behind = 0
+        self.look_at_parked = True
+        self._parked: dict[int, Parked] = {}
+        self._failures = 0
+
+    async def run(self) -> None:
+        with self.scope:
+            self._consumer.forget(self.lease.partition)
+            while True:
+                try:
+                    more = await self._step()
+                except Fenced:
+                    self._consumer.forget(self.lease.partition)
+                    self._worker.lost(self)
+                    return
+                except Held:
+                    self._consumer.forget(self.lease.partition)
+                    await trio.sleep(HELD_S)
+                except StoreError as error:
+                    # It may have been committed, and then the cursor is elsewhere: the next commit is fenced, and the
+                    # lease is looked up anew.
+                    self._consumer.forget(self.lease.partition)
+                    self._worker.failed(error)
+                    await trio.sleep(self._backoff_s())
+                else:
+                    self._failures = 0
+                    self._worker.answered()
+                    if not more:
+                        await self._wait()
+
+    def _backoff_s(self) -> float:
+        limits = self._worker.limits
+        self._failures += 1
+        wait_s = min(limits.retry_first_s * 2.0 ** min(self._failures - 1, 20), limits.lease_s)
+        return wait_s * (0.5 + self._worker.rng.random())
+
+    async def _wait(self) -> None:
+        with trio.move_on_after(self._worker.limits.poll_s):
+            await self.wake.wait()
+
+    async def _step(self) -> bool:
+        """Read on, take, commit. Whether there may be more at once."""
+        self.wake = trio.Event()
+        worker, lease = self._worker, self.lease
+        if self.look_at_parked:
+            self.look_at_parked = False
+            await self._look_at_parked()
+            lease = self.lease
+        limit = worker.limits.batch_events
+        events = await worker.log.tail(lease.partition, lease.pos, limit)
+        self.behind = len(events)
+        if not events:
+            return False
+        effects = await self._take(events)
+        self.lease = await worker.work.commit(lease, events[-1].pos, effects)
+        worker.commits += 1
+        self._done(effects)
+        for told in worker.committed:
+            told(lease.consumer, lease.partition, self.lease.pos)
+        return len(events) >= limit
+
+    def _done(self, effects: Effects) -> None:
+        for parked in effects.parks:
+            self._parked[parked.sid] = parked
+        for sid in effects.unparks:
+            self._parked.pop(sid, None)
+        if effects.tasks:
+            self._worker.tasks.heard(effects.tasks)
+
+    async def _take(self, events: Sequence[Event]) -> Effects:
+        worker, consumer = self._worker, self._consumer
+        places = await worker.places(events)
+        streams: dict[int, list[Seen]] = {}
+        for event in events:
+            place = places.get(event.sid)
+            if place is None or event.sid in self._parked or not consumer.concerns(place.stream):
+                worker.skipped += 1
+                continue
+            worker.events += 1
+            streams.setdefault(event.sid, []).append(Seen(event.pos, recorded(event)))
+        effects = Effects()
+        if streams:
+            await consumer.prepare([(places[sid], seen[0].event.seq) for sid, seen in streams.items()])
+        for sid, seen in streams.items():
+            try:
+                taken = consumer.take(places[sid], seen)
+            except Exception as error:
+                taken = await self._take_singly(places[sid], seen, error)
+            effects.merge(taken)
+        return effects
+
+    async def _take_singly(self, place: Place, seen: Sequence[Seen], error: Exception, attempts: int = 1) -> Effects:
+        """All up to the event that cannot be taken; the stream is parked there."""
+        consumer = self._consumer
+        consumer.forget(place.partition, place.sid)
+        await consumer.prepare([(place, seen[0].event.seq)])
+        effects = Effects()
+        for one in seen:
+            try:
+                effects.merge(consumer.take(place, [one]))
+            except Exception as why:
+                log.exception(
+                    "%s parks %s of tenant %s at %d", consumer.name, place.stream, place.tenant, one.event.seq
+                )
+                consumer.forget(place.partition, place.sid)
+                self._worker.parked += 1
+                effects.parks.append(self._park(place, one, why, attempts))
+                return effects
+        log.error("%s took %s event by event, but not at once: %r", consumer.name, place.stream, error)
+        return effects
+
+    def _park(self, place: Place, at: Seen, why: Exception, attempts: int) -> Parked:
+        return Parked(
+            consumer=self._consumer.name,
+            tenant=place.tenant,
+            sid=place.sid,
+            stream=place.stream,
+            partition=place.partition,
+            seq=at.event.seq,
+            pos=at.pos,
+            reason=f"{type(why).__name__}: {why}"[:REASON_MAX],
+            attempts=attempts,
+            since_ms=int(1000 * self._worker.wall()),
+            retry=False,
+        )
+
+    async def _look_at_parked(self) -> None:
+        """Whom to wait with; those that an operator wants tried again are."""
+        worker, partition = self._worker, self.lease.partition
+        parked = await worker.work.parked(self._consumer.name, limit=worker.limits.parked_max)
+        self._parked = {one.sid: one for one in parked if one.partition == partition}
+        for one in list(self._parked.values()):
+            if one.retry:
+                await self._retry(one)
+
+    async def _retry(self, parked: Parked) -> None:
+        """Take a parked stream's events in their order up to where the cursor is; one that fails again parks it again."""
+        worker, consumer = self._worker, self._consumer
+        place = Place(parked.tenant, parked.sid, parked.stream, parked.partition)
+        after = parked.seq - 1
+        while True:
+            events = await worker.log.read(place.tenant, place.sid, after, worker.limits.batch_events)
+            due = [Seen(event.pos, recorded(event)) for event in events if event.pos <= self.lease.pos]
+            effects = Effects()
+            if due:
+                consumer.forget(place.partition, place.sid)
+                await consumer.prepare([(place, due[0].event.seq)])
+                effects = await self._take_again(place, due, parked.attempts)
+                after = due[-1].event.seq
+            again = [one for one in effects.parks if one.sid == place.sid]
+            whole = len(due) < len(events) or len(events) < worker.limits.batch_events
+            if not again and whole:
+                effects.unparks.append(place.sid)
+            elif not again:
+                # Some are taken: from here on, should this worker end now.
+                effects.parks.append(parked._replace(seq=after + 1, pos=due[-1].pos))
+            self.lease = await worker.work.commit(self.lease, self.lease.pos, effects)
+            self._done(effects)
+            if again or whole:
+                return
+
+    async def _take_again(self, place: Place, seen: Sequence[Seen], attempts: int) -> Effects:
+        try:
+            return self._consumer.take(place, seen)
+        except Exception as error:
+            return await self._take_singly(place, seen, error, attempts + 1)
+
+
+def facts(worker: Worker) -> dict[str, Any]:
+    """For health and people."""
+    return {
+        "holder": worker.holder,
+        "partitions": len(worker.lags()),
+        "behind": sum(worker.lags().values()),
+        "events": worker.events,
+        "trouble": worker.trouble or "",
+    }
