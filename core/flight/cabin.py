@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from core.flight.fields import read_instant
+from core.flight.body import read_instant
 from core.flight.machine import Body, Recorded
 from core.flight.times import write
 
