@@ -6,14 +6,15 @@ in one commit with the cursor's move, which the store takes only under the newes
 effect is there exactly once, whoever crashed, and a worker that lost its lease without knowing changes nothing.
 
 A *task* is a row with a time when it is due: a timer, a job, a step of a saga. It is claimed for a while, under a fence of
-its own. Tasks of one *lane* (a stream's, most often) are claimed one after the other in the order of their numbers; one that
-is parked stops its lane and nothing else.
+its own. Tasks of one *lane* (a stream's, most often; lanes are of a kind and a tenant) are claimed one after the other in the
+order of their numbers; one that is parked stops its lane and nothing else.
 
 A stream whose event a consumer cannot take is *parked*: the consumer goes on with the others and leaves this one's events,
 from that on, to be taken later in their order (sequenced dead letters).
 
 Rules for every method: time is the store's own clock, the same for all workers. `Unavailable` may or may not have had its
-effect. Nothing of one tenant is ever answered to a question about another; what asks across tenants says so.
+effect. Nothing of one tenant is ever answered to a question about another; what asks across tenants says so. `ValueError`:
+what is to be written is wrong in itself (no such kind, a name that no store can keep), and nothing was.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Row(NamedTuple):
 
 
 class NewTask(NamedTuple):
-    """A task to be. There is one of a (kind, tenant, key): with ``replace`` the new one takes the place of one that waits or
-    was done, in its lane at the end; else what is there stays."""
+    """A task to be. There is one of a (kind, tenant, key): with ``replace`` the new one takes the place of what is there, in
+    its lane at the end, and whoever has claimed the old one finds that fenced; else what is there stays, if done too."""
 
     kind: str
     tenant: str
@@ -110,6 +111,7 @@ class Parked(NamedTuple):
     reason: str
     attempts: int
     since_ms: int
+    """By the store's clock, which alone writes it."""
     retry: bool
     """An operator wants it tried again; workers do that, and take this back where it fails again."""
 
@@ -133,12 +135,14 @@ class Effects:
     """What a batch of events led to; written in one commit with the cursor's move. Empty: only the cursor moves."""
 
     rows: list[Row] = field(default_factory=list)
-    """Into the live generation of each model (see `Work.begin_rebuild` for others)."""
+    """Into the live generation of each model (see `Work.begin_rebuild` for others). Of one key the last counts. They are of
+    the lease's partition; ``seq`` and ``pos`` may be of long ago, where a parked stream is taken at last."""
     tasks: list[NewTask] = field(default_factory=list)
     untasks: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, tenant, key) of tasks that are no longer to be done, waiting or parked; those done or claimed stay."""
+    """(kind, tenant, key) of tasks that are no longer to be done, waiting or parked; those done or claimed stay. They are
+    taken away before ``tasks`` are added."""
     memories: list[tuple[str, int, dict[str, Any] | None]] = field(default_factory=list)
-    """(tenant, sid, what the consumer wants to remember of the stream, or that it forgets it)."""
+    """(tenant, sid, what the consumer wants to remember of the stream, or that it forgets it). Of one sid the last counts."""
     firings: list[Firing] = field(default_factory=list)
     parks: list[Parked] = field(default_factory=list)
     """Streams to wait with from now on; one that is parked already is updated (reason, attempts, seq and pos, retry)."""
@@ -169,9 +173,11 @@ class Work(Protocol):
     async def beat(self, holder: str, consumers: Sequence[str], ttl_ms: int) -> list[Lease]:
         """Say that this worker lives and is ready for these consumers; every lease that it holds from now for ``ttl_ms``.
 
-        Cursors of a consumer are made at position 0 when first asked for. Keeps what it holds up to its fair share (for
-        each consumer the partitions divided by the workers that beat within their ttl, rounded up), gives up the rest, and
-        takes what is free or expired up to its share. A lease kept keeps its fence; one taken has a higher one.
+        Cursors of a consumer are made at position 0 when first asked for. Keeps what it holds up to its fair share, gives up
+        the rest, and all of consumers that it does not name; takes what is free or expired up to its share. That is for each
+        consumer the partitions divided by the workers that beat for it within their ttl; those first by name have one more
+        where it does not come out even. A lease kept keeps its fence; one taken has a higher one. By consumer as they are
+        named, then by partition.
         """
         ...
 
@@ -182,7 +188,8 @@ class Work(Protocol):
     async def commit(self, lease: Lease, to_pos: int, effects: Effects) -> Lease:
         """Write the effects and move the cursor from ``lease.pos`` to ``to_pos`` (which may be the same); the lease after it.
 
-        Raises `Fenced` where another fence is newer or the cursor is not at ``lease.pos``, `Held` (see `hold`).
+        Raises `Fenced` where another fence is newer or the cursor is not at ``lease.pos``, else `Held` (see `hold`). A lease
+        that ran out or was given up is as good as any until somebody takes it.
         """
         ...
 
@@ -191,11 +198,11 @@ class Work(Protocol):
         ...
 
     async def hold(self, consumer: str, for_ms: int) -> None:
-        """No cursor of this consumer moves for so long, or until ``hold(consumer, 0)``."""
+        """No cursor of this consumer moves for so long, or until ``hold(consumer, 0)``. Of cursors that are there only."""
         ...
 
     async def forget(self, consumer: str) -> None:
-        """Remove a consumer's cursors, memories and parked streams."""
+        """Remove a consumer's cursors, memories and parked streams, and the generations that it was building."""
         ...
 
     async def memories(self, consumer: str, sids: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -211,12 +218,15 @@ class Work(Protocol):
         ...
 
     async def ask_retry(self, consumer: str, sid: int, *, skip: bool) -> bool:
-        """Have workers try a parked stream again, with ``skip`` from after the event it stopped at. False: there is none."""
+        """Have workers try a parked stream again, with its attempts at 0; with ``skip`` from after the event that it stopped at
+        (``seq`` is one more then, ``pos`` stays). False: there is none."""
         ...
 
     # -- tasks ------------------------------------------------------------------------------------------------------------
 
-    async def add(self, tasks: Sequence[NewTask]) -> None: ...
+    async def add(self, tasks: Sequence[NewTask]) -> None:
+        """Add tasks in this order. Of one (kind, tenant, key) the last counts."""
+        ...
 
     async def claim(self, holder: str, kind: str, limit: int, ttl_ms: int) -> list[Task]:
         """Tasks that are due, the longest due first, each claimed for ``ttl_ms`` under a new fence. Across tenants.
@@ -240,7 +250,8 @@ class Work(Protocol):
         """What became of a claimed task: done; to be tried again at ``due_ms``; parked for an operator. ``body`` replaces
         its own; ``tasks`` are added in the same commit; ``failed`` counts an attempt, else they start from 0 again.
 
-        Raises `Fenced` where the claim ran out and somebody else has it.
+        Raises `Fenced` where the claim ran out and somebody noticed (it waits again, or somebody else has it), and where it
+        was settled already.
         """
         ...
 
@@ -255,7 +266,8 @@ class Work(Protocol):
         ...
 
     async def next_due_ms(self, kind: str) -> int | None:
-        """When the first that waits is due: until then nobody need look. Across tenants."""
+        """When the first is due that its lane lets through, or a claim runs out: until then nobody need look. ``None``: there
+        is none. Across tenants."""
         ...
 
     async def tell(self, id: int, what: Literal["retry", "drop", "cancel"]) -> bool:
@@ -264,7 +276,8 @@ class Work(Protocol):
         ...
 
     async def clean(self, before_ms: int, limit: int) -> int:
-        """Delete tasks done or dropped before then, and rows that are gone since; how many."""
+        """Delete tasks done or dropped before then, rows that are gone since before then, and rows of generations that are no
+        more, at most ``limit`` in all; how many. Fewer than ``limit``: that was all."""
         ...
 
     # -- read models --------------------------------------------------------------------------------------------------
@@ -276,21 +289,31 @@ class Work(Protocol):
     async def row(self, model: str, tenant: str, key: str) -> Row | None: ...
 
     async def rows_after(self, model: str, partition: int, pos: int, limit: int) -> list[Row]:
-        """Of the live generation, changed by an event of the partition past ``pos``, by pos then key, those that are gone
-        too; all of one pos or none. Across tenants: the nodes' own reading."""
+        """Of the live generation, changed by an event of the partition past ``pos``, by pos then tenant and key, those that are
+        gone too; ``limit`` of them, and beyond that all of the last one's pos. Across tenants: the nodes' own reading.
+
+        What changes behind the cursor (a parked stream that is taken at last) is not found so: `generations` tells of it.
+        """
         ...
 
     async def generations(self) -> dict[str, int]:
-        """The live generation of each model that ever had a row. One that changed says: read all rows anew."""
+        """A number of each model that ever had a row or a rebuild. One that changed says: read all rows anew. It is the live
+        generation's, or a later one where rows were changed since that are of events behind the cursor."""
         ...
 
     async def begin_rebuild(self, model: str, consumer: str) -> int:
-        """A new generation of the model, empty, into which this consumer's commits write instead of the live one."""
+        """A new generation of the model, empty, into which this consumer's commits write instead of the live one.
+
+        The consumer is forgotten before, and so is whoever was building another one of this model: it is that one's end.
+        """
         ...
 
     async def swap(self, model: str, generation: int, consumer: str, live_consumer: str) -> bool:
-        """Make the generation the live one, forget the old one's rows and the consumer, if its cursors are all exactly where
-        the live consumer's are; else False, and nothing changes."""
+        """Make the generation the live one and forget the consumer, if it was building that one and its cursors are all exactly
+        where the live consumer's are; else False, and nothing changes. The old one's rows are gone at once for who asks.
+
+        A consumer that builds other models too is forgotten with the last of them.
+        """
         ...
 
     # -- what rules did ---------------------------------------------------------------------------------------------------

@@ -186,6 +186,11 @@ class MemoryLog:
         yield
         self._end(unknown)
 
+    @property
+    def tips(self) -> list[int]:
+        """What `heads` answers, for what is kept beside this log and is inside a call already."""
+        return [len(log) for log in self._partitions]
+
     def write_audit(self, tenant: str, type: str, by: str, body: bytes) -> Event:
         """Append to the tenant's audit stream, which is made when first needed: closed, and without members."""
         stream = self._by_name.get((tenant, AUDIT_STREAM)) or self._create(tenant, AUDIT_STREAM, open=False)
@@ -320,7 +325,7 @@ class MemoryLog:
 
     async def heads(self) -> list[int]:
         self._end(await self._begin("heads"))
-        return [len(log) for log in self._partitions]
+        return self.tips
 
     async def read(self, tenant: str, sid: int, after: int, limit: int) -> list[Event]:
         self._end(await self._begin("read"))
