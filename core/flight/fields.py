@@ -1,4 +1,4 @@
-"""Reading a command's body: a field as it should be, or `No` with what to answer.
+"""Reading the body of a command to a flight's legs: a field as it should be, or `No` with what to answer.
 
 For machines, whose `decide` catches `No` and answers its ``decision``; it never leaves a machine. Messages name the field.
 """
@@ -15,6 +15,7 @@ from core.flight.machine import Malformed, Refusal, Unallowed
 AIRPORT_RE: Final = re.compile(r"[A-Z]{3}\Z|[A-Z]{2}[A-Z0-9]{2}\Z|[A-Z0-9]{3,4}\Z")
 TEXT_MAX: Final = 500
 """Characters of a reason or a note: a paragraph, and no document."""
+PLACE_RE: Final = re.compile(r"[A-Za-z0-9-]{1,8}\Z")
 SOURCE_RE: Final = re.compile(r"[a-z][a-z0-9_-]{0,15}\Z")
 
 
