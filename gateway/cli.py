@@ -211,6 +211,65 @@ def serve(
     say_end(console, hurried)
 
 
+@app.command(rich_help_panel="Run")
+@mended
+def work(
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="FOLDER", help="Where the rules are: its *.toml files.", show_default=False),
+    ] = None,
+    node: NodeName = None,
+    http_host: HttpHost = None,
+    http_port: HttpPort = None,
+    config: ConfigFile = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Start a worker: it keeps read models, fires timers, obeys rules, takes sagas on.
+
+    Any number of them share the work, beside nodes that serve; `readback dev` has one inside. They need the Postgres and
+    the keys of the nodes, and the same rules; with the nodes' Redis they hear of commits at once, and within a quarter of
+    a second without. A worker that dies is replaced by the others within ten seconds; SIGTERM gives its work back at once.
+    The HTTP port answers probes and /metrics.
+
+    Examples:
+
+      readback work --database-url postgresql://readback_gateway@db.internal/readback --rules /etc/readback/rules
+
+      READBACK_REDIS_URL=redis://redis.internal readback work --config /etc/readback.toml --http-port 0
+    """
+    settings = _settings(
+        config,
+        database_url=database_url,
+        redis_url=redis_url,
+        rules=rules,
+        node=node,
+        http_host=http_host,
+        http_port=http_port,
+    )
+    console = start_console(settings)
+
+    import trio
+
+    from gateway.cli_run import deaf_to_interrupts, run_work, write_ready_file
+
+    def ready(facts: Ready) -> None:
+        open_console(stderr=False).print(
+            f"A worker is ready: probes at {settings.http_scheme}://{connectable(settings.http_host)}:{facts.http_port}, "
+            f"database {facts.database}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if ready_file is not None:
+            write_ready_file(ready_file, facts)
+
+    hurried = trio.run(lambda: run_work(settings, say=saying(console), on_ready=ready))
+    deaf_to_interrupts()
+    say_end(console, hurried)
+
+
 @app.command(hidden=True)
 @mended
 def worker(

@@ -226,6 +226,31 @@ async def run_serve(
         notifier.close()
 
 
+async def run_work(config: Config, *, say: Say, on_ready: Callable[[Ready], None]) -> bool:
+    """Everything of `readback work`. Returns whether the end was hurried."""
+    if config.database_url is None:
+        raise ConfigError(
+            "`work` needs the Postgres that the nodes have: give --database-url or READBACK_DATABASE_URL; inside "
+            "`readback dev` a worker runs already"
+        )
+    secrets = load_secrets(config)
+    notifier = Notifier(os.environ)
+
+    async def run(stopper: Stopper) -> None:
+        from gateway.serve import work  # late: it brings the whole server
+
+        def ready(facts: Ready) -> None:
+            stopper.ready(facts)
+            on_ready(facts)
+
+        await work(config, secrets, on_ready=ready, place=Place(notifier))
+
+    try:
+        return await _with_signals(run, say)
+    finally:
+        notifier.close()
+
+
 def _check_workers(config: Config, inherited: Inherited | None) -> None:
     if config.redis_url is None:
         raise ConfigError(

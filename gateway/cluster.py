@@ -54,6 +54,7 @@ class Cluster:
         self._signalled = {name: partition for partition, name in enumerate(self._signals)}
         self._gap = trio.Event()
         self._was_away = False
+        self._everywhere = False
         self._confirmed: set[str] = set()
         """Channels that are listened to, as far as the bus has said."""
         self.foreign = 0
@@ -68,6 +69,12 @@ class Cluster:
         bus.listen(SESSIONS)
         bus.listen(TRIMS)
         bus.listen(REVOCATIONS)
+
+    def listen_everywhere(self) -> None:
+        """Hear of every partition's commits, whatever is held here: a worker is in the node (`Node.on_commit`)."""
+        self._everywhere = True
+        for channel in self._events:
+            self.bus.listen(channel)
 
     def use_keys(self, seal_ring: Mapping[str, bytes]) -> None:
         self._seals = Seals(seal_ring)
@@ -124,6 +131,8 @@ class Cluster:
         self.gossip.let_go(stream)
         if stream.partition not in self._node.follower.held:
             for channel in (self._events[stream.partition], self._signals[stream.partition]):
+                if self._everywhere and channel in self._partitions:
+                    continue
                 self.bus.unlisten(channel)
                 self._confirmed.discard(channel)
 
@@ -183,6 +192,9 @@ class Cluster:
     def _batch(self, partition: int, channel: str, message: bytes, now_s: float) -> None:
         place = batches.peek(message, HEAD_BYTES)
         hub = self._hub
+        if place is not None and place[0] == partition:
+            for heard in self._node.on_commit:
+                heard(partition, place[1])
         if place is not None and place[0] == partition and place[1] <= hub.pos[partition]:
             return  # seen already, most often because it is our own: whoever wrote it, it changes nothing
         payload = self._seals.open(channel, message)

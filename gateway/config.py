@@ -68,6 +68,9 @@ class Config:
     log_level: str = "info"
     secrets_file: Path | None = None
     capture: Path | None = None
+    work: bool = False
+    rules: Path | None = None
+    webhooks_private: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -98,6 +101,8 @@ class Secrets:
     signing_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Ed25519 seeds, 32 bytes each: what the gateway's own tokens (services, devices) and anchors are signed with. Without
     any it issues none."""
+    webhook_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """What calls to others' webhooks are signed with (HMAC-SHA256), so that they know whose they are. Without any, no signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +377,21 @@ SETTINGS: tuple[Setting, ...] = (
         _A_FOLDER,
         "where what clients send and are sent is written down, without bodies and tokens; off where it is not set",
     ),
+    Setting(
+        "work",
+        "READBACK_WORK",
+        _flag,
+        "true or false",
+        "whether `serve` also works: read models, timers, rules, sagas; as `dev` does, and `readback work` alone",
+    ),
+    Setting("rules", "READBACK_RULES", _path, _A_FOLDER, "where the rules are: its *.toml files (docs/rules.md)"),
+    Setting(
+        "webhooks_private",
+        "READBACK_WEBHOOKS_PRIVATE",
+        _flag,
+        "true or false",
+        "whether rules may call webhooks at private and local addresses",
+    ),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -384,6 +404,7 @@ OTHER_VARIABLES = frozenset(
         "READBACK_TOKEN_SECRETS_FILE",
         "READBACK_RESUME_KEYS",
         "READBACK_SIGNING_KEYS",
+        "READBACK_WEBHOOK_KEYS",
         "READBACK_URL",
     }
 )

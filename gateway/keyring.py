@@ -5,7 +5,8 @@ variables for containers that mount or inject keys. Promises: the file is create
 owner alone, and never overwritten; errors name the place and the rule, never a key. Does not: take keys from the
 command line, rotate by itself (docs/operations.md says how).
 
-The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {…}, "signing_keys": {…}}``, newest first.
+The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {…}, "signing_keys": {…},
+"webhook_keys": {…}}``, newest first; the last two may be missing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ HOW_TO_GET_KEYS = (
 def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Secrets:
     """The keys of this installation. Raises `ConfigError`.
 
-    ``signing_keys`` (Ed25519 seeds) may be missing; ``READBACK_SIGNING_KEYS`` replaces them.
+    ``signing_keys`` (Ed25519 seeds) and ``webhook_keys`` may be missing; ``READBACK_SIGNING_KEYS`` and
+    ``READBACK_WEBHOOK_KEYS`` replace them.
     ``READBACK_TOKEN_SECRETS_FILE`` (a JSON object of kid to key, as an issuer would mount it),
     ``READBACK_TOKEN_SECRETS`` and ``READBACK_RESUME_KEYS`` (``kid=key`` pairs, joined by commas) each replace that half
     of the file.
@@ -42,6 +44,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
     token_secrets: Mapping[str, bytes] | None = None
     resume_keys: Mapping[str, bytes] | None = None
     signing_keys: Mapping[str, bytes] = {}
+    webhook_keys: Mapping[str, bytes] = {}
     if named := environ.get("READBACK_TOKEN_SECRETS_FILE"):
         token_secrets = _ring(_read_json(Path(named)), f"the file {named}")
     if text := environ.get("READBACK_TOKEN_SECRETS"):
@@ -61,11 +64,15 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
             resume_keys = _ring(document.get("resume_keys"), f"resume_keys in {path}")
         if "signing_keys" in document:
             signing_keys = _ring(document["signing_keys"], f"signing_keys in {path}")
+        if "webhook_keys" in document:
+            webhook_keys = _ring(document["webhook_keys"], f"webhook_keys in {path}")
     if text := environ.get("READBACK_SIGNING_KEYS"):
         signing_keys = _ring(_pairs(text, "READBACK_SIGNING_KEYS"), "READBACK_SIGNING_KEYS")
+    if text := environ.get("READBACK_WEBHOOK_KEYS"):
+        webhook_keys = _ring(_pairs(text, "READBACK_WEBHOOK_KEYS"), "READBACK_WEBHOOK_KEYS")
     if any(len(seed) != SIGNING_BYTES for seed in signing_keys.values()):
         raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
-    result = Secrets(token_secrets, resume_keys, signing_keys)
+    result = Secrets(token_secrets, resume_keys, signing_keys, webhook_keys)
     try:
         if token_secrets or not (signing_keys or config.tenants_file):
             TokenVerifier(result.token_secrets)

@@ -24,7 +24,9 @@ import trio
 
 from core.addresses import Trusted
 from core.model import Epoch
+from core.ports import StoreError
 from core.tenants import Tenants
+from core.work_limits import WorkLimits
 from gateway.anchoring import Anchoring, signing_key
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
@@ -42,14 +44,17 @@ from gateway.tls import load_tls
 from store.anchor_places import open_place
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
-from store.postgres import open_postgres_log
+from store.postgres import PostgresLog, open_postgres_log
 from store.proving import prover_of
 
 if TYPE_CHECKING:
     from gateway.capture import Capture
+    from gateway.work.worker import Worker
 
 log = logging.getLogger("readback.serve")
 
+LEAVE_S = 2.0
+"""How long a worker may take to give back what it holds; its leases run out by themselves otherwise."""
 BACKLOG = 4_096
 """Connections the kernel holds for one turn of the loop: a whole room that comes back at once."""
 
@@ -116,10 +121,11 @@ async def serve(
             _captured(config, node, node_id) as capture,
             trio.open_nursery() as nursery,
         ):
+            worker = await _work(node, nursery, config, secrets, store, node_id)
             node.shard.tls = tls
             node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
             _anchor(node, nursery, config, secrets)
-            await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture)
+            await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture, worker)
 
 
 async def _serve_node(
@@ -131,11 +137,12 @@ async def _serve_node(
     http_sock: socket.socket,
     on_ready: Callable[[Ready], object],
     capture: Capture | None,
+    worker: Worker | None,
 ) -> None:
     """Everything around the node, in the nursery that ends with it."""
     assert config.database_url is not None
     port, http_port = sock.getsockname()[1], http_sock.getsockname()[1]
-    ending = _Ending(node, place, capture)
+    ending = _Ending(node, place, capture, worker)
     gather = None
     if place.folder is not None:
         registry, health = node.measures.registry, node.measures.health
@@ -184,8 +191,9 @@ async def _captured(config: Config, node: Node, node_id: str) -> AsyncIterator[C
 class _Ending:
     """How the node leaves, from being asked to the last HTTP answer."""
 
-    def __init__(self, node: Node, place: Place, capture: Capture | None) -> None:
+    def __init__(self, node: Node, place: Place, capture: Capture | None, worker: Worker | None) -> None:
         self._node = node
+        self._worker = worker
         self._capture = capture
         self._place = place
         self._to_siblings = place.inherited is not None
@@ -210,6 +218,7 @@ class _Ending:
                 node.shard.stop_listening()
             if self._to_siblings:
                 self.http.set()
+            await _leave(self._worker)
             if self._capture is not None:
                 self._capture.draining(len(node.shard.connections))
             await node.drain(close_listener=self._to_siblings)
@@ -220,6 +229,82 @@ class _Ending:
         if self.answering is not None:
             self.answering.cancel()
         notifier.status("drained")
+
+
+async def _work(
+    node: Node, nursery: trio.Nursery, config: Config, secrets: Secrets, store: PostgresLog, holder: str
+) -> Worker | None:
+    """A worker beside the node, where that is wanted; else nothing of it is even loaded."""
+    if not config.work:
+        return None
+    from gateway.work.make import make_worker
+
+    worker = make_worker(
+        node,
+        store.work,
+        rules_folder=config.rules,
+        webhook_keys=secrets.webhook_keys,
+        webhooks_private=config.webhooks_private,
+        limits=WorkLimits(),
+        holder=holder,
+        rng=node.rng,
+    )
+    await nursery.start(worker.run)
+    return worker
+
+
+async def _leave(worker: Worker | None) -> None:
+    """Before the node does: what the worker gives others to do goes through the node's lanes."""
+    if worker is None:
+        return
+    with trio.move_on_after(LEAVE_S):
+        try:
+            await worker.leave()
+        except StoreError as error:
+            log.warning("the worker's leases run out by themselves: %s", error)
+
+
+async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], object], place: Place) -> None:
+    """A worker alone: a node that takes no clients, for what the worker gives it to do, and the HTTP port for probes.
+
+    Raises as `serve` does.
+    """
+    config = replace(config, work=True)
+    assert config.database_url is not None
+    tenants = _tenants(config)
+    http_sock = bind_http(config.http_host, config.http_port)
+    faulthandler.enable()
+    async with open_postgres_log(
+        config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
+    ) as store:
+        node_id = f"{node_name(config, 'work')}.{randomness.token_hex(4)}"
+        bus = await _open_bus(config, await store.epoch(), node_id)
+        async with (
+            running(
+                store,
+                secrets,
+                limits=config.limits,
+                audience=config.audience,
+                new_id=new_id,
+                bus=bus,
+                node_id=node_id,
+                tenants=tenants,
+                directory=store.directory,
+                hs256=config.dev_tokens,
+                public_url=config.public_url,
+                audit=True,
+            ) as node,
+            trio.open_nursery() as nursery,
+        ):
+            worker = await _work(node, nursery, config, secrets, store, node_id)
+            ending = _Ending(node, place, None, worker)
+            app = make_app(Desk(node), limits=config.limits)
+            nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=None))
+            nursery.start_soon(ending.run)
+            place.notifier.ready("working")
+            on_ready(
+                Ready(0, http_sock.getsockname()[1], without_password(config.database_url), drain=ending.asked.set)
+            )
 
 
 def _bind(config: Config, place: Place) -> tuple[socket.socket, socket.socket]:

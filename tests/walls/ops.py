@@ -43,6 +43,10 @@ def _send(type: str, ref: str = "", **body: Any) -> Fields:
     return fields
 
 
+def _command(world: World, whose: Whose, place: Place) -> dict[str, Any]:
+    return {"stream": place.stream, "type": "timer.cancel", "key": str(uuid.uuid4()), "body": {"name": "none"}}
+
+
 FIX: Final = {"seq": 1, "at": "2026-11-21T09:30:00.000Z", "lat": -33.9, "lon": 151.2, "acc": 5}
 
 A = StreamAction
@@ -66,7 +70,7 @@ ASKS: Final = (
     Ask("send", A.SEND, _send("delete", "own"), "a deletion of one's own"),
     Ask("send", Everybody.NOBODY, _send("member.joined", principal=OTHER, role="owner"), "a forged member.joined"),
     Ask("position", A.POSITION, _stream(fixes=[FIX])),
-    Ask("command", A.SEND, _stream(type="depart", key=str(uuid.uuid4()), body={}, expect=1)),
+    Ask("command", A.COMMAND, _command, "to a stream of whatever kind"),
     Ask("unsub", A.FOLLOW, _stream(), denied="not_found"),
 )
 """In this order on one connection. An op's action is what its answer may not go beyond."""
