@@ -1,0 +1,103 @@
+"""Jobs: what a rule, a timer or a saga wants done, each under a key that makes it the same when done twice.
+
+A job's body says what to ``do``:
+
+- ``command``: ``stream``, ``type``, ``body``, ``key``, ``via``. One that is refused is done: the log keeps its verdict under
+  the key, and the task its reason.
+- ``message``: ``stream``, ``body`` (or ``text``), ``key``, ``type`` (``message``)
+- ``notify``: ``to`` (a principal, whose inbox it goes to), ``body`` (or ``text``), ``key``, ``type`` (``notice``)
+- ``webhook``: ``url``, ``body``, ``key``
+
+Those of one stream are done in their order, one after the other; calls outside have a lane a stream and host, so that a host
+that is away holds up nothing but the calls to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from core.commands import Answer
+from core.work import NewTask, Task
+from gateway.work.orders import Impossible, Orders
+from gateway.work.outside import Full
+from gateway.work.ports import DONE, Hold, Outcome
+from gateway.work.webhooks import Webhooks, host_of
+
+KIND: Final = "job"
+REASON_MAX: Final = 300
+
+
+class Did(NamedTuple):
+    """``answer`` is a command's, ``says`` what became of anything else."""
+
+    answer: Answer | None = None
+    says: str = ""
+
+
+def lane_of(sid: int, body: Mapping[str, Any]) -> str:
+    return f"{sid} {host_of(body['url'])}" if body["do"] == "webhook" else str(sid)
+
+
+def job(tenant: str, key: str, due_ms: int, body: dict[str, Any], sid: int) -> NewTask:
+    """A job that comes of a stream; ``key`` is the task's, the body has its own."""
+    return NewTask(KIND, tenant, key, due_ms, body, lane=lane_of(sid, body))
+
+
+class Deeds:
+    """What can be done. Raises `Transient` and `Impossible`."""
+
+    def __init__(self, orders: Orders, webhooks: Webhooks) -> None:
+        self.orders = orders
+        self.webhooks = webhooks
+
+    async def do(self, tenant: str, what: Mapping[str, Any], key: str) -> Did:
+        try:
+            return await self._do(tenant, what, key)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Impossible(f"what is to be done lacks something: {type(error).__name__}: {error}") from error
+
+    async def _do(self, tenant: str, what: Mapping[str, Any], key: str) -> Did:
+        orders, verb = self.orders, what["do"]
+        if verb == "command":
+            via = tuple(what.get("via", ()))
+            return Did(await orders.command(tenant, what["stream"], what["type"], what.get("body", {}), key, via=via))
+        if verb == "message":
+            seq = await orders.send(tenant, what["stream"], what.get("type", "message"), _said(what), key)
+            return Did(says=f"{what['stream']} seq {seq}")
+        if verb == "notify":
+            seq = await orders.notify(tenant, what["to"], what.get("type", "notice"), _said(what), key)
+            return Did(says=f"{what['to']} seq {seq}")
+        if verb == "webhook":
+            return Did(says=f"answered {await self.webhooks.post(tenant, what['url'], what.get('body', {}), key)}")
+        raise Impossible(f"nobody knows how to do {verb!r}; there are command, message, notify, webhook")
+
+
+def _said(what: Mapping[str, Any]) -> dict[str, Any]:
+    body = what.get("body")
+    return dict(body) if isinstance(body, Mapping) else {"text": what["text"]}
+
+
+class JobRunner:
+    kind = KIND
+
+    def __init__(self, deeds: Deeds, uniform: Callable[[], float]) -> None:
+        self._deeds = deeds
+        self._uniform = uniform
+
+    async def run(self, task: Task, hold: Hold) -> Outcome:
+        try:
+            did = await self._deeds.do(task.tenant, task.body, task.body.get("key", ""))
+        except Full as full:
+            return Outcome("waiting", after_s=(full.retry_after_s or 0.0) * (1.0 + self._uniform()))
+        except Impossible as error:
+            return Outcome("parked", str(error)[:REASON_MAX])
+        if did.answer is None:
+            return Outcome("done", body={**task.body, "did": did.says})
+        refusal = did.answer.refusal
+        if refusal is None:
+            return DONE
+        why = {"reason": refusal.reason, "message": refusal.message}
+        return Outcome(
+            "done", f"refused: {refusal.reason}: {refusal.message}"[:REASON_MAX], body={**task.body, "refused": why}
+        )
