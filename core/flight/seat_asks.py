@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from core.flight.cabin import PASSENGERS_MAX, Cabin, Passenger
 from core.flight.body import Fields
+from core.flight.cabin import PASSENGERS_MAX, Cabin, Passenger
 from core.flight.machine import Command, Fact, Malformed, Refusal
 from core.flight.times import write
 

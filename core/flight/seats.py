@@ -173,7 +173,7 @@ _RULES: Final[tuple[tuple[Rule, Callable[[Ask], Decision]], ...]] = (
         _owners(
             "transfer_out",
             "A saga takes a passenger to another flight; `keep_for` holds the seat for who comes instead.",
-            ("transferred_out", "held", "timer.set"),
+            ("transferred_out", "released", "held", "timer.set"),
             ("not_open", *_WHO, "unchanged", "boarded_already", "impossible_time", "holding_already"),
             _EITHER,
         ),
