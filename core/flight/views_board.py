@@ -1,0 +1,113 @@
+"""The flight board and the aircraft's lines: what a flight's own stream says to read models.
+
+A board row is all of `core.flight.leg_view.show` but the legs that are over and the corrections, which the flight itself tells.
+An aircraft's line is its flights by scheduled departure: the key holds what it is ordered by, so that a flight that gets another
+aircraft or another schedule leaves one row and makes another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from core.flight import times
+from core.flight.leg_state import OUT, SCHEDULED, State, evolve, holds, status
+from core.flight.leg_view import expected, show
+from core.flight.machine import Recorded
+from core.flight.views import Key
+
+BOARD: Final = "flight_board"
+LINE: Final = "aircraft_line"
+OVER: Final = ("completed", "cancelled")
+"""Statuses of flights of which nothing more is expected."""
+
+
+class BoardView:
+    """See the module."""
+
+    def initial(self) -> State:
+        return State()
+
+    def evolve(self, state: State, event: Recorded) -> State:
+        return evolve(state, event)
+
+    def touched(self, name: str, before: State, event: Recorded, after: State) -> Iterable[Key]:
+        keys = [(BOARD, name)]
+        for state in (before, after):
+            key = line_key(name, state)
+            if key:
+                keys.append((LINE, key))
+        return keys
+
+    def doc(self, name: str, state: State, key: Key) -> dict[str, Any] | None:
+        if state.leg is None:
+            return None
+        if key[0] == LINE:
+            return _line(state) if line_key(name, state) == key[1] else None
+        shown = show(state)
+        del shown["legs"], shown["corrections"]
+        return shown
+
+    def size(self, state: State) -> int:
+        return 4
+
+
+def line_key(name: str, state: State) -> str:
+    """Where the flight stands in its aircraft's line; empty while it has no aircraft, or no departure."""
+    planned = None if state.leg is None else holds(state.leg, OUT, SCHEDULED)
+    return f"{state.registration}/{planned.at}/{name}" if planned is not None and state.registration else ""
+
+
+def _line(state: State) -> dict[str, Any]:
+    leg = state.leg
+    assert leg is not None
+    departs, arrives = expected(leg, 0, 1), expected(leg, 3, 2)
+    planned = holds(leg, 3, SCHEDULED)
+    out = holds(leg, OUT, SCHEDULED)
+    return {
+        "registration": state.registration,
+        "type": state.type,
+        "flight": state.flight,
+        "from": leg.departure,
+        "to": leg.arrival if leg.diverted is None else leg.diverted.to,
+        "status": status(state),
+        "std": None if out is None else out.at,
+        "sta": None if planned is None else planned.at,
+        "etd": None if departs is None else departs.at,
+        "eta": None if arrives is None else arrives.at,
+    }
+
+
+def stations(doc: Mapping[str, Any]) -> tuple[str, ...]:
+    """The airports that a board row is of: where the flight is from, where it is to go, and where it was diverted to."""
+    diverted = doc["diverted"]
+    found = (doc["from"], doc["to"], "" if diverted is None else diverted["to"])
+    return tuple(dict.fromkeys(station for station in found if station))
+
+
+def order(doc: Mapping[str, Any]) -> tuple[bool, str]:
+    """By this the rows of a board are let go where there are too many: lowest first, of flights that are over the oldest."""
+    planned = doc["times"]["OUT"]["scheduled"] or ""
+    return doc["status"] not in OVER, planned
+
+
+def days(doc: Mapping[str, Any], station: str = "") -> tuple[str, ...]:
+    """Local dates on which the flight is scheduled to leave from, or come to, the station; of any, its departure's."""
+    found = []
+    for place, at in ((doc["from"], doc["times"]["OUT"]), (doc["to"], doc["times"]["IN"])):
+        if place == station or (not station and place == doc["from"]):
+            planned = at["scheduled"] or at["best"]
+            if planned is not None:
+                found.append(_local_date(planned, place))
+    return tuple(dict.fromkeys(found))
+
+
+def _local_date(at: str, station: str) -> str:
+    zone = times.zone_of(station)
+    moment = datetime.fromtimestamp(times.read(at).ms / 1000, UTC)
+    return str((moment if zone is None else moment.astimezone(ZoneInfo(zone))).date())
+
+
+BOARD_VIEW: Final = BoardView()
