@@ -1,7 +1,7 @@
 """Which tests are a module's own, in one place.
 
-Tests mirror sources: of ``core/hub.py`` they are ``tests/unit/core/test_hub.py`` and ``test_hub_<more>.py``. What is named
-otherwise is listed here.
+Tests mirror sources: of ``core/hub.py`` they are ``tests/unit/core/test_hub.py`` and ``test_hub_<more>.py``, of the module
+``flight/legs`` of a package within core ``test_flight_legs.py``. What is named otherwise is listed here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-CORE: Final = tuple(sorted(path.stem for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"))
+CORE: Final = tuple(
+    sorted(
+        str(path.relative_to(ROOT / "core").with_suffix(""))
+        for path in (ROOT / "core").rglob("*.py")
+        if path.stem != "__init__"
+    )
+)
+"""Modules by their path within core: ``hub``, ``flight/legs``."""
 NAMED_OTHERWISE: Final = {"test_removal": "hub"}
 
 TOO_LONG_TO_TRACE: Final = (
@@ -29,7 +36,8 @@ def module_of(test: str) -> str:
     if test in NAMED_OTHERWISE:
         return NAMED_OTHERWISE[test]
     name = test.removeprefix("test_")
-    return max((module for module in CORE if name == module or name.startswith(f"{module}_")), key=len, default="")
+    fits = {module: module.replace("/", "_") for module in CORE}
+    return max((module for module, stem in fits.items() if f"{name}_".startswith(f"{stem}_")), key=len, default="")
 
 
 def tests_of(module: str) -> list[str]:

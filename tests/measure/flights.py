@@ -1,0 +1,52 @@
+"""``python -m tests.measure.flights [--write]``: the made parts of docs/flights.md, from the machines that the product obeys.
+
+A made part is between ``<!-- made: NAME -->`` and ``<!-- end -->``; the rest of the page is written by hand. Without
+``--write`` it says whether the page is as the machines are, with exit code 1 where it is not.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Final
+
+from core.flight import diagram
+from core.flight.crew import CREW
+from core.flight.legs import LEGS
+from core.flight.seats import SEATS
+from core.flight.timers import TABLE as TIMERS
+from tests.measure.own import ROOT
+
+PAGE: Final = ROOT / "docs/flights.md"
+PART_RE: Final = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def parts() -> dict[str, str]:
+    return {
+        "states": diagram.states(),
+        "legs": diagram.verbs(LEGS.table),
+        "seats": diagram.verbs(SEATS.table),
+        "crew": diagram.verbs(CREW.table),
+        "timers": diagram.verbs(TIMERS),
+        "codes": diagram.codes(),
+    }
+
+
+def render(page: str) -> str:
+    """The page with its made parts made anew."""
+    made = parts()
+    return PART_RE.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page)
+
+
+def main(arguments: list[str]) -> int:
+    page = PAGE.read_text()
+    if arguments == ["--write"]:
+        PAGE.write_text(render(page))
+    elif arguments:
+        print(__doc__)
+        return 2
+    return 0 if PAGE.read_text() == render(page) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
