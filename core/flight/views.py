@@ -14,8 +14,8 @@ of each key touched one, if anything of it changed.
 ``<flight>`` is what follows `flight:` in the name of the flight's own stream. A row that is gone has no document. All keys of
 one stream are its own: no two streams write the same row.
 
-Does not: read or write anything, nor judge facts. One that its machine could not have written may make it raise; then whoever asks
-waits with that stream.
+Does not: read or write anything, nor judge facts. One that its machine could not have written may make it raise; then whoever
+asked waits with that stream.
 """
 
 from __future__ import annotations

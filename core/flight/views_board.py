@@ -1,8 +1,8 @@
 """The flight board and the aircraft's lines: what a flight's own stream says to read models.
 
 A board row is all of `core.flight.leg_view.show` but the legs that are over and the corrections, which the flight itself tells.
-An aircraft's line is its flights by scheduled departure: the key holds what it is ordered by, so that a flight that gets another
-aircraft or another schedule leaves one row and makes another.
+An aircraft's line is its flights by scheduled departure: the key holds what it is ordered by, so that a flight that gets
+another aircraft or another schedule leaves one row and makes another.
 """
 
 from __future__ import annotations
