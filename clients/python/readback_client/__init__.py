@@ -45,6 +45,7 @@ from readback_client._stores import CursorStore, FileCursorStore, MemoryCursorSt
 from readback_client._values import (
     AnySignal,
     Body,
+    Commanded,
     Connecting,
     Cursors,
     Ended,
@@ -71,6 +72,7 @@ __all__ = [
     "Body",
     "Client",
     "Closed",
+    "Commanded",
     "Conflict",
     "Connecting",
     "CursorStore",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from readback_client._values import Here, Page, Roster, Sent
+from readback_client._values import Commanded, Here, Page, Roster, Sent
 from readback_client._wire import Frame, Malformed, event_of, maybe_seq, seq_of, text_of, time_of
 
 
@@ -13,6 +13,18 @@ def sent_of(frame: Frame) -> Sent:
     7
     """
     return Sent(seq_of(frame, "seq"), time_of(frame, "at"), frame.get("dup") is True)
+
+
+def commanded_of(frame: Frame) -> Commanded:
+    """The answer to a command.
+
+    >>> commanded_of({"seqs": [8, 9], "at": "2026-11-21T09:30:00.000Z", "dup": False}).seqs
+    (8, 9)
+    """
+    seqs = frame.get("seqs")
+    if not isinstance(seqs, list) or not all(type(seq) is int and seq > 0 for seq in seqs):
+        raise Malformed("an answer without its 'seqs'")
+    return Commanded(tuple(seqs), time_of(frame, "at"), frame.get("dup") is True)
 
 
 def page_of(frame: Frame, stream: str) -> Page:

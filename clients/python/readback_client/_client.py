@@ -13,13 +13,13 @@ from typing import TypeVar
 
 import trio
 
-from readback_client._answers import page_of, roster_of, sent_of
+from readback_client._answers import commanded_of, page_of, roster_of, sent_of
 from readback_client._errors import Closed, TimedOut, Unavailable, WireError
 from readback_client._feed import Start
 from readback_client._iterators import Bell, Signals, StatusStream, Subscription
 from readback_client._link import Address, DialFailed, run_link
 from readback_client._machine import Dial, Machine
-from readback_client._values import Body, Cursors, Page, Roster, Sent, Stats, Status
+from readback_client._values import Body, Commanded, Cursors, Page, Roster, Sent, Stats, Status
 from readback_client._wire import Frame, Malformed, check_body, check_key, check_stream
 
 Token = str | Callable[[], Awaitable[str]]
@@ -130,6 +130,32 @@ class Client:
         if expect is not None:
             fields["expect"] = expect
         return await self._call("send", fields, sent_of, timeout_s, key)
+
+    async def command(
+        self,
+        stream: str,
+        type: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        key: str | None = None,
+        expect: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> Commanded:
+        """Have something happen to a flight; returns once it has, with the seqs of the events it became. As `send` it is
+        retried with the same key, and happens once.
+
+        Raises `Rejected` where the flight's state or a rule forbids it: ``reason`` says why, ``cite`` which rule.
+
+            done = await rb.command("flight:QX12-20261121", "depart", {"at": "2026-11-21T09:30:00Z"})
+            print(done.seqs)
+        """
+        body = {} if body is None else dict(body)
+        check_body(body)
+        key = check_key(key if key is not None else self._new_key())
+        fields: dict[str, object] = {"stream": check_stream(stream), "key": key, "type": type, "body": body}
+        if expect is not None:
+            fields["expect"] = expect
+        return await self._call("command", fields, commanded_of, timeout_s, key)
 
     async def history(
         self, stream: str, *, before: int | None = None, limit: int = 50, timeout_s: float = 30.0

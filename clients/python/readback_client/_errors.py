@@ -104,7 +104,12 @@ class Conflict(WireError):
 
 
 class Rejected(WireError):
-    """The stream's state machine said no."""
+    """The stream's state machine said no. ``reason`` is its word for why, for programs; ``cite`` the paragraph of the rule that
+    was broken, where it was one; ``dup``: it had said so before, under the same key."""
+
+    reason = ""
+    cite = ""
+    dup = False
 
 
 class TooLarge(WireError):

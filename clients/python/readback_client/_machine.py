@@ -331,7 +331,7 @@ class Machine:
     def call(self, op: str, fields: Mapping[str, object], wake: Callable[[], None] = silent) -> Call:
         """Put a request on its way. Raises `TooLarge` here, for a server ends the connection that sends such a frame."""
         stream = fields.get("stream")
-        call = Call(op, encode(fields), wake, stream if op == "send" and isinstance(stream, str) else "")
+        call = Call(op, encode(fields), wake, stream if op in ("send", "command") and isinstance(stream, str) else "")
         size = len(call.tail.encode()) + 40
         if size > self._frame_bytes_max:
             raise errors.TooLarge("too_large", f"{size} bytes; the server takes {self._frame_bytes_max}")

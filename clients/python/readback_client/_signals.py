@@ -1,6 +1,6 @@
 """Latest-value signals of one stream on their way to one reader: typing, presence, markers, anything else.
 
-Conflated: a reader that is slow finds the newest value under each (kind, principal), not a history. Bounded by
+Conflated: a reader that is slow finds the newest value under each kind and principal (or key), not a history. Bounded by
 ``signals_max`` keys; past it the key that has waited longest gives way. Typing goes off by itself ``typing_ttl_s``
 after the last "on", because the "off" may be lost with a connection.
 """
@@ -19,12 +19,14 @@ def signal_of(frame: Frame) -> AnySignal:
     stream, kind = text_of(frame, "stream"), text_of(frame, "kind")
     by = frame.get("by")
     by = by if isinstance(by, str) else ""
+    key = frame.get("key")
+    key = key if isinstance(key, str) else ""
     value, age_s = frame.get("value"), maybe_seconds(frame, "age") or 0.0
     if kind == "typing" and isinstance(value, bool):
         return Typing(stream, by, value, age_s)
     if kind == "presence" and isinstance(value, str):
         return Presence(stream, by, value, age_s)
-    return Signal(stream, kind, by, value, age_s)
+    return Signal(stream, kind, by, value, age_s, key)
 
 
 def mark_of(frame: Frame) -> Mark:
@@ -78,7 +80,9 @@ class SignalSet:
             self.wake()
 
     def _keep(self, signal: AnySignal) -> None:
-        key = (signal.kind if isinstance(signal, Signal) else type(signal).__name__, signal.by)
+        key = (type(signal).__name__, signal.by)
+        if isinstance(signal, Signal):
+            key = (signal.kind, signal.key or signal.by)
         if key not in self._waiting and len(self._waiting) >= self._max:
             del self._waiting[next(iter(self._waiting))]
         self._waiting[key] = signal

@@ -47,6 +47,16 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Commanded:
+    """A command that was obeyed: ``seqs`` are of the events that it became. ``dup``: its key had been used before, and this is
+    what was answered then."""
+
+    seqs: tuple[int, ...]
+    at: datetime
+    dup: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """An answer of `history`: events ascending; ``first`` is the lowest seq the stream still keeps, where told."""
 
@@ -105,13 +115,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Any other latest-value signal (``position``, ``eta``, …), its value as it came."""
+    """Any other latest-value signal (``position``, ``row``, …), its value as it came. ``key`` is what it is of, where it is of
+    nobody: the flight of a board's row (whose ``by`` is empty, and whose value is ``None`` once it is gone)."""
 
     stream: str
     kind: str
     by: str
     value: object
     age_s: float
+    key: str = ""
 
 
 AnySignal = Typing | Presence | Mark | Signal

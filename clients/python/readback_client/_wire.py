@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from readback_client._errors import WireError, wire_error
+from readback_client._errors import Rejected, WireError, wire_error
 from readback_client._values import Event
 
 SUBPROTOCOL = "readback.v1"
@@ -151,9 +151,15 @@ def event_of(frame: Frame, stream: str | None = None) -> Event:
 
 def error_of(frame: Frame) -> WireError:
     message = frame.get("message")
-    return wire_error(
+    error = wire_error(
         text_of(frame, "code"),
         message if isinstance(message, str) else "",
         maybe_seconds(frame, "retry_after"),
         maybe_seq(frame, "head"),
     )
+    if isinstance(error, Rejected):
+        reason, cite = frame.get("reason"), frame.get("cite")
+        error.reason = reason if isinstance(reason, str) else ""
+        error.cite = cite if isinstance(cite, str) else ""
+        error.dup = frame.get("dup") is True
+    return error

@@ -229,6 +229,23 @@ class FakeServer:
             self.keys[key] = await self.append(stream, by=link.principal, type=frame["type"], body=frame["body"])
         await link.say(op="ok", id=frame["id"], stream=stream, seq=self.keys[key], at=AT, dup=dup)
 
+    async def op_command(self, link: Link, frame: Frame) -> None:
+        """`refuse` is refused; `both` becomes two events; anything else one."""
+        stream, key = frame["stream"], frame["key"]
+        dup = key in self.keys
+        if frame["type"] == "refuse":
+            self.keys[key] = 0
+            said = {"reason": "over_duty", "cite": "CAO 48.1", "message": "no", **({"dup": True} if dup else {})}
+            await link.say(op="error", id=frame["id"], code="rejected", **said)
+            return
+        count = 2 if frame["type"] == "both" else 1
+        if not dup:
+            for _ in range(count):
+                last = await self.append(stream, by=link.principal, type="flight.done", body=frame["body"])
+            self.keys[key] = last - count + 1
+        seqs = list(range(self.keys[key], self.keys[key] + count))
+        await link.say(op="ok", id=frame["id"], stream=stream, seqs=seqs, at=AT, dup=dup)
+
     async def op_history(self, link: Link, frame: Frame) -> None:
         events = self.streams[frame["stream"]]
         before = frame.get("before", len(events) + 1)

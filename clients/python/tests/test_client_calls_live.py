@@ -19,6 +19,7 @@ from readback_client import (
     Limits,
     Mark,
     Presence,
+    Rejected,
     Signal,
     Signals,
     TimedOut,
@@ -40,6 +41,49 @@ async def test_a_send_answers_its_seq(autojump_clock: MockClock, server: FakeSer
         again = await rb.send("chat:ops", {"text": "hi"}, key=KEY)
         assert (again.seq, again.dup) == (1, True)
         assert rb.principal == "user:amy"
+
+
+async def test_a_command_answers_the_seqs_of_what_it_became(autojump_clock: MockClock, server: FakeServer) -> None:
+    """Several events of one command, and the same answer when it is repeated, over a connection that was cut amid it."""
+    cut = True
+
+    async def unreliable(link: Link, frame: Frame) -> None:
+        nonlocal cut
+        if cut:
+            cut = False
+            await link.ws._stream.aclose()
+        else:
+            await server.op_command(link, frame)
+
+    server.takeovers["command"] = unreliable
+    async with connect(server.url, "t") as rb:
+        done = await rb.command("flight:QX1", "both", {"at": "…"}, key=KEY)
+        assert (done.seqs, done.dup, done.at.year) == ((1, 2), False, 2026)
+        again = await rb.command("flight:QX1", "both", key=KEY, expect=0)
+        assert (again.seqs, again.dup) == ((1, 2), True)
+
+
+async def test_a_refused_command_says_why(autojump_clock: MockClock, server: FakeServer) -> None:
+    """`Rejected`, with the machine's reason and the paragraph, and whether it had been refused before."""
+    async with connect(server.url, "t") as rb:
+        for dup in (False, True):
+            with pytest.raises(Rejected) as refused:
+                await rb.command("flight:QX1", "refuse", key=KEY)
+            assert (refused.value.reason, refused.value.cite, refused.value.dup) == ("over_duty", "CAO 48.1", dup)
+
+
+async def test_rows_are_signals_of_their_own_key(autojump_clock: MockClock, server: FakeServer) -> None:
+    """A board's row is of a flight and of nobody; the latest of each is what a slow reader gets."""
+    async with connect(server.url, "t") as rb:
+        signals = rb.signals("flight:board")
+        await rb.ready()
+        [link] = server.links
+        for flight, value in (("QX1", {"n": 1}), ("QX2", {"n": 1}), ("QX1", {"n": 2}), ("QX2", None)):
+            await link.say(op="signal", stream="flight:board", kind="row", key=flight, value=value, age=0.0)
+        await rb.presence("flight:board")
+        got = [await signals.__anext__() for _ in range(2)]
+        rows = [(row.key, row.by, row.value) for row in got if isinstance(row, Signal)]
+        assert rows == [("QX1", "", {"n": 2}), ("QX2", "", None)]
 
 
 async def test_sends_in_flight_land_once_over_cuts(autojump_clock: MockClock, server: FakeServer) -> None:
