@@ -192,14 +192,17 @@ class MemoryWork:
             self._forget(consumer)
 
     def _forget(self, consumer: str) -> None:
-        self._cursors.pop(consumer, None)
-        self._workers = {each: until for each, until in self._workers.items() if each[0] != consumer}
-        self._memories = {each: doc for each, doc in self._memories.items() if each[0] != consumer}
-        self._parked = {each: park for each, park in self._parked.items() if each[0] != consumer}
+        self._restart(consumer)
         for model in self._models.values():
             if model.builder == consumer:
                 model.building = 0
                 model.builder = ""
+
+    def _restart(self, consumer: str) -> None:
+        self._cursors.pop(consumer, None)
+        self._workers = {each: until for each, until in self._workers.items() if each[0] != consumer}
+        self._memories = {each: doc for each, doc in self._memories.items() if each[0] != consumer}
+        self._parked = {each: park for each, park in self._parked.items() if each[0] != consumer}
 
     async def memories(self, consumer: str, sids: Sequence[int]) -> dict[int, dict[str, Any]]:
         async with self._log.call("memories"):
@@ -339,7 +342,7 @@ class MemoryWork:
             found = self._models.setdefault(model, _Model())
             if found.building and found.builder != consumer:
                 self._forget(found.builder)
-            self._forget(consumer)
+            self._restart(consumer)
             found.building = found.number()
             found.builder = consumer
             return found.building
