@@ -1,9 +1,11 @@
-"""Markers and signals: what may be conflated. Presence, typing, delivered and read.
+"""Markers and signals: what may be conflated. Presence, typing, delivered and read, rows of read models.
 
 Neither is queued. A change makes a key dirty on its stream; `flush` (every `signal_flush_s`, large rooms once a second)
 sends the latest values to live ports in one piece. A port that is blocked or still behind in the events gets the *key*
 noted instead, and the value of that later moment when it has caught up: events before markers before signals, and never
 more memory than there are keys.
+
+Rows are nobody's, and are sent when they are told, however large the room is: who waits with them did so already.
 
 Who is present is counted in `core.presence`. In large rooms a count (kind ``online``) and an aggregate of markers (op
 ``marks``) replace what each does. What is said on this node is handed to `core.gossip`, which tells the others; what they
@@ -12,7 +14,7 @@ tell comes in through the ``far_`` methods and is not told on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from core import wire
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from core.hub import Hub
 
 ONLINE: Final[SignalKey] = ("online", None)
+ROW: Final = "row"
 
 Said = tuple[str | None, bytes, str | SignalKey]
 """A marker or signal to tell: who needs not be told, the frame, and whose marker or which signal it is."""
@@ -74,8 +77,9 @@ class Signals(Presence):
         """The hub lets go of a stream that nobody follows here."""
         for who in stream.present:
             self._leaving.pop((stream, who), None)
-        for _, who in stream.signals:  # type: ignore[assignment]  # typing always is somebody's
-            self._typing.pop((stream, who), None)
+        for kind, who in stream.signals:
+            if kind != ROW:
+                self._typing.pop((stream, who), None)  # type: ignore[arg-type]  # typing always is somebody's
         self._dirty.pop(stream, None)
         self._withheld.pop(stream, None)
 
@@ -105,6 +109,28 @@ class Signals(Presence):
         elif stream.signals.pop(key, None) is not None:
             self._typing.pop((stream, who), None)
             self._changed(stream, key)
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def rows(self, stream: Stream, changed: Mapping[str, tuple[object, float]], now_s: float) -> None:
+        """Rows of the stream that are new or other than they were, by key, each with when it came to be so (on the caller's
+        clock); of value ``None``: gone. They are sent to all live ports; whoever begins to follow gets all there are."""
+        self._now_s = now_s
+        said: list[Said] = []
+        for name, (value, at_s) in changed.items():
+            key = (ROW, name)
+            if value is not None:
+                stream.signals[key] = (value, at_s)
+            elif stream.signals.pop(key, None) is None:
+                continue
+            if stream.live or stream.behind:
+                said.append((None, wire.encode_signal(stream.name, ROW, name, value, now_s - at_s), key))
+        if not said:
+            return
+        self._send_live(stream, said)
+        keys = [(stream, key) for _, _, key in said]
+        for port in [port for port in stream.live if port.blocked] + list(stream.behind):
+            self.note_again(port, keys)
 
     # -- markers ------------------------------------------------------------------------------------------------------
 
@@ -275,7 +301,7 @@ class Signals(Presence):
         for stream, key in signal_keys or ():
             if stream in waiting:
                 self._note(port, stream, key)
-            elif stream in port.subs and key[1] != port.principal:
+            elif stream in port.subs and (key[0] == ROW or key[1] != port.principal):
                 frames.append(self._encode(stream, key, self._now_s))
                 keys.append((stream, key))
         if frames:
@@ -311,7 +337,7 @@ class Signals(Presence):
             assert by is not None
             value = self._presence(stream, by)
         else:
-            value, at_s = stream.signals.get(key, (False, now_s))
+            value, at_s = stream.signals.get(key, (None if kind == ROW else False, now_s))
             age_s = max(now_s - at_s, 0.0)
         return wire.encode_signal(stream.name, kind, by, value, age_s)
 

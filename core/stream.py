@@ -17,7 +17,7 @@ from core.policy import OWNS, role_in
 LIVE: Final = -1
 
 SignalKey = tuple[str, str | None]
-"""(kind, by): what a signal's latest value is kept under."""
+"""(kind, by): what a signal's latest value is kept under. Of kind `row` the second is the row's key in its read model."""
 
 
 class Chunk(bytes):

@@ -219,9 +219,10 @@ def encode_mark(stream: str, by: str, delivered: int, read: int) -> bytes:
 
 
 def encode_signal(stream: str, kind: str, by: str | None, value: Any, age_s: float) -> bytes:
+    """``by`` is whose it is; of kind `row`, the row's key."""
     out: dict[str, Any] = {"op": "signal", "stream": stream, "kind": kind}
     if by is not None:
-        out["by"] = by
+        out["key" if kind == "row" else "by"] = by
     out["value"] = value
     out["age"] = round(max(age_s, 0.0), 1)
     return encode(out)

@@ -181,6 +181,9 @@ def test_what_the_server_says_unasked() -> None:
     count = one(wire.encode_signal("chat:ops", "online", None, 812, -1.0))
     assert "by" not in count
     assert count["age"] == 0.0
+    row = one(wire.encode_signal("flight:board", "row", "QX12", None, 0.04))
+    assert (row["key"], row["value"], row["age"]) == ("QX12", None, 0.0)
+    assert "by" not in row
 
 
 @pytest.mark.parametrize("close", list(Close))
