@@ -301,6 +301,7 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
             app = make_app(Desk(node), limits=config.limits)
             nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=None))
             nursery.start_soon(ending.run)
+            node.pulse.on_beat = Watchdog(place.notifier, lambda: True, trio.current_time)
             place.notifier.ready("working")
             on_ready(
                 Ready(0, http_sock.getsockname()[1], without_password(config.database_url), drain=ending.asked.set)
