@@ -1,0 +1,1 @@
+"""An airline's day to play into a gateway: `network` has its aircraft and lines, `day` what is told of them and when."""
