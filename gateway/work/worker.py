@@ -61,6 +61,7 @@ class Worker:
         self.trouble: str | None = None
         """Why the store could not be reached when it was last asked."""
         self._following: dict[tuple[str, int], _Following] = {}
+        self._left = False
         self._names: dict[int, Place] = {}
         self._nursery: trio.Nursery
         self.events = 0
@@ -84,17 +85,18 @@ class Worker:
     # -- sharing --------------------------------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled; then others wait for the leases to run out, unless `leave` was called."""
+        """Until cancelled or `leave` was called; without that, others wait for the leases to run out."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self.tasks.run)
             task_status.started()
-            while True:
+            while not self._left:
                 await self._beat()
                 await trio.sleep(self.limits.beat_s * (0.75 + 0.5 * self.rng.random()))
 
     async def leave(self) -> None:
         """Give everything up at once, so that others go on without a pause. Nothing is taken after that."""
+        self._left = True
         for following in self._following.values():
             following.scope.cancel()
         self._following.clear()
@@ -109,6 +111,8 @@ class Worker:
             self._let_go_of_the_expired()
             return
         self.answered()
+        if self._left:  # while it was asked; what it was given runs out by itself
+            return
         now_s = trio.current_time()
         held = {(lease.consumer, lease.partition): lease for lease in leases}
         for place in list(self._following):
@@ -185,6 +189,8 @@ class _Following:
         self.behind = 0
         self.look_at_parked = True
         self._parked: dict[int, Parked] = {}
+        self._too_many = False
+        """So many streams are parked that not all are known here: nothing is taken, lest one of those were."""
         self._failures = 0
 
     async def run(self) -> None:
@@ -230,6 +236,8 @@ class _Following:
             self.look_at_parked = False
             await self._look_at_parked()
             lease = self.lease
+        if self._too_many:
+            return False
         limit = worker.limits.batch_events
         events = await worker.log.tail(lease.partition, lease.pos, limit)
         self.behind = len(events)
@@ -311,7 +319,11 @@ class _Following:
     async def _look_at_parked(self) -> None:
         """Whom to wait with; those that an operator wants tried again are."""
         worker, partition = self._worker, self.lease.partition
-        parked = await worker.work.parked(self._consumer.name, limit=worker.limits.parked_max)
+        parked_max = worker.limits.parked_max
+        parked = await worker.work.parked(self._consumer.name, limit=parked_max)
+        if len(parked) >= parked_max and not self._too_many:
+            log.error("%s stops: %d streams are parked; see `readback dlq list`", self._consumer.name, len(parked))
+        self._too_many = len(parked) >= parked_max
         self._parked = {one.sid: one for one in parked if one.partition == partition}
         for one in list(self._parked.values()):
             if one.retry:
