@@ -77,9 +77,9 @@ class Signals(Presence):
         """The hub lets go of a stream that nobody follows here."""
         for who in stream.present:
             self._leaving.pop((stream, who), None)
-        for kind, who in stream.signals:
-            if kind != ROW:
-                self._typing.pop((stream, who), None)  # type: ignore[arg-type]  # typing always is somebody's
+        for kind, by in stream.signals:
+            if kind != ROW and by is not None:
+                self._typing.pop((stream, by), None)
         self._dirty.pop(stream, None)
         self._withheld.pop(stream, None)
 

@@ -33,6 +33,7 @@ NODES = "nodes"
 SESSIONS = "sessions"
 TRIMS = "trims"
 REVOCATIONS = "revocations"
+ROWS = "rows"
 RETURN_S = 3.0
 """After the bus came back: by then the others have found it too (they try at least once in 1.5 s), and what they commit
 before that is told to nobody."""
@@ -69,6 +70,7 @@ class Cluster:
         bus.listen(SESSIONS)
         bus.listen(TRIMS)
         bus.listen(REVOCATIONS)
+        bus.listen(ROWS)
 
     def listen_everywhere(self) -> None:
         """Hear of every partition's commits, whatever is held here: a worker is in the node (`Node.on_commit`)."""
@@ -105,6 +107,10 @@ class Cluster:
     def publish_revocation(self, payload: bytes) -> None:
         """Somebody was revoked, or is no more (`gateway.revoking`)."""
         self._publish(REVOCATIONS, payload)
+
+    def publish_rows(self, partition: int) -> None:
+        """Read models changed by events of the partition: boards are to look (`gateway.board`)."""
+        self._publish(ROWS, orjson.dumps(partition))
 
     def signals(self, now_s: float) -> None:
         """Tell presence, typing and markers that changed here; called each `signal_flush_s`."""
@@ -183,6 +189,8 @@ class Cluster:
             elif channel == REVOCATIONS:
                 if self._node.revoking is None or not self._node.revoking.heard(payload):
                     self.malformed += 1
+            elif channel == ROWS:
+                self._rows(payload)
             elif not self.gossip.receive(channel, payload, now_s):
                 self.malformed += 1
         if self.gossip.pressing:
@@ -245,6 +253,14 @@ class Cluster:
                 stream = self._hub.by_name.get((tenant, name))
                 if stream is not None:
                     self._hub.trimmed(stream, min(first, stream.head + 1))
+            case _:
+                self.malformed += 1
+
+    def _rows(self, payload: bytes) -> None:
+        match _parsed(payload):
+            case int(partition):
+                if self._node.boards is not None:
+                    self._node.boards.heard(partition)
             case _:
                 self.malformed += 1
 

@@ -22,6 +22,7 @@ from core import wire
 from core.addresses import Addresses
 from core.bus import Bus
 from core.directory import Directory
+from core.flight.views import CONSUMER
 from core.hub import Hub
 from core.limits import Limits, adopt
 from core.model import Decided, Entry, Epoch, Event, Judged, Outcome, Verdict
@@ -32,7 +33,9 @@ from core.stream import Stream
 from core.tenants import Tenants
 from core.tokens import Identity, NeedKeys, ResumeClaims, ResumeKeys, TokenError
 from core.wire import Close
+from core.work import Work
 from gateway.audit import Audit
+from gateway.board import Boards
 from gateway.cluster import Cluster
 from gateway.commander import Commander
 from gateway.config import Secrets
@@ -114,6 +117,7 @@ class Node:
         hs256: bool = True,
         public_url: str = "",
         audit: bool = False,
+        work: Work | None = None,
     ) -> None:
         self.log = store
         self.directory = directory
@@ -138,7 +142,9 @@ class Node:
         self.gatekeeper = Gatekeeper(self, tenants)
         self.shard.on_let_go = self.gatekeeper.gone
         self.revoking = None if directory is None else Revoking(self, directory)
-        self.lanes: Lanes[Entry, Verdict] = Lanes(store.append, limits, lanes, self._committed, self._failed, self.weight)
+        self.lanes: Lanes[Entry, Verdict] = Lanes(
+            store.append, limits, lanes, self._committed, self._failed, self.weight
+        )
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
         self.on_commit: list[Callable[[int, int], None]] = []
         """Told (partition, last position) of what was committed, here or as the bus tells; a hint, and may be early."""
@@ -166,6 +172,8 @@ class Node:
         self.claims = None if bus is None else Claims(self, bus, node_id)
         self.node_id = node_id
         self.audit = Audit(self) if audit else None
+        self.work = work
+        self.boards = None if work is None else Boards(self, work)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -411,14 +419,27 @@ class Node:
     def _held(self, stream: Stream) -> None:
         self.follower.hold(stream)
         self.gatekeeper.held(stream)
+        if self.boards is not None:
+            self.boards.hold(stream)
         if self.cluster is not None:
             self.cluster.hold(stream)
 
     def _let_go(self, stream: Stream) -> None:
         self.follower.let_go(stream)
         self.gatekeeper.let_go(stream)
+        if self.boards is not None:
+            self.boards.let_go(stream)
         if self.cluster is not None:
             self.cluster.let_go(stream)
+
+    def rows_changed(self, consumer: str, partition: int, pos: int) -> None:
+        """A worker in this process has committed (`Worker.committed`): boards here and on other nodes are to look."""
+        if consumer != CONSUMER:
+            return
+        if self.boards is not None:
+            self.boards.heard(partition)
+        if self.cluster is not None:
+            self.cluster.publish_rows(partition)
 
     def superseded(self, session: str, generation: int, node_id: str) -> None:
         """Another node speaks for the session from now on."""
@@ -486,6 +507,8 @@ class Node:
                 nursery.start_soon(self.revoking.run)
             if self.audit is not None:
                 nursery.start_soon(self.audit.run)
+            if self.boards is not None:
+                nursery.start_soon(self.boards.run)
             for task in (
                 self.lanes.run,
                 self.commander.run,
@@ -529,13 +552,14 @@ async def running(
     hs256: bool = True,
     public_url: str = "",
     audit: bool = False,
+    work: Work | None = None,
 ) -> AsyncIterator[Node]:
     """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
 
     With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node. With a ``directory``
     it obeys revocations, and knows devices and service clients. ``hs256``: whether tokens signed with the shared secrets are
-    taken, as in development. With ``audit`` it writes each tenant's audit stream. Raises `ValueError` for secrets and tenants
-    with which no token could be verified.
+    taken, as in development. With ``audit`` it writes each tenant's audit stream. With ``work`` it shows live boards.
+    Raises `ValueError` for secrets and tenants with which no token could be verified.
     """
     node = Node(
         store,
@@ -554,6 +578,7 @@ async def running(
         hs256=hs256,
         public_url=public_url,
         audit=audit,
+        work=work,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

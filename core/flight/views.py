@@ -25,6 +25,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from core.flight.machine import Recorded
 
+CONSUMER: Final = "views"
+"""By this name workers keep the cursors of what keeps the read models."""
 MODELS: Final = ("flight_board", "aircraft_line", "manifest", "seat_map", "crew_roster")
 
 Key = tuple[str, str]

@@ -1,5 +1,7 @@
 """The flight board and the aircraft's lines: what a flight's own stream says to read models.
 
+What reads rows takes those of workers of another version too, which may have fields more or less.
+
 A board row is all of `core.flight.leg_view.show` but the legs that are over and the corrections, which the flight itself tells.
 An aircraft's line is its flights by scheduled departure: the key holds what it is ordered by, so that a flight that gets
 another aircraft or another schedule leaves one row and makes another.
@@ -82,26 +84,31 @@ def _line(state: State) -> dict[str, Any]:
 
 def stations(doc: Mapping[str, Any]) -> tuple[str, ...]:
     """The airports that a board row is of: where the flight is from, where it is to go, and where it was diverted to."""
-    diverted = doc["diverted"]
-    found = (doc["from"], doc["to"], "" if diverted is None else diverted["to"])
+    diverted = doc.get("diverted") or {}
+    found = (doc.get("from"), doc.get("to"), diverted.get("to"))
     return tuple(dict.fromkeys(station for station in found if station))
 
 
 def order(doc: Mapping[str, Any]) -> tuple[bool, str]:
     """By this the rows of a board are let go where there are too many: lowest first, of flights that are over the oldest."""
-    planned = doc["times"]["OUT"]["scheduled"] or ""
-    return doc["status"] not in OVER, planned
+    return doc.get("status") not in OVER, _planned(doc, "OUT") or ""
 
 
 def days(doc: Mapping[str, Any], station: str = "") -> tuple[str, ...]:
     """Local dates on which the flight is scheduled to leave from, or come to, the station; of any, its departure's."""
-    found = []
-    for place, at in ((doc["from"], doc["times"]["OUT"]), (doc["to"], doc["times"]["IN"])):
-        if place == station or (not station and place == doc["from"]):
-            planned = at["scheduled"] or at["best"]
+    origin, found = doc.get("from"), []
+    for place, milestone in ((origin, "OUT"), (doc.get("to"), "IN")):
+        if place and (place == station or (not station and milestone == "OUT")):
+            planned = _planned(doc, milestone)
             if planned is not None:
                 found.append(_local_date(planned, place))
     return tuple(dict.fromkeys(found))
+
+
+def _planned(doc: Mapping[str, Any], milestone: str) -> str | None:
+    at = doc.get("times", {}).get(milestone, {})
+    planned: str | None = at.get("scheduled") or at.get("best")
+    return planned
 
 
 def _local_date(at: str, station: str) -> str:

@@ -17,12 +17,11 @@ import trio
 
 from core.commands import FOLDED_AT_ONCE, recorded
 from core.flight.read_models import Source, source_of
-from core.flight.views import MODELS, changes
+from core.flight.views import CONSUMER, MODELS, changes
 from core.ports import Log, StoreError
 from core.work import Effects, Row
 from gateway.work.ports import Place, Seen
 
-VIEWS: Final = "views"
 SIZE_MAX: Final = 400_000
 """Rows' worth of states kept, some 300 bytes each: 120 MB if ever full. A day of 1,000 flights with cabins is 200,000."""
 FOLDING_MAX: Final = 8
@@ -46,7 +45,7 @@ class Views:
     """`gateway.work.ports.Consumer`. ``models``: of these only rows are written."""
 
     def __init__(
-        self, log: Log, *, name: str = VIEWS, models: Collection[str] = MODELS, size_max: int = SIZE_MAX
+        self, log: Log, *, name: str = CONSUMER, models: Collection[str] = MODELS, size_max: int = SIZE_MAX
     ) -> None:
         self.name = name
         self._log = log

@@ -41,7 +41,7 @@ async def test_noise_and_forgeries_on_every_channel(database: Database, redis_se
             name for name in await ask("PUBSUB", "CHANNELS", "readback:*") if b"canary" not in name
         ]
         kinds = {re.sub(rb":\d+$", b"", name.strip(b"}").partition(b":{")[2].partition(b":")[2]) for name in channels}
-        assert kinds == {b"events", b"signals", b"nodes", b"sessions", b"trims", b"revocations"}
+        assert kinds == {b"events", b"signals", b"nodes", b"sessions", b"trims", b"revocations", b"rows"}
         stream = nodes[0].node.hub.by_name["demo", OPS]
         lie = batches.encode(stream.partition, 10**6, 10**6, [(stream.sid, 10**6, b"\x81\x02{}")])
         another_key = Seals({"k": b"k" * 32})
