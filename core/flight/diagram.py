@@ -25,6 +25,7 @@ _SCHEDULE: Final[Said] = (
     "schedule",
     {"flight": "QX12", "from": "MEL", "to": "SYD", "out": "2026-11-21T09:30Z", "in": "2026-11-21T10:55Z"},
 )
+_ESTIMATE: Final[Said] = ("estimate", {"milestone": "OUT", "at": "2026-11-21T09:40Z"})
 _BOARD: Final[Said] = ("board", {"at": "2026-11-21T09:10Z"})
 _OUT: Final[Said] = ("depart", {"at": "2026-11-21T09:32Z"})
 _OFF: Final[Said] = ("takeoff", {"at": "2026-11-21T09:44Z"})
@@ -34,7 +35,7 @@ _DIVERT: Final[Said] = ("divert", {"to": "CBR", "at": "2026-11-21T10:20Z", "reas
 
 WAYS: Final[Mapping[str, Sequence[Sequence[Said]]]] = {
     "new": ((),),
-    "scheduled": ((_SCHEDULE,),),
+    "scheduled": ((_SCHEDULE,), (_SCHEDULE, _ESTIMATE)),
     "boarding": ((_SCHEDULE, _BOARD),),
     "departed": ((_SCHEDULE, _OUT), (_SCHEDULE, _BOARD, _OUT), (_SCHEDULE, _OUT, _OFF)),
     "landed": ((_SCHEDULE, _OUT, _OFF, _ON),),

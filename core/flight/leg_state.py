@@ -41,7 +41,8 @@ CORRECTIONS_MAX: Final = 32
 
 
 class Said(NamedTuple):
-    """A time that somebody said. ``was_ms`` is what it was before it was corrected, else -1; ``corrected`` the seq of that."""
+    """A time that somebody said, in the event ``seq``. Where it was corrected since, ``corrected`` is the seq of the latest
+    correction, and ``was_ms`` what was said first; else 0 and -1."""
 
     seq: int
     at_ms: int
@@ -126,13 +127,13 @@ def status(state: State) -> Status:
     return "scheduled" if leg.boarding is None else "boarding"
 
 
-def find(leg: Leg, seq: int) -> tuple[int, Said] | None:
+def find(leg: Leg, seq: int) -> tuple[int, Slot, Said] | None:
     """The time that was said by the event ``seq``, and where it stands. Schedules are not found: they are not corrected."""
     for index, slot in enumerate(leg.slots):
         if slot is not None and index % 4 != SCHEDULED:
             for said in slot.said:
                 if said.seq == seq:
-                    return index, said
+                    return index, slot, said
     return None
 
 
@@ -292,6 +293,41 @@ def _equipped(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
     return state._replace(registration=str(registration), type=str(type))
 
 
+def amended(leg: Leg, ref: int, new: Said) -> tuple[Leg, Said] | None:
+    """The leg with another time in what the event ``ref`` said, and what that was; ``None`` where it said no time of it."""
+    if leg.boarding is not None and leg.boarding.seq == ref:
+        return leg._replace(boarding=_amended(leg.boarding, new)), leg.boarding
+    found = find(leg, ref)
+    if found is None:
+        return None
+    index, slot, old = found
+    said = tuple(_amended(one, new) if one is old else one for one in slot.said)
+    return leg._replace(slots=_put(leg.slots, index, _slot(index % 4, said))), old
+
+
+def _amended(old: Said, new: Said) -> Said:
+    was_ms = old.was_ms if old.corrected else old.at_ms
+    return old._replace(at_ms=new.at_ms, at=new.at, was_ms=was_ms, corrected=new.seq)
+
+
+def withdrawn(leg: Leg, ref: int) -> tuple[Leg, str] | None:
+    """The leg without what the event ``ref`` said, and the time that was in it; ``None`` where it said nothing of it.
+
+    A diversion goes with its ``eta``; what had been estimated before it does not come back.
+    """
+    if leg.boarding is not None and leg.boarding.seq == ref:
+        return leg._replace(boarding=None), leg.boarding.at
+    found, was = find(leg, ref), ""
+    diverted = leg.diverted
+    if diverted is not None and diverted.seq == ref:
+        leg, was = leg._replace(diverted=None), diverted.at
+    if found is not None:
+        index, slot, old = found
+        said = tuple(one for one in slot.said if one is not old)
+        leg, was = leg._replace(slots=_put(leg.slots, index, _slot(index % 4, said))), was or old.at
+    return (leg, was) if was else None
+
+
 def _noted(state: State, event: Recorded, body: Mapping[str, Any], leg: Leg) -> State:
     note = {"seq": event.seq, "ref": body["ref"], "by": event.by}
     note |= {"why": body.get("why"), "was": body.get("was"), "at": body.get("at")}
@@ -299,36 +335,13 @@ def _noted(state: State, event: Recorded, body: Mapping[str, Any], leg: Leg) -> 
 
 
 def _corrected(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
-    leg, ref, new = _present(state), body["ref"], _said(event, body["at"])
-    if leg.boarding is not None and leg.boarding.seq == ref:
-        return _noted(state, event, body, leg._replace(boarding=_amended(leg.boarding, new)))
-    found = find(leg, ref)
-    if found is None:
-        return state
-    index, old = found
-    slot = leg.slots[index]
-    said = tuple(_amended(one, new) if one is old else one for one in (slot.said if slot else ()))
-    return _noted(state, event, body, leg._replace(slots=_put(leg.slots, index, _slot(index % 4, said))))
-
-
-def _amended(old: Said, new: Said) -> Said:
-    return old._replace(at_ms=new.at_ms, at=new.at, was_ms=old.at_ms, corrected=new.seq)
+    done = amended(_present(state), body["ref"], _said(event, body["at"]))
+    return state if done is None else _noted(state, event, body, done[0])
 
 
 def _withdrawn(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
-    leg, ref = _present(state), body["ref"]
-    if leg.boarding is not None and leg.boarding.seq == ref:
-        return _noted(state, event, body, leg._replace(boarding=None))
-    after = leg
-    if leg.diverted is not None and leg.diverted.seq == ref:
-        after = leg._replace(diverted=None)
-    found = find(leg, ref)
-    if found is not None:
-        index, old = found
-        slot = leg.slots[index]
-        said = tuple(one for one in (slot.said if slot else ()) if one is not old)
-        after = after._replace(slots=_put(leg.slots, index, _slot(index % 4, said)))
-    return state if after is leg else _noted(state, event, body, after)
+    done = withdrawn(_present(state), body["ref"])
+    return state if done is None else _noted(state, event, body, done[0])
 
 
 _STEPS: Final = {

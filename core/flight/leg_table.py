@@ -134,7 +134,7 @@ TABLE: Final[Mapping[str, Rule]] = {
             "What was said by the event of that seq was not so: a time, boarding, a diversion; and why.",
             ("withdrawn",),
             KNOWN,
-            (*_WRONG, "no_such_fact"),
+            (*_WRONG, "no_such_fact", "out_of_order"),
             owner=True,
         ),
     )

@@ -27,7 +27,7 @@ from core.flight.leg_state import (
 )
 from core.flight.machine import Decision, Fact, Malformed, Refusal
 
-FLIGHT_RE: Final = re.compile(r"[A-Z0-9]{2,3}[0-9]{1,4}[A-Z]?\Z|[A-Z0-9]{2,8}\Z")
+FLIGHT_RE: Final = re.compile(r"[A-Z0-9]{2,8}\Z")
 CARRIER_RE: Final = re.compile(r"[A-Z0-9]{2,3}\Z")
 REGISTRATION_RE: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{1,9}\Z")
 TYPE_RE: Final = re.compile(r"[A-Z0-9]{2,4}\Z")
@@ -133,16 +133,16 @@ def movement(ask: Ask) -> Decision:
     in_order(leg, actual)
     if body.get("reasons") is not None:
         delayed = delay(ask)
-        if isinstance(delayed, list):
-            facts += delayed
-        elif isinstance(delayed, Refusal):
+        if isinstance(delayed, Refusal):
             refused = delayed
+        else:
+            facts += delayed
     if facts:
         return facts
     return refused or Malformed("movement wants `actual`, `estimated` or `reasons`, and something in it")
 
 
-def delay(ask: Ask) -> Decision:
+def delay(ask: Ask) -> list[Fact] | Refusal:
     reasons = fields.reasons(ask.body)
     if reasons == list(ask.state.reasons):
         return Refusal("unchanged", "these are its reasons already" if reasons else "no reasons of a delay are known")

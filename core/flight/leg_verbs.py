@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from core.flight import fields, times
 from core.flight.leg_asks import LEGS_MAX, Ask, block, in_order, near_schedule, not_in_future
-from core.flight.leg_state import ACTUAL, IN, OFF, ON, OUT, Leg, find, holds
+from core.flight.leg_state import ACTUAL, IN, OFF, ON, OUT, Leg, Said, amended, find, holds, withdrawn
 from core.flight.leg_times import REGISTRATION_RE, TYPE_RE
 from core.flight.machine import Decision, Fact, Malformed, Refusal
 
@@ -144,38 +144,31 @@ def come_back(ask: Ask) -> Decision:
 
 def correct(ask: Ask) -> Decision:
     leg, ref, why = ask.leg, _ref(ask), fields.prose(ask.body, "why", "why it was wrong")
-    if leg.boarding is not None and leg.boarding.seq == ref:
-        at_ms = _corrected(ask, at_arrival=False)
-        not_in_future("boarding", at_ms, ask.now_ms)
-        near_schedule(leg, OUT, at_ms)
-        was = leg.boarding
-    else:
-        found = find(leg, ref)
-        if found is None:
-            return _no_such_fact(ref)
-        index, was = found
-        milestone, kind = divmod(index, 4)
-        at_ms = _corrected(ask, at_arrival=milestone >= ON)
-        near_schedule(leg, milestone, at_ms)
-        if kind == ACTUAL:
-            not_in_future("it", at_ms, ask.now_ms)
-            in_order(leg, {milestone: at_ms})
+    found = find(leg, ref)
+    milestone, kind = (OUT, ACTUAL) if found is None else divmod(found[0], 4)
+    if found is None and (leg.boarding is None or leg.boarding.seq != ref):
+        return _no_such_fact(ref)
+    at_ms = ask.time(ask.body.get("at"), "at", at_arrival=milestone >= ON)
+    at = times.write(at_ms)
+    done = amended(leg, ref, Said(0, at_ms, at, "", ""))
+    assert done is not None  # it was found
+    after, was = done
     if at_ms == was.at_ms:
         return Refusal("unchanged", f"seq {ref} says {was.at} already")
-    return [Fact("flight.corrected", {"ref": ref, "at": times.write(at_ms), "was": was.at, "why": why})]
+    near_schedule(leg, milestone, at_ms)
+    if kind == ACTUAL:
+        not_in_future(f"seq {ref}", at_ms, ask.now_ms)
+        in_order(after, {})
+    return [Fact("flight.corrected", {"ref": ref, "at": at, "was": was.at, "why": why})]
 
 
 def withdraw(ask: Ask) -> Decision:
-    leg, ref, why = ask.leg, _ref(ask), fields.prose(ask.body, "why", "why it was wrong")
-    found = find(leg, ref)
-    if found is not None:
-        was = found[1].at
-    elif leg.boarding is not None and leg.boarding.seq == ref:
-        was = leg.boarding.at
-    elif leg.diverted is not None and leg.diverted.seq == ref:
-        was = leg.diverted.at
-    else:
+    ref, why = _ref(ask), fields.prose(ask.body, "why", "why it was wrong")
+    done = withdrawn(ask.leg, ref)
+    if done is None:
         return _no_such_fact(ref)
+    after, was = done
+    in_order(after, {})  # what was said before holds again, and may not fit what came since
     return [Fact("flight.withdrawn", {"ref": ref, "was": was, "why": why})]
 
 
@@ -184,10 +177,6 @@ def _ref(ask: Ask) -> int:
     if type(ref) is not int or ref < 1:
         raise fields.No(Malformed("`ref` is the seq of the event that said it"))
     return ref
-
-
-def _corrected(ask: Ask, *, at_arrival: bool) -> int:
-    return ask.time(ask.body.get("at"), "at", at_arrival=at_arrival)
 
 
 def _no_such_fact(ref: int) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ class Notes:
     """A machine of one verb, whose state is how often it was given."""
 
     name = "notes"
-    table = {"note": Rule("note", "Notes.", ("note.made",))}  # noqa: RUF012
+    table: Mapping[str, Rule] = {"note": Rule("note", "Notes.", ("note.made",))}
 
     def initial(self) -> int:
         return 0
