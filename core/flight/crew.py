@@ -1,32 +1,183 @@
-"""One crew member's ledger of duties. Its verbs come with the next commit."""
+"""The machine of one crew member's ledger (stream `flight:crew.<id>`): what they may fly, their duties, their absences.
+
+How it thinks. A duty is assigned for a flight, from report to release, and is checked then: that they fly as that, are rated
+and there, are on no other duty, and that a rule pack (`core.flight.duty`) finds nothing that it would break. What would be
+broken is cited. Then comes what happened: they report and come off, and those times take the place of the planned ones, so
+that what is assigned next is checked against the day as it was. Reporting is refused where the rest before was too short:
+then the roster has to change. `extend` is for what nobody foresaw; its fact lists the duties after it that can no longer be.
+
+Promises: no two duties overlap when assigned, none is in an absence, and none breaks the pack by what was known then. An owner
+has no way around the pack but to register another one, which is on record.
+
+Does not: know other crew, so that a flight lacks nobody; take flying elsewhere into account that nobody recorded here; give
+legal advice. Of a person an id (the stream's name), a name to show, and qualifications are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from core.flight.machine import Command, Decision, Malformed, Recorded, Rule
+from core.flight import crew_verbs, ledger
+from core.flight.crew_verbs import Ask
+from core.flight.duty import REASONS
+from core.flight.ledger import Ledger
+from core.flight.machine import Command, Decision, Malformed, Recorded, Rule, Unallowed
+
+_OWNER: Final = frozenset(("owner",))
+_ALL: Final = frozenset(("owner", "member"))
+_LATER: Final = ("registered",)
+
+_RULES: Final[tuple[tuple[Rule, Callable[[Ask], Decision]], ...]] = (
+    (
+        Rule(
+            "register",
+            "Says who this is: base, roles, aircraft types, when qualifications run out, and the rule pack.",
+            ("crew.registered",),
+            ("new", "registered"),
+            _OWNER,
+            ("unchanged",),
+        ),
+        crew_verbs.register,
+    ),
+    (
+        Rule(
+            "pack",
+            "Holds duties from now on to another rule pack.",
+            ("crew.packed",),
+            _LATER,
+            _OWNER,
+            ("not_registered", "unchanged"),
+        ),
+        crew_verbs.pack,
+    ),
+    (
+        Rule(
+            "assign",
+            "Puts a duty into the roster, if it is legal.",
+            ("crew.assigned",),
+            _LATER,
+            _OWNER,
+            ("not_registered", "unchanged", "impossible_time", "full", "unqualified", "absent", "overlaps", *REASONS),
+        ),
+        crew_verbs.assign,
+    ),
+    (
+        Rule(
+            "release",
+            "Takes a duty out of the roster before it began.",
+            ("crew.released",),
+            _LATER,
+            _OWNER,
+            ("not_registered", "no_such_duty", "wrong_state"),
+        ),
+        crew_verbs.release,
+    ),
+    (
+        Rule(
+            "acknowledge",
+            "They have seen the duty.",
+            ("crew.acknowledged",),
+            _LATER,
+            _ALL,
+            ("not_registered", "no_such_duty", "unchanged"),
+        ),
+        crew_verbs.acknowledge,
+    ),
+    (
+        Rule(
+            "report",
+            "They are here for it. Said again with another time, that one holds.",
+            ("crew.reported",),
+            _LATER,
+            _ALL,
+            ("not_registered", "no_such_duty", "unchanged", "wrong_state", "impossible_time", "too_little_rest"),
+        ),
+        crew_verbs.report,
+    ),
+    (
+        Rule(
+            "off",
+            "The duty is over, with the flight time that it was. Said again with other figures, those hold.",
+            ("crew.off",),
+            _LATER,
+            _ALL,
+            ("not_registered", "no_such_duty", "unchanged", "wrong_state", "impossible_time"),
+        ),
+        crew_verbs.off,
+    ),
+    (
+        Rule(
+            "extend",
+            "The duty takes longer, for reasons that nobody foresaw.",
+            ("crew.extended",),
+            _LATER,
+            _ALL,
+            (
+                "not_registered",
+                "no_such_duty",
+                "unchanged",
+                "wrong_state",
+                "impossible_time",
+                "over_duty",
+                "over_flight_time",
+            ),
+        ),
+        crew_verbs.extend,
+    ),
+    (
+        Rule(
+            "leave",
+            "They are not there for a while: nothing is assigned in it.",
+            ("crew.absent",),
+            _LATER,
+            _OWNER,
+            ("not_registered", "unchanged", "impossible_time", "overlaps", "has_duties"),
+        ),
+        crew_verbs.leave,
+    ),
+    (
+        Rule(
+            "return",
+            "They are back before that was over; one that has not begun is taken back.",
+            ("crew.returned",),
+            _LATER,
+            _OWNER,
+            ("not_registered", "unchanged", "not_absent"),
+        ),
+        crew_verbs.come_back,
+    ),
+)
 
 
-class State:
-    """What is known of it."""
+class Crew:
+    """`core.flight.machine.Machine` of `Ledger`."""
 
-
-class Machine:
     name = "crew"
-    table: Mapping[str, Rule] = {}
+    table: Mapping[str, Rule] = {rule.verb: rule for rule, _ in _RULES}
+    _obey: Mapping[str, Callable[[Ask], Decision]] = {rule.verb: obey for rule, obey in _RULES}
 
-    def initial(self) -> State:
-        return State()
+    def initial(self) -> Ledger:
+        return Ledger()
 
-    def decide(self, state: State, command: Command, now_ms: int) -> Decision:
-        return Malformed(f"there is no command {command.type!r} here")
+    def decide(self, state: Ledger, command: Command, now_ms: int) -> Decision:
+        rule = self.table.get(command.type)
+        if rule is None:
+            return Malformed(f"no command {command.type!r} here; there are {', '.join(self.table)}")
+        if command.role not in rule.roles:
+            return Unallowed(f"{rule.verb} is for owners of the stream")
+        return self._obey[rule.verb](Ask(state, command, now_ms))
 
-    def evolve(self, state: State, event: Recorded) -> State:
-        return state
+    def evolve(self, state: Ledger, event: Recorded) -> Ledger:
+        return ledger.evolve(state, event)
 
-    def show(self, state: State) -> dict[str, Any]:
-        return {}
+    def show(self, state: Ledger) -> dict[str, Any]:
+        """``duties``, ``absences``, ``totals`` by window with their limits, ``next`` and ``rested``: see `Ledger.show`."""
+        return state.show()
+
+    def fold(self, events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: int | None = None) -> Ledger:
+        """The state of events in their order, at a moment where one is named (`core.flight.ledger.fold`)."""
+        return ledger.fold(events, recorded_ms, valid_ms)
 
 
-CREW: Final = Machine()
+CREW: Final = Crew()
