@@ -183,11 +183,13 @@ class MemoryWork:
             ]
 
     async def hold(self, consumer: str, for_ms: int) -> None:
+        check_names(consumer)
         async with self._log.call("hold"):
             for cursor in self._cursors.get(consumer, ()):
                 cursor.hold_until_ms = self._now_ms() + for_ms if for_ms > 0 else 0
 
     async def forget(self, consumer: str) -> None:
+        check_names(consumer)
         async with self._log.call("forget"):
             self._forget(consumer)
 
@@ -205,6 +207,7 @@ class MemoryWork:
         self._parked = {each: park for each, park in self._parked.items() if each[0] != consumer}
 
     async def memories(self, consumer: str, sids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        check_names(consumer)
         async with self._log.call("memories"):
             known = [sid for sid in sorted(set(sids)) if (consumer, sid) in self._memories]
             return {sid: load(self._memories[consumer, sid]) for sid in known}
@@ -348,6 +351,7 @@ class MemoryWork:
             return found.building
 
     async def swap(self, model: str, generation: int, consumer: str, live_consumer: str) -> bool:
+        check_names(model, consumer, live_consumer)
         async with self._log.call("swap"):
             found = self._models.get(model)
             if found is None or not found.building or (found.building, found.builder) != (generation, consumer):

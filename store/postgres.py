@@ -41,6 +41,7 @@ from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
 from store.pgwire import clamp
 from store.postgres_directory import PostgresDirectory
+from store.postgres_work import PostgresWork
 
 
 def _limit(number: int) -> int:
@@ -52,6 +53,7 @@ def _events(rows: Sequence[asyncpg.Record]) -> list[Event]:
         Event(partition, pos, sid, seq, key, type, by, at_ms, None if body is None else body.encode())
         for partition, pos, sid, seq, key, type, by, at_ms, body in rows
     ]
+
 
 _OUTCOMES = tuple(Outcome)
 
@@ -68,6 +70,7 @@ class PostgresLog:
         self._epoch: Epoch | None = None
         self._wellformed = Wellformed()
         self.directory = PostgresDirectory(self._links, new_key)
+        self.work = PostgresWork(self._links)
         """What is kept beside this log, over its links."""
 
     async def open(self) -> None:

@@ -2,5 +2,6 @@
 
 from tests.directories import directory, world
 from tests.servers import database, postgres_server
+from tests.works import bench, work
 
-__all__ = ["database", "directory", "postgres_server", "world"]
+__all__ = ["bench", "database", "directory", "postgres_server", "work", "world"]
