@@ -14,7 +14,7 @@ import uvloop
 
 from bench.gen.link import Link
 
-JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle", "crowd", "presence", "soak", "noise")
+JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle", "crowd", "presence", "soak", "noise", "commands")
 TRIO_JOBS = ("commit", "official")
 """Those that use the store or the Python client, which run under Trio."""
 
