@@ -18,13 +18,15 @@ TAXI_OUT, TAXI_IN = 12, 6
 
 
 class Telling:
-    """``left``: by flight's name, when it left the gate for good; those that did not are not there."""
+    """``left`` and ``arrived``: when a flight left its gate for good, and came to its last, by name; those that did not are
+    not there."""
 
     def __init__(self, teller: Teller, rng: Random, fates: Fates) -> None:
         self._tell = teller.tell
         self._rng = rng
         self._fates = fates
         self.left: dict[str, int] = {}
+        self.arrived: dict[str, int] = {}
 
     def line(self, line: list[Flight], begins_ms: int) -> None:
         free_ms = 0
@@ -33,7 +35,7 @@ class Telling:
             if flight.name in self._fates.cancelled:
                 self._cancelled(flight)
                 continue
-            arrived_ms = self._flown(flight, free_ms)
+            arrived_ms = self.arrived[flight.name] = self._flown(flight, free_ms)
             free_ms = arrived_ms + network.LEAST_TURN_MINUTES[flight.type] * MINUTE_MS
 
     # -- before ---------------------------------------------------------------------------------------------------------

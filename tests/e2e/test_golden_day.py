@@ -31,7 +31,7 @@ def test_the_recorded_day_is_as_large_as_said() -> None:
     found = golden.golden()
     assert len(found["board"]) == 200
     assert found["commands"] > 4_000
-    assert {"seat_taken", "duplicate_passenger", "in_future", "out_of_order", "wrong_state", "unchanged"} <= set(
+    assert {"seat_taken", "duplicate_passenger", "in_future", "out_of_order", "over_duty", "too_little_rest"} <= set(
         found["refused"]
     )
     troubles = ("cancelled", "reinstated", "diverted", "continued", "returned", "equipped", "corrected", "withdrawn")
