@@ -29,9 +29,9 @@ class Desk(Generic[S]):
         self.reasons: set[tuple[str, str]] = set()
         """(verb, reason) of every refusal so far."""
 
-    def ask(self, verb: str, role: str = "owner", by: str = "user:ann", **body: Any) -> Decision:
+    def ask(self, verb: str, as_role: str = "owner", by: str = "user:ann", **body: Any) -> Decision:
         """What would become of it."""
-        decision = self.machine.decide(self.state, Command(verb, body, by, role), self.now_ms)
+        decision = self.machine.decide(self.state, Command(verb, body, by, as_role), self.now_ms)
         rule = self.machine.table.get(verb)
         if isinstance(decision, list):
             assert decision
@@ -54,26 +54,26 @@ class Desk(Generic[S]):
             self.state = after
             self.events.append(event)
 
-    def tell(self, verb: str, role: str = "owner", by: str = "user:ann", **body: Any) -> Decision:
+    def tell(self, verb: str, as_role: str = "owner", by: str = "user:ann", **body: Any) -> Decision:
         """Ask, and record what was decided."""
-        decision = self.ask(verb, role, by, **body)
+        decision = self.ask(verb, as_role, by, **body)
         if isinstance(decision, list):
             self.record(decision, by)
         return decision
 
-    def done(self, verb: str, role: str = "owner", by: str = "user:ann", **body: Any) -> list[Fact]:
-        decision = self.tell(verb, role, by, **body)
+    def done(self, verb: str, as_role: str = "owner", by: str = "user:ann", **body: Any) -> list[Fact]:
+        decision = self.tell(verb, as_role, by, **body)
         assert isinstance(decision, list), decision
         return decision
 
-    def refused(self, verb: str, role: str = "owner", by: str = "user:ann", **body: Any) -> str:
+    def refused(self, verb: str, as_role: str = "owner", by: str = "user:ann", **body: Any) -> str:
         """The reason."""
-        decision = self.tell(verb, role, by, **body)
+        decision = self.tell(verb, as_role, by, **body)
         assert isinstance(decision, Refusal), decision
         return decision.reason
 
-    def malformed(self, verb: str, role: str = "owner", by: str = "user:ann", **body: Any) -> str:
-        decision = self.tell(verb, role, by, **body)
+    def malformed(self, verb: str, as_role: str = "owner", by: str = "user:ann", **body: Any) -> str:
+        decision = self.tell(verb, as_role, by, **body)
         assert isinstance(decision, Malformed), decision
         return decision.message
 

@@ -50,7 +50,8 @@ YEAR_MS: Final = 1_400 * HOUR_MS
 DAILY_MS: Final = {1: 8 * HOUR_MS, 2: 10 * HOUR_MS}
 REGULAR_MS: Final = 14 * HOUR_MS
 REST_MS: Final = 10 * HOUR_MS
-AFTER_EXCESS: Final = ((30 * MINUTE_MS, 11 * HOUR_MS, 1), (60 * MINUTE_MS, 12 * HOUR_MS, 2), (DAY_MS, 16 * HOUR_MS, 3))
+ANY_MS: Final = 1 << 62
+AFTER_EXCESS: Final = ((30 * MINUTE_MS, 11 * HOUR_MS, 1), (60 * MINUTE_MS, 12 * HOUR_MS, 2), (ANY_MS, 16 * HOUR_MS, 3))
 """Up to an excess of, rest of, subparagraph of (e)."""
 REST_PERIODS: Final = 13
 JOINED_MS: Final = 6 * HOUR_MS

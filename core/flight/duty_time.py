@@ -140,13 +140,12 @@ class Spread:
     def most(self, window_ms: int, start_ms: int, end_ms: int) -> int:
         """The most in any window of this length that has something of ``start_ms`` to ``end_ms`` in it.
 
-        Between two turns the amount changes evenly, so that the most is where the window begins or ends with one of them.
+        Between two turns the amount changes evenly, so that the most is where the window begins or ends with one of them, or
+        is the first or the last of them all.
         """
         first, last = start_ms - window_ms, end_ms
-        starts = {at for at in self._at if first <= at <= last} | {
-            at - window_ms for at in self._at if first <= at - window_ms <= last
-        }
-        return max((self.between(at, at + window_ms) for at in starts), default=0)
+        turns = (*self._at, *(at - window_ms for at in self._at))
+        return max(self.between(at, at + window_ms) for at in {first, last, *turns} if first <= at <= last)
 
 
 def flight_time(duties: Iterable[Duty]) -> Spread:
@@ -231,6 +230,12 @@ def free_days(busy: set[date], last: date, days: int) -> int:
 
 
 def hours(amount_ms: float) -> str:
-    """For people: 9 h, 9 h 30 min."""
-    whole, minutes = divmod(round(amount_ms / MINUTE_MS), 60)
-    return f"{whole} h {minutes} min" if minutes else f"{whole} h"
+    """For people: 9 h, 9 h 30 min, 9 h 59 min 30 s, so that what is just too much does not read as what is allowed."""
+    minutes, seconds = divmod(round(amount_ms / 1000), 60)
+    whole, minutes = divmod(minutes, 60)
+    parts = [f"{whole} h"]
+    if minutes or seconds:
+        parts.append(f"{minutes} min")
+    if seconds:
+        parts.append(f"{seconds} s")
+    return " ".join(parts)

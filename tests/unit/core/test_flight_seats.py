@@ -168,10 +168,10 @@ def test_a_closed_manifest_is_the_owners() -> None:
     desk = _desk(CLOSED)
     members = {rule.verb for rule in SEATS.table.values() if "closed" in rule.refusals}
     for verb in members:
-        assert desk.refused(verb, role="member", **PLAIN.get(verb, _who("p1"))) == "closed"
+        assert desk.refused(verb, as_role="member", **PLAIN.get(verb, _who("p1"))) == "closed"
     assert desk.done("book", **_who("p1")) == [Fact("seat.booked", {"passenger": "p1"})]
     desk.done("reopen", why="late booking")
-    assert desk.done("book", role="member", **_who("p2"))
+    assert desk.done("book", as_role="member", **_who("p2"))
 
 
 def test_what_is_the_owners_alone() -> None:
