@@ -304,7 +304,7 @@ class Work(Protocol):
     async def begin_rebuild(self, model: str, consumer: str) -> int:
         """A new generation of the model, empty, into which this consumer's commits write instead of the live one.
 
-        The consumer begins at position 0 then, remembering nothing; whoever was building another one of this model is forgotten.
+        The consumer begins at position 0 then, remembering nothing; who was building another one of this model is forgotten.
         """
         ...
 

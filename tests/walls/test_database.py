@@ -326,7 +326,7 @@ HOSTILE = {
 }
 
 
-NOTHING = ("", "f", "t", "not_found", "{3}{0}{0}{0}{0}", "{2}")
+NOTHING = ("", "f", "t", "not_found", "{3}{0}{0}{0}{0}", "{3}{0}{0}{0}{0}{0}{NULL}", "{2}")
 """No row, or one that says so: not found (3), too old (2), nothing left to do."""
 
 
@@ -358,12 +358,13 @@ def test_nul_is_no_letter_of_a_tenant(walled: Database, name: str) -> None:
 
 
 READS = {
-    "read": "read('a', 2, 0, 10)",
-    "read_before": "read_before('a', 2, 10, 10)",
+    "read": "read('a', 2, 0, 1)",
+    "read_before": "read_before('a', 2, 10, 1)",
     "load_marks": "load_marks('a', array[1, 2]::bigint[]) where sid = 2",
     "load_seen": "load_seen('a', 2, array['user:amy', 'user:amy'])",
     "my_streams": "my_streams('a', 'user:bob')",
     "event_to_prove": "event_to_prove('a', 'chat:x', 1) where sid = 2",
+    "ruled": "ruled('a', 2, 0, 10)",
     "members": "members('a', 'chat:x') where 'user:bob' = any (principals)",
     "open_streams": "open_streams(array['a'], array['chat:x'], array['user:bob']) where sid = 2 or role = 'owner'",
 }
@@ -382,6 +383,9 @@ WRITES = {
     "array['{}'], array[null]::bigint[], array[null]::bigint[], array[true])",
     "save_marks": "save_marks('a', array[2]::bigint[], array['user:amy'], array[1]::bigint[], array[1]::bigint[])",
     "trim_bodies": "trim_bodies('a', 2, 10)",
+    "command": "command(array['a'], array[2]::bigint[], array[gen_random_uuid()], array['depart'], array['user:amy'], "
+    "array[true], array[null]::bigint[], array[2]::bigint[], array[null]::text[], array[1], array[1], "
+    "array[gen_random_uuid()], array['flight.departed'], array['{}'])",
 }
 
 
@@ -424,7 +428,19 @@ ATTACK = f"""
 """
 
 
-MOVES = frozenset(("now_ms", "append", "put_member", "remove_member", "create_stream", "open_streams"))
+MOVES = frozenset(
+    (
+        "now_ms",
+        "append",
+        "command",
+        "put_member",
+        "remove_member",
+        "create_stream",
+        "open_streams",
+        "begin_rebuild",
+        "claim_tasks",
+    )
+)
 """Answer times and numbers that are others at each call."""
 
 
