@@ -35,6 +35,7 @@ class Flight:
         self, verb: str, body: Any = None, *, now: str = NOW, by: str = "user:amy", role: str = "owner", **more: Any
     ) -> Decision:
         """What the machine answers; facts become events."""
+        assert body is None or not more, "a body, or its fields"
         decision = LEGS.decide(self.state, Command(verb, more if body is None else body, by, role), ms(now))
         for fact in decision if isinstance(decision, list) else ():
             self.record(fact, now=now, by=by)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from core.flight import fields, times
 from core.flight.fields import No
-from core.flight.leg_state import ACTUAL, IN, KINDS, MILESTONES, OFF, ON, OUT, SCHEDULED, Leg, State, holds
+from core.flight.leg_state import ACTUAL, IN, KINDS, MILESTONES, OFF, ON, OUT, SCHEDULED, Leg, Said, State, holds, told
 from core.flight.machine import Command, Fact, Refusal
 
 FUTURE_MAX_MS: Final = 600_000
@@ -19,6 +19,8 @@ SPAN_MAX_MS: Final = 36 * 3_600_000
 """How far from its schedule a time may be, and how long a leg: further away it is of another day's flight."""
 AHEAD_MAX_MS: Final = 400 * 86_400_000
 """How far ahead a flight may be scheduled."""
+_NEXT_SEQ: Final = 1 << 62
+"""Of an event that is yet to be: after all others."""
 LEGS_MAX: Final = 16
 """Legs and attempts of one flight."""
 
@@ -71,7 +73,8 @@ def near_schedule(leg: Leg, milestone: int, at_ms: int) -> None:
 
 
 def in_order(leg: Leg, actual: Mapping[int, int]) -> None:
-    """Actual times that are and that are to be: OUT, OFF, ON, IN never go back, nor before a return that came first."""
+    """Actual times that hold, with these in place of theirs: OUT, OFF, ON, IN never go back, nor before a return that came
+    first."""
     before_ms, before = leg.since_ms, "the return before this attempt"
     for milestone in (OUT, OFF, ON, IN):
         at_ms = actual.get(milestone, -1)
@@ -87,6 +90,15 @@ def in_order(leg: Leg, actual: Mapping[int, int]) -> None:
                 Refusal("out_of_order", f"{message}: one of them is wrong; `correct` it by its seq if it is that one")
             )
         before_ms, before = at_ms, MILESTONES[milestone]
+
+
+def fits(leg: Leg, actual: Mapping[int, int], source: str) -> None:
+    """These times, said together by one source, can be so, and so can what then holds: of some of them that may still be
+    what a better placed source said before."""
+    in_order(leg, actual)
+    for milestone, at_ms in actual.items():
+        leg = told(leg, milestone, ACTUAL, Said(_NEXT_SEQ, at_ms, "", source, ""))
+    in_order(leg, {})
 
 
 def can_be_expected(leg: Leg, milestone: int, at_ms: int, actual: Mapping[int, int]) -> None:

@@ -212,10 +212,9 @@ def _rescheduled(state: State, event: Recorded, body: Mapping[str, Any]) -> Stat
 
 
 def _milestone(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
-    leg = _present(state)
-    index = MILESTONES.index(body["milestone"]) * 4 + KINDS.index(body["kind"])
+    milestone, kind = MILESTONES.index(body["milestone"]), KINDS.index(body["kind"])
     said = _said(event, body["at"], str(body.get("source", "")))
-    return state._replace(leg=leg._replace(slots=_say(leg.slots, index, said)))
+    return state._replace(leg=told(_present(state), milestone, kind, said))
 
 
 def _boarding(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
@@ -231,7 +230,10 @@ def _gate(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
 
 
 def _delayed(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
-    return state._replace(reasons=tuple(dict(reason) for reason in body["reasons"]))
+    reasons = tuple(
+        {**reason, "code": str(reason["code"]), "minutes": reason["minutes"] + 0} for reason in body["reasons"]
+    )
+    return state._replace(reasons=reasons)
 
 
 def _cancelled(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
@@ -291,6 +293,11 @@ def _returned(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
 def _equipped(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
     registration, type = body.get("registration", state.registration), body.get("type", state.type)
     return state._replace(registration=str(registration), type=str(type))
+
+
+def told(leg: Leg, milestone: int, kind: int, said: Said) -> Leg:
+    """The leg with one time more."""
+    return leg._replace(slots=_say(leg.slots, milestone * 4 + kind, said))
 
 
 def amended(leg: Leg, ref: int, new: Said) -> tuple[Leg, Said] | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.flight import fields, times
-from core.flight.leg_asks import Ask, block, can_be_expected, in_order, near_schedule, not_in_future, repeated, said
+from core.flight.leg_asks import Ask, block, can_be_expected, fits, near_schedule, not_in_future, repeated, said
 from core.flight.leg_state import (
     ACTUAL,
     ESTIMATED,
@@ -99,7 +99,7 @@ def move(ask: Ask) -> Decision:
         return again
     not_in_future(MILESTONES[milestone], at_ms, ask.now_ms)
     near_schedule(ask.leg, milestone, at_ms)
-    in_order(ask.leg, {milestone: at_ms})
+    fits(ask.leg, {milestone: at_ms}, source)
     return [said(milestone, ACTUAL, at_ms, source)]
 
 
@@ -130,7 +130,7 @@ def movement(ask: Ask) -> Decision:
                 can_be_expected(leg, milestone, told[milestone], actual)
             near_schedule(leg, milestone, told[milestone])
             facts.append(said(milestone, kind, told[milestone], source))
-    in_order(leg, actual)
+    fits(leg, actual, source)
     if body.get("reasons") is not None:
         delayed = delay(ask)
         if isinstance(delayed, Refusal):

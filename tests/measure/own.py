@@ -27,6 +27,8 @@ TOO_LONG_TO_TRACE: Final = (
     "tests/unit/core/test_frames.py::test_any_session_in_any_chunks_gives_the_same_events",
     "tests/unit/core/test_gossip.py::test_ten_thousand_streams_ask_and_answer_in_turns",
     "tests/unit/core/test_gossip_wire.py::test_a_node_takes_any_bytes",
+    "tests/unit/core/test_flight_leg_state.py::test_any_facts_in_any_order_are_taken",
+    "tests/unit/core/test_flight_legs_stateful.py",
 )
 """Random programs and large amounts, left out of coverage: nothing may be covered by chance alone."""
 
