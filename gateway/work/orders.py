@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from core.commands import Answer
-from core.flight.machine import BY_GATEWAY, Command
+from core.commands import FOLDED_AT_ONCE, Answer, recorded
+from core.flight.machine import BY_GATEWAY, Command, Recorded
+from core.flight.registry import machine_of
 from core.model import Entry, Outcome
 from core.ports import Refused
 from gateway.commander import Ask, Waiting
@@ -56,13 +57,14 @@ class Orders:
         *,
         via: Sequence[str] = (),
         expect: int | None = None,
+        not_before_ms: int = 0,
     ) -> Answer:
-        """Give one command as owner; its answer, obeyed or refused."""
+        """Give one command as owner; its answer, obeyed or refused. ``not_before_ms`` as `gateway.commander.Ask` has it."""
         waiting = Waiting()
         command = Command(type, body, BY_GATEWAY, "owner", tuple(via))
         try:
             found = await self.stream(tenant, stream)
-            self._node.commander.give(found, Ask(command, key, expect, True, waiting.answered))
+            self._node.commander.give(found, Ask(command, key, expect, True, waiting.answered, not_before_ms))
             return await waiting.answer()
         except WireError as error:
             raise _raised(error) from None
@@ -90,6 +92,27 @@ class Orders:
             if found[0] is None:
                 raise Impossible(f"{principal} can have no inbox")
         return await self.send(tenant, principal, type, body, key)
+
+    async def state(self, tenant: str, stream: str) -> dict[str, Any]:
+        """A stream's state as its machine shows it, of all that the log has now. Raises `Impossible` where none decides."""
+        machine = machine_of(stream)
+        if machine is None:
+            raise Impossible(f"nothing is decided in {stream}")
+        found = await self.stream(tenant, stream)
+        state, seq = machine.initial(), 0
+        while True:
+            events = await self._node.log.ruled(tenant, found.sid, seq, FOLDED_AT_ONCE)
+            for event in events:
+                state = machine.evolve(state, recorded(event))
+            if len(events) < FOLDED_AT_ONCE:
+                return machine.show(state)
+            seq = events[-1].seq
+
+    async def facts(self, tenant: str, stream: str, seqs: Sequence[int]) -> list[Recorded]:
+        """The events that a command became, by the seqs of its answer."""
+        found = await self.stream(tenant, stream)
+        events = await self._node.log.read(tenant, found.sid, seqs[0] - 1, len(seqs))
+        return [recorded(event) for event in events if event.seq in seqs]
 
 
 class Impossible(Exception):
