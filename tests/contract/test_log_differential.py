@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import trio
 from hypothesis import HealthCheck, given, settings
 
-from core.model import AUDITOR, Entry, Event, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
+from core.model import AUDITOR, Decided, Entry, Event, Judged, Mark, Member, MyStream, Outcome, StreamFacts, Verdict
 from core.ports import Log, Refused
 from store.memory import MemoryLog
 from store.postgres import open_postgres_log
@@ -36,10 +36,26 @@ entries = st.fixed_dictionaries(
         "privileged": st.booleans(),
     }
 )
+commands = st.fixed_dictionaries(
+    {
+        "stream": streams,
+        "key": st.sampled_from(KEYS),
+        "more": st.lists(st.sampled_from(KEYS), max_size=2),
+        "type": st.sampled_from(("flight.departed", "flight.departed", "timer.set", "message")),
+        "by": principals,
+        "refused": st.booleans(),
+        "state": st.sampled_from((None, None, None, 0, 1, 3)),
+        "expect": st.none() | st.none() | small,
+        "privileged": st.booleans(),
+    }
+)
+"""``more`` are the keys of its other facts; a state of ``None`` is the one that `Log.ruled` gives."""
 members = st.dictionaries(principals, st.sampled_from(("owner", "member", "reader")), max_size=3)
 operations = st.one_of(
     st.tuples(st.just("append"), st.lists(entries, max_size=12)),
     st.tuples(st.just("append"), st.lists(entries, max_size=12)),
+    st.tuples(st.just("command"), st.lists(commands, max_size=6)),
+    st.tuples(st.just("command"), st.lists(commands, max_size=6)),
     st.tuples(st.just("create_stream"), streams, st.booleans(), members, principals),
     st.tuples(st.just("put_member"), streams, principals, st.sampled_from(("owner", "member", "reader")), principals),
     st.tuples(st.just("remove_member"), streams, principals, principals),
@@ -48,6 +64,7 @@ operations = st.one_of(
     st.tuples(st.just("open_streams"), st.lists(st.tuples(streams, principals), max_size=5)),
     st.tuples(st.just("read"), streams, small, small),
     st.tuples(st.just("read_before"), streams, small, small),
+    st.tuples(st.just("ruled"), streams, small, small),
 )
 
 
@@ -80,6 +97,10 @@ class Player:
             case Verdict():
                 pos = answer.pos - self.base[answer.partition] if answer.pos else 0
                 return (answer.outcome, answer.partition, pos, answer.seq, answer.at_ms > 0)
+            case Judged():
+                pos = answer.pos - self.base[answer.partition] if answer.pos else 0
+                kept = (answer.seq, answer.events, answer.at_ms > 0, answer.refusal)
+                return (answer.outcome, answer.partition, pos, *kept)
             case Event():
                 key = None if answer.type.startswith("member.") else answer.key
                 pos = answer.pos - self.base[answer.partition]
@@ -109,6 +130,24 @@ class Player:
             stream = rest.pop("stream")
             made.append(Entry(tenant=self.tenant, sid=self.sid(stream), body=b'{"n":%d}' % number, **rest))
         return await self.log.append(made)
+
+    async def do_command(self, batch: list[dict[str, Any]]) -> object:
+        made = []
+        for number, fields in enumerate(batch):
+            rest = dict(fields)
+            sid = self.sid(rest.pop("stream"))
+            keys = [rest["key"], *rest.pop("more")]
+            fact, refused, state = rest["type"], rest.pop("refused"), rest.pop("state")
+            if state is None:
+                decided = await self.log.ruled(self.tenant, sid, 0, 1_000)
+                state = decided[-1].seq if decided else 0
+            facts = [] if refused else [(key, fact, b'{"n":%d}' % number) for key in keys]
+            refusal = b'{"reason":"r%d"}' % number if refused else None
+            made.append(Decided(tenant=self.tenant, sid=sid, state=state, facts=facts, refusal=refusal, **rest))
+        return await self.log.command(made)
+
+    async def do_ruled(self, stream: str, after: int, limit: int) -> object:
+        return await self.log.ruled(self.tenant, self.sid(stream), after, limit)
 
     async def do_create_stream(self, stream: str, is_open: bool, roles: dict[str, str], by: str) -> object:
         wanted = [Member(*pair) for pair in roles.items()]
@@ -146,6 +185,7 @@ class Player:
         for name in STREAMS:
             told.append(self.tell(await self.log.members(self.tenant, name)))
             told.append(self.tell(await self.log.read(self.tenant, self.sid(name), 0, 1_000)))
+            told.append(self.tell(await self.log.ruled(self.tenant, self.sid(name), 0, 1_000)))
         for principal in PRINCIPALS:
             told.append(self.tell(await self.log.my_streams(self.tenant, principal)))
         for partition, base in enumerate(self.base):
@@ -214,6 +254,36 @@ def test_a_batch_of_everything_at_once(database: Database) -> None:  # noqa: F81
     trio.run(partial(compare, database.url, sequence))
 
 
+def test_a_batch_of_all_commands_at_once(database: Database) -> None:  # noqa: F811
+    """Long batches in which keys, states and streams collide are judged alike, between sends under the same keys."""
+    batch = [
+        {
+            "stream": STREAMS[n % 3],
+            "key": KEYS[(n * 7) % 6],
+            "more": [KEYS[(n * 5 + 1) % 6]][: n % 3 // 2],
+            "type": "flight.departed",
+            "by": PRINCIPALS[n % 3],
+            "refused": n % 4 == 3,
+            "state": (None, None, 0, 2)[(n // 3) % 4],
+            "expect": (None, 0, None, 3)[(n // 5) % 4],
+            "privileged": n % 5 == 0,
+        }
+        for n in range(120)
+    ]
+    send = {"stream": "chat:a", "key": KEYS[3], "type": "message", "by": "user:amy", "expect": None, "ref": None}
+    sequence: list[tuple[Any, ...]] = [
+        ("create_stream", "chat:a", True, {"user:amy": "owner"}, "user:amy"),
+        ("create_stream", "chat:b", True, {}, "user:amy"),
+        ("create_stream", "trip:1", True, {}, "user:amy"),
+        *[("command", batch[n : n + 4]) for n in range(0, 40, 4)],
+        ("append", [{**send, "privileged": False}]),
+        ("trim", "chat:a", 2),
+        *[("command", batch[n : n + 20]) for n in range(40, 120, 20)],
+        ("ruled", "chat:a", 1, 5),
+    ]
+    trio.run(partial(compare, database.url, sequence))
+
+
 def test_an_outcome_of_each_kind_was_compared() -> None:
     """The comparison would notice nothing if its batches were all refused alike."""
 
@@ -232,7 +302,10 @@ def test_an_outcome_of_each_kind_was_compared() -> None:
             {**fields, "key": KEYS[2], "expect": None, "ref": None, "type": "member.left"},
         ]
         told = await player.play(("append", batch))
+        command = {**fields, "key": KEYS[3], "more": [], "type": "timer.set", "refused": False, "expect": None}
+        judged = await player.play(("command", [{**command, "state": 7}]))
         assert isinstance(told, list)
-        return {outcome for outcome, *_ in told}
+        assert isinstance(judged, list)
+        return {outcome for outcome, *_ in [*told, *judged]}
 
     assert trio.run(outcomes) == set(Outcome)
