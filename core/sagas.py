@@ -23,7 +23,7 @@ Does not: know the time, do anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -39,7 +39,6 @@ Order = Mapping[str, Any]
 Way = Literal["done", "met", "skip", "again"]
 Mark = Literal["done", "met", "skipped", "undone"]
 MARKS: Final[tuple[Mark, ...]] = ("done", "met", "skipped", "undone")
-_NONE: Final[Mapping[str, Way]] = MappingProxyType({})
 _MARK_OF: Final[Mapping[str, Mark]] = MappingProxyType({"done": "done", "met": "met", "skip": "skipped"})
 
 
@@ -58,8 +57,8 @@ class Step:
     act: Order | None
     """``None``: nothing is to be done, but perhaps undone."""
     undo: Order | None = None
-    on: Mapping[str, Way] = _NONE
-    undo_on: Mapping[str, Way] = _NONE
+    on: Mapping[str, Way] = field(default_factory=dict)
+    undo_on: Mapping[str, Way] = field(default_factory=dict)
     needs: str = ""
     """Skipped unless that step is done or met."""
     unless: str = ""
@@ -89,7 +88,7 @@ class Saga:
     key: str
     data: Mapping[str, Any]
     deadline_ms: int
-    marks: Mapping[str, Mark] = MappingProxyType({})
+    marks: Mapping[str, Mark] = field(default_factory=dict)
     compensating: bool = False
     aborted: bool = False
     why: str = ""
