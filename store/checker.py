@@ -2,7 +2,9 @@
 
 Per partition: pos dense from 1 and ending at the partition's, times not falling, batches covering every pos once, and
 the hash chain, recomputed here from the rows. Per stream: seq gap-free from 1 to head, in the order of pos, keys used
-once, every event in its stream's partition and tenant, bodies there from ``first`` on. A finding names the place.
+once, every event in its stream's partition and tenant, bodies there from ``first`` on. Per command that became events:
+those are there, the first under its key, and of no other command; the last of them is what its stream was decided by
+(`ruled`). A finding names the place.
 
 Reads in pages, each its own snapshot, up to the positions that the first one saw: a log in use can be checked, and what
 is committed meanwhile is left to the next check. Memory: a few numbers a stream, and one page.
@@ -37,6 +39,28 @@ _BATCHES = """
 _TWICE = """
     select sid, key::text as key, array_agg(pos order by pos) as places from readback.events
     group by sid, key having count(*) > 1
+"""
+_COMMANDS = """
+    select * from (
+        select c.sid, c.key::text as key, c.seq, c.count, c.tenant, c.refusal is not null as refused, s.tenant as owner,
+            f.key::text as found, l.seq as last,
+            lag(c.seq + c.count - 1) over (partition by c.sid order by c.seq) as before
+        from readback.commands c
+        left join readback.streams s on s.sid = c.sid
+        left join readback.events f on f.sid = c.sid and f.seq = c.seq
+        left join readback.events l on l.sid = c.sid and l.seq = c.seq + c.count - 1
+    ) c
+    where owner is distinct from tenant or refused <> (seq = 0) or (seq = 0) <> (count = 0)
+        or seq > 0 and (found is distinct from key or last is null or before >= seq)
+    order by sid, seq
+"""
+_RULED = """
+    select s.sid, s.ruled, coalesce(c.last, 0) as last from readback.streams s
+    left join lateral (
+        select k.seq + k.count - 1 as last from readback.commands k where k.sid = s.sid and k.seq > 0
+        order by k.seq desc limit 1
+    ) c on true
+    where s.ruled <> coalesce(c.last, 0) order by s.sid
 """
 
 
@@ -79,7 +103,24 @@ async def check_log(links: Links, page_events: int) -> AsyncIterator[tuple[int, 
             yield done, total, f"stream {row['sid']}: head is {row['head']}, and seq {seqs[row['sid']]} exists"
     for row in await links.fetch(_TWICE):
         yield done, total, f"stream {row['sid']}: key {row['key']} was used twice, at pos {row['places']}"
+    for row in await links.fetch(_COMMANDS):
+        yield done, total, f"stream {row['sid']}: command {row['key']} {_wrong_command(row)}"
+    for row in await links.fetch(_RULED):
+        yield done, total, f"stream {row['sid']}: ruled is {row['ruled']}, its last command ends at seq {row['last']}"
     yield done, total, None
+
+
+def _wrong_command(row: asyncpg.Record) -> str:
+    first, last = row["seq"], row["seq"] + row["count"] - 1
+    if row["owner"] != row["tenant"]:
+        return f"is of tenant {row['tenant']}, its stream of {row['owner'] or 'none'}"
+    if (first == 0) != row["refused"] or (first == 0) != (row["count"] == 0):
+        return f"is {row['count']} events from seq {first}, and {'a' if row['refused'] else 'no'} refusal is kept"
+    if row["found"] is None or row["last"] is None:
+        return f"became seq {first} to {last}, and not all of them are there"
+    if row["found"] != row["key"]:
+        return f"became seq {first}, and that is of key {row['found']}"
+    return f"became seq {first} to {last}, and another one seq {row['before']}"
 
 
 class _PartitionCheck:
