@@ -7,7 +7,7 @@ commands; tests use them as well, to show that each verb is answered in each sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from core.flight import delays, times
@@ -121,18 +121,23 @@ def states() -> str:
     return "\n".join([*lines, "    completed --> [*]", "```"])
 
 
-def verbs(table: Mapping[str, Rule]) -> str:
-    """A machine's table in Markdown."""
-    lines = ["| verb | what it says | by | obeyed when | becomes | may be refused as |", "|---|---|---|---|---|---|"]
+def verbs(table: Mapping[str, Rule], fields: Mapping[str, Iterable[str]] | None = None) -> str:
+    """A machine's table in Markdown; with ``fields``, what the body of each verb may have."""
+    heads = ["verb", "what it says", "by", "obeyed when", "becomes", "may be refused as"]
+    if fields is not None:
+        heads.insert(1, "body")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for rule in table.values():
-        cells = (
+        cells = [
             f"`{rule.verb}`",
             rule.says,
             "owners" if rule.roles == {"owner"} else "owners, members",
             ", ".join(rule.when) or "always",
             _code(rule.facts),
             _code(rule.refusals) or "–",
-        )
+        ]
+        if fields is not None:
+            cells.insert(1, _code(sorted(fields[rule.verb])))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

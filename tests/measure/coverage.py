@@ -78,10 +78,10 @@ def measure(module: str) -> Measured:
 
 
 def table(measured: list[Measured]) -> str:
-    lines = [f"{'module':16}{'tests':>7}{'statements':>12}{'branches':>10}{'%':>8}"]
+    lines = [f"{'module':20}{'tests':>7}{'statements':>12}{'branches':>10}{'%':>8}"]
     for one in measured:
         lines.append(
-            f"{one.module:16}{one.tests:7}{one.statements:12}{one.branches:10}{one.percent:8.1f}  {one.missing}"
+            f"{one.module:20}{one.tests:7}{one.statements:12}{one.branches:10}{one.percent:8.1f}  {one.missing}"
         )
     return "\n".join(line.rstrip() for line in lines)
 

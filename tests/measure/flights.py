@@ -12,6 +12,7 @@ from typing import Final
 
 from core.flight import diagram
 from core.flight.crew import CREW
+from core.flight.leg_table import FIELDS
 from core.flight.legs import LEGS
 from core.flight.seats import SEATS
 from core.flight.timers import TABLE as TIMERS
@@ -24,7 +25,7 @@ PART_RE: Final = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOT
 def parts() -> dict[str, str]:
     return {
         "states": diagram.states(),
-        "legs": diagram.verbs(LEGS.table),
+        "legs": diagram.verbs(LEGS.table, FIELDS),
         "seats": diagram.verbs(SEATS.table),
         "crew": diagram.verbs(CREW.table),
         "timers": diagram.verbs(TIMERS),

@@ -53,6 +53,16 @@ def test_a_line_of_a_table_tells_all_of_its_rule() -> None:
     ]
 
 
+def test_a_table_may_tell_the_fields_of_bodies() -> None:
+    """By name, in a column of their own."""
+    table = {"a": Rule("a", "Does.", ("x.y",))}
+    assert diagram.verbs(table, {"a": ("to", "at")}).splitlines() == [
+        "| verb | body | what it says | by | obeyed when | becomes | may be refused as |",
+        "|---|---|---|---|---|---|---|",
+        "| `a` | `at`, `to` | Does. | owners, members | always | `x.y` | – |",
+    ]
+
+
 def test_the_codes_are_in_order() -> None:
     """With their letters, where they have some."""
     lines = diagram.codes().splitlines()[2:]
