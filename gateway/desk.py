@@ -163,6 +163,20 @@ class Desk:
             self._node.cluster.publish_trim(who.tenant, stream, first)
         return first
 
+    async def readable(self, who: Identity, name: str) -> Stream:
+        """A stream that one may follow, for whoever answers from it. Raises `WireError`."""
+        return await self._readable(who, name)
+
+    async def there(self, who: Identity, name: str) -> Stream:
+        """A stream, whatever one may do there. Raises `WireError` where there is none."""
+        return await self._load(who, name)
+
+    async def still_readable(self, who: Identity, stream: Stream, known: int, seq: int) -> None:
+        """Something as late as ``seq`` is about to be shown, and the head was ``known`` when it was read: where that is later,
+        there may be a removal between that this node has not seen."""
+        if seq > known and not who.privileged:
+            self._check_readable(who, await self._ask(who, stream.name))
+
     def health(self) -> Health:
         return self._node.measures.health()
 

@@ -27,8 +27,10 @@ from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_flights import router as flights_router
 from gateway.http_models import Problem
 from gateway.http_office import router as office_router
+from gateway.http_reads import router as reads_router
 from gateway.http_routes import router
 from gateway.office_service import OfficeService
+from gateway.reads_service import ReadsService
 from gateway.service import HTTP_STATUS, Service, WireError
 
 DESCRIPTION = """\
@@ -45,6 +47,7 @@ def make_app(
     service: Service,
     *,
     office: OfficeService | None = None,
+    reads: ReadsService | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -52,9 +55,9 @@ def make_app(
     trusted: Trusted | None = None,
     barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
-    """The app. Without an ``office`` its routes are not there. ``origins`` are the web origins whose pages may call it
-    (``None``: any), as for the WebSocket. With ``gather``, metrics and readiness tell of the siblings on these ports too.
-    ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
+    """The app. Without an ``office`` its routes are not there, nor without ``reads`` those of read models. ``origins`` are the
+    web origins whose pages may call it (``None``: any), as for the WebSocket. With ``gather``, metrics and readiness tell of
+    the siblings on these ports too. ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -66,6 +69,9 @@ def make_app(
     if office is not None:
         app.state.office = office
         app.include_router(office_router)
+    if reads is not None:
+        app.state.reads = reads
+        app.include_router(reads_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)

@@ -23,6 +23,7 @@ from core.model import Member
 from core.ports import Log
 from core.tenants import Tenants
 from core.tokens import mint
+from core.work import Work
 from gateway.config import Secrets
 from gateway.desk import Desk
 from gateway.node import Node, running
@@ -30,6 +31,7 @@ from gateway.office import Office
 from store.memory import MemoryLog
 from store.memory_bus import MemoryBroker, MemoryBus
 from store.memory_directory import MemoryDirectory
+from store.memory_work import MemoryWork
 
 
 def calm(limits: Limits) -> Limits:
@@ -79,8 +81,10 @@ class TestNode:
         tenants: Tenants | None = None,
         directory: Directory | None = None,
         audit: bool = False,
+        work: Work | None = None,
     ) -> None:
         self.log = log
+        self.work = work
         self.audit = audit
         self.tenants = tenants
         self.directory = directory
@@ -128,6 +132,7 @@ class TestNode:
                     tenants=self.tenants,
                     directory=self.directory,
                     audit=self.audit,
+                    work=self.work,
                 ) as self.node:
                     sock = socket.socket()
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -157,17 +162,25 @@ class TestNode:
         await self.log.create_stream(tenant, name, open=open, members=people, by="service:test")
 
 
+def work_of(log: Log) -> Work | None:
+    """What a log's workers share; of one in memory, made anew."""
+    if isinstance(log, MemoryLog):
+        return MemoryWork(log, lambda: int(time.time() * 1000))
+    work: Work | None = getattr(log, "work", None)
+    return work
+
+
 @asynccontextmanager
 async def serving_node(
     log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None, audit: bool = False
 ) -> AsyncIterator[TestNode]:
-    """With the log's directory, in memory or in Postgres."""
+    """With the log's directory and work, in memory or in Postgres."""
     log = log or memory_log()
     directory: Directory | None = (
         MemoryDirectory(log) if isinstance(log, MemoryLog) else getattr(log, "directory", None)
     )
     async with trio.open_nursery() as nursery:
-        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory, audit=audit)
+        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory, audit=audit, work=work_of(log))
         await node.start()
         try:
             yield node
@@ -207,7 +220,7 @@ async def serving_cluster(
     """Nodes on one log and one bus (in memory unless ``make_bus`` gives another's), once each hears the others."""
     shared = log or memory_log()
     directory = MemoryDirectory(shared) if isinstance(shared, MemoryLog) else None
-    shared_broker = broker or MemoryBroker()
+    shared_broker, work = broker or MemoryBroker(), work_of(shared)
     async with trio.open_nursery() as nursery:
         nodes = [
             TestNode(
@@ -218,6 +231,7 @@ async def serving_cluster(
                 make_bus=make_bus or (lambda node_id: MemoryBus(shared_broker)),
                 tenants=tenants,
                 directory=directory,
+                work=work,
             )
             for number in range(count)
         ]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from core.flight.cabin import Cabin, evolve
 from core.flight.machine import Recorded
-from core.flight.times import write
+from core.flight.times import read, write
 from core.flight.views import Key
 
 MANIFEST: Final = "manifest"
@@ -98,6 +98,14 @@ def _seat(cabin: Cabin, seat: str) -> dict[str, Any] | None:
     elif seat in cabin.blocked:
         shown["status"], shown["why"] = "blocked", cabin.blocked[seat]
     return shown
+
+
+def as_at(doc: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """A row as it is to be read at a moment: a seat whose hold has run out by then is free."""
+    until = doc.get("until")
+    if until is None or read(until).ms > now_ms:
+        return doc
+    return doc | {"status": "free", "passenger": None, "until": None}
 
 
 CABIN_VIEW: Final = CabinView()
