@@ -39,6 +39,11 @@ AHEAD_MAX_MS: Final = 400 * 86_400_000
 """A year and a month: schedules are published no further."""
 NAME_RE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "timer.set": frozenset(("name", "due", "do")),
+    "timer.cancel": frozenset(("name",)),
+    "timer.fire": frozenset(("name", "fence")),
+}
 _OWNER: Final = frozenset(("owner",))
 TABLE: Final[Mapping[str, Rule]] = {
     rule.verb: rule
@@ -132,13 +137,16 @@ class Timed(Generic[S]):
         return shown
 
     def _timer(self, timers: Mapping[str, Timer], command: Command, now_ms: int) -> Decision:
-        verb, body = command.type, command.body
+        verb = command.type
+        body: object = command.body
         if command.role not in TABLE[verb].roles:
             return Unallowed(f"{verb} is for owners of the stream")
         if verb == "timer.fire" and command.by != BY_GATEWAY:
             return Unallowed(
                 "timers are fired by the gateway alone; to have it sooner, set it anew with an earlier `due`"
             )
+        if not isinstance(body, Mapping) or not body.keys() <= FIELDS[verb]:
+            return Malformed(f"the body of {verb} is an object of {', '.join(sorted(FIELDS[verb]))}")
         name = body.get("name")
         if not isinstance(name, str) or NAME_RE.match(name) is None:
             return Malformed("`name` is the timer's: 1 to 64 letters, digits, dots, colons, dashes and underscores")

@@ -15,6 +15,7 @@ from core.flight.crew import CREW
 from core.flight.leg_table import FIELDS
 from core.flight.legs import LEGS
 from core.flight.seats import SEATS
+from core.flight.timers import FIELDS as TIMER_FIELDS
 from core.flight.timers import TABLE as TIMERS
 from tests.measure.own import ROOT
 
@@ -28,7 +29,7 @@ def parts() -> dict[str, str]:
         "legs": diagram.verbs(LEGS.table, FIELDS),
         "seats": diagram.verbs(SEATS.table),
         "crew": diagram.verbs(CREW.table),
-        "timers": diagram.verbs(TIMERS),
+        "timers": diagram.verbs(TIMERS, TIMER_FIELDS),
         "codes": diagram.codes(),
     }
 

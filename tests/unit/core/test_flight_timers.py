@@ -164,6 +164,17 @@ def test_a_body_of_the_wrong_shape_names_the_field(verb: str, body: dict[str, An
     assert decision.message.startswith(f"`{field}`")
 
 
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [("timer.set", {"name": "t", "due": DUE, "doo": {"type": "note"}}), ("timer.cancel", []), ("timer.set", None)],
+)
+def test_a_body_has_no_other_fields(verb: str, body: Any) -> None:
+    """A timer whose `do` was misspelt would fire and do nothing."""
+    decision = MACHINE.decide(MACHINE.initial(), Command(verb, body, "user:amy", "owner"), NOW_MS)
+    assert isinstance(decision, Malformed)
+    assert "name" in decision.message
+
+
 @pytest.mark.parametrize("fence", [None, "1", 1.0, True])
 def test_a_fence_is_a_whole_number(fence: object) -> None:
     """Nothing that only looks like it."""
