@@ -37,6 +37,7 @@ from gateway.memory import freeze
 from gateway.node import Node, running
 from gateway.office import Office
 from gateway.place import Place, node_name
+from gateway.reads import Reads
 from gateway.shard import Shard
 from gateway.systemd import Watchdog
 from gateway.tenants import load_tenants
@@ -117,6 +118,7 @@ async def serve(
                 hs256=config.dev_tokens,
                 public_url=config.public_url,
                 audit=True,
+                work=store.work,
             ) as node,
             _captured(config, node, node_id) as capture,
             trio.open_nursery() as nursery,
@@ -148,8 +150,10 @@ async def _serve_node(
         registry, health = node.measures.registry, node.measures.health
         gather = Gather(place.folder, place.worker, metrics=registry.text, health=health)
         ending.answering = await nursery.start(gather.run)
+    desk = Desk(node)
     app = make_app(
-        Desk(node),
+        desk,
+        reads=None if node.work is None else Reads(node, node.work, desk),
         office=Office(node, None if config.anchor is None else open_place(config.anchor)),
         limits=config.limits,
         origins=config.origins,
@@ -249,6 +253,7 @@ async def _work(
         holder=holder,
         rng=node.rng,
     )
+    worker.committed.append(node.rows_changed)
     await nursery.start(worker.run)
     return worker
 
@@ -293,6 +298,7 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
                 hs256=config.dev_tokens,
                 public_url=config.public_url,
                 audit=True,
+                work=store.work,
             ) as node,
             trio.open_nursery() as nursery,
         ):

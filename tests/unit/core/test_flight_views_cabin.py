@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.flight.views_cabin import CABIN_VIEW
+from core.flight.times import read
+from core.flight.views_cabin import CABIN_VIEW, as_at
 from tests.flight_rows import FLIGHT, OUT, Story
 
 
@@ -76,6 +77,16 @@ def test_a_swap_touches_both_and_a_new_layout_all() -> None:
     story.tell(("seat.relaid", {"layout": layout, "lost": [{"passenger": "p1", "seat": "2A"}], "unheld": []}))
     assert {seat["seat"]: seat["class"] for seat in story.of("seat_map").values()} == {"1A": "J", "1B": "J"}
     assert (story.of("manifest")[f"{FLIGHT}/p1"]["seat"], story.of("manifest")[f"{FLIGHT}/p2"]["seat"]) == (None, "1A")
+
+
+def test_a_hold_that_has_run_out_is_read_as_a_free_seat() -> None:
+    """From the very moment on; every other row is read as it is."""
+    held = {"seat": "1A", "class": "Y", "status": "held", "passenger": "p1", "until": OUT, "why": None}
+    until_ms = read(OUT).ms
+    assert as_at(held, until_ms - 1) is held
+    assert as_at(held, until_ms) == held | {"status": "free", "passenger": None, "until": None}
+    passenger = {"passenger": "p1", "name": "Ann", "status": "booked", "seat": None}
+    assert as_at(passenger, until_ms) is passenger
 
 
 def test_a_full_cabin_weighs_as_much_as_its_rows() -> None:
