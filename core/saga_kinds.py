@@ -30,7 +30,7 @@ Ways = Mapping[str, Way]
 _UNCHANGED: Final[Ways] = MappingProxyType({"unchanged": "met"})
 
 
-def _command(stream: str, type: str, **body: Any) -> Order:
+def _command(stream: str, type: str, /, **body: Any) -> Order:
     return {"do": "command", "stream": stream, "type": type, "body": body}
 
 
@@ -38,7 +38,7 @@ def _look(stream: str) -> Order:
     return {"do": "look", "stream": stream}
 
 
-def _tell(to: str, text: str, key: str, **about: Any) -> Order:
+def _tell(to: str, text: str, key: str, /, **about: Any) -> Order:
     return {"do": "notify", "to": to, "body": {"text": text, "saga": key, **about}}
 
 
@@ -281,8 +281,8 @@ def _plan_swap(key: str, data: Data) -> Sequence[Step]:
     if {"a", "b"} <= found.keys():
         back = f"{key}~back"
         steps += [
-            _out("a out", key, back, a, b, found["a"]),
-            _out("b out", key, back, b, a, found["b"]),
+            *_out("a out", key, back, a, b, found["a"]),
+            *_out("b out", key, back, b, a, found["b"]),
             _in("b in", key, back, b, a, found["b"], found["a"]),
             _in("a in", key, back, a, b, found["a"], found["b"]),
         ]
@@ -304,16 +304,24 @@ def _plan_swap(key: str, data: Data) -> Sequence[Step]:
     return steps
 
 
-def _out(name: str, key: str, back: str, one: Data, other: Data, found: Data) -> Step:
-    """One passenger leaves their flight, and their seat is kept for the other."""
+def _out(name: str, key: str, back: str, one: Data, other: Data, found: Data) -> list[Step]:
+    """One passenger leaves their flight, and their seat is kept for the other; which it is no longer before they come back."""
     here, there, who = one["flight"], other["flight"], one["passenger"]
-    return Step(
+    out = Step(
         name,
         _command(_seats(here), "transfer_out", passenger=who, to=there, saga=key, keep_for=other["passenger"]),
         _returns(here, there, back, _person(who, found), found),
         {"unchanged": "done"},
         {"unchanged": "met", "duplicate_passenger": "met"},
     )
+    kept = Step(
+        f"{name}, seat kept",
+        None,
+        _command(_seats(here), "release", passenger=other["passenger"]),
+        undo_on={"unchanged": "met", "no_such_passenger": "met"},
+        needs=name,
+    )
+    return [out, kept]
 
 
 def _in(name: str, key: str, back: str, one: Data, other: Data, found: Data, place: Data) -> Step:
@@ -401,6 +409,7 @@ def _seat_again(cabin: str, one: Data) -> Step:
         None,
         _command(cabin, "assign", passenger=one["passenger"], seat=one["seat"]),
         undo_on={"unchanged": "met", "seated_already": "met", "no_such_passenger": "met", "wrong_state": "met"},
+        needs="lay out",
     )
 
 

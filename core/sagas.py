@@ -55,7 +55,7 @@ class Step:
 
     name: str
     act: Order | None
-    """``None``: nothing is to be done, but perhaps undone."""
+    """``None``: nothing is to be done, but something undone once the step that it ``needs`` was done."""
     undo: Order | None = None
     on: Mapping[str, Way] = field(default_factory=dict)
     undo_on: Mapping[str, Way] = field(default_factory=dict)
@@ -191,7 +191,7 @@ def next_move(kind: Kind, tenant: str, saga: Saga) -> tuple[Saga, Move | None]:
     marks = dict(saga.marks)
     if saga.compensating:
         for step in reversed(plan):
-            if marks.get(step.name) == "done" and step.undo is not None:
+            if step.undo is not None and _stands(step, marks):
                 return saga, Move(step, True, step.undo, _key(tenant, saga, step, "undo"))
         return saga, None
     for step in plan:
@@ -207,6 +207,13 @@ def next_move(kind: Kind, tenant: str, saga: Saga) -> tuple[Saga, Move | None]:
             continue
         return replace(saga, marks=marks), Move(step, False, step.act, _key(tenant, saga, step, "act"))
     return replace(saga, marks=marks), None
+
+
+def _stands(step: Step, marks: Mapping[str, Mark]) -> bool:
+    """Whether a step is to be undone. One that had nothing to do is where the step that it needs was done."""
+    if step.act is None and step.name not in marks:
+        return not step.needs or marks.get(step.needs) in ("done", "undone")
+    return marks.get(step.name) == "done"
 
 
 def ended(saga: Saga) -> str:

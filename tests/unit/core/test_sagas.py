@@ -61,7 +61,7 @@ STEPS = (
     step("a"),
     step("b", needs="a"),
     step("instead", unless="a"),
-    step("memo", act=None),
+    step("memo", act=None, needs="a"),
     step("tell", act={"do": "notify", "to": "user:amy"}, undo={"do": "notify", "to": "user:amy"}, optional=True),
     step("last"),
 )
@@ -128,6 +128,12 @@ def test_a_refusal_that_nobody_foresaw_turns_it_back() -> None:
     assert saga.why == "step 'last': not_open: it is not_open"
 
 
+def test_what_had_nothing_to_do_is_undone_with_what_it_is_for() -> None:
+    """Also where the saga turned back before it came to it; and not where the step that it needs was never done."""
+    for marks, undone in (({"a": "done"}, ["unmemo", "una"]), ({"a": "met"}, []), ({}, [])):
+        assert through(turned(new(marks=marks), "no"))[1] == undone
+
+
 def test_what_was_met_is_not_undone() -> None:
     """What somebody else had done before stays as it is."""
     saga, given_ = through(new(), {"a": refused("there"), "last": refused("not_open")})
@@ -172,11 +178,11 @@ def test_what_can_never_be_done_parks() -> None:
 def test_a_step_back_that_fails_parks_where_it_is() -> None:
     """Nobody else can know how to undo it; refusals that say it is undone already do not count as failures."""
     for answer, what in ((refused("strange"), "park"), (refused("busy"), "again"), (Never("gone"), "park")):
-        saga, move = at(turned(new(marks={"a": "done"}), "no"))
+        saga, move = at(turned(new(marks={"a": "done", "memo": "undone"}), "no"))
         saga, then = take(saga, move, answer)
         assert (then.what, saga.marks["a"]) == (what, "done")
         assert then.reason.startswith("undoing step 'a': ")
-    saga, move = at(turned(new(marks={"a": "done"}), "no"))
+    saga, move = at(turned(new(marks={"a": "done", "memo": "undone"}), "no"))
     saga, then = take(saga, move, refused("gone"))
     assert (then.what, saga.marks["a"], next_move(KIND, "demo", saga)[1]) == ("next", "undone", None)
     saga, move = at(turned(new(marks={"tell": "done"}), "no"))
@@ -218,9 +224,10 @@ def test_an_operator_can_pass_a_step_by() -> None:
     """What was seen to by hand is met on the way forward, and undone on the way back; one that has ended stays so."""
     saga = passed_by(KIND, "demo", new(marks={"look": "done"}, tries=3, reason="no"))
     assert (saga.marks["a"], saga.tries, saga.reason) == ("met", 0, "")
-    saga = passed_by(KIND, "demo", turned(new(marks={"a": "done"}), "no"))
+    saga = passed_by(KIND, "demo", turned(new(marks={"a": "done", "memo": "undone"}), "no"))
     assert saga.marks["a"] == "undone"
     assert passed_by(KIND, "demo", saga) == saga
+    assert passed_by(KIND, "demo", turned(new(), "no")) == turned(new(), "no")
 
 
 def test_resuming_gives_it_time() -> None:
