@@ -56,7 +56,16 @@ def draw(lines: list[list[Flight]], rng: Random) -> Fates:
     )
 
 
-MISTAKES: Final = ("tomorrow", "tomorrow", "too_early", "too_early", "not_allowed", "not_allowed", "no_time", "no_verb")
+MISTAKES: Final = (
+    "wrong_date",
+    "wrong_date",
+    "too_early",
+    "too_early",
+    "not_allowed",
+    "not_allowed",
+    "no_time",
+    "no_verb",
+)
 
 REASONS: Final = (
     ("15", "boarding, two passengers missing"),

@@ -136,7 +136,10 @@ class Telling:
         self._explained(flight, out_ms, off_ms, on_ms, reactionary)
         for share in (0.03, 0.5, 0.8):
             guess = on_ms + rng.randrange(-5, 6) * MINUTE_MS
-            self._expect(off_ms + round(share * flown), flight, "ON", guess, "acars")
+            told_ms = off_ms + round(share * flown)
+            self._expect(told_ms, flight, "ON", guess, "acars")
+            if share != 0.5:
+                self._expect(told_ms + 10_000, flight, "IN", guess + minutes(TAXI_IN), "acars")
         if flight.name == fates.silent:
             return in_ms
         if flight.name == fates.diverted:
@@ -263,8 +266,8 @@ class Telling:
         """Commands that cannot be obeyed."""
         stream = flight.stream
         match self._fates.wrong.get(flight.name):
-            case "tomorrow":
-                at = to_the_minute(out_ms + minutes(24 * 60))
+            case "wrong_date":
+                at = to_the_minute(out_ms + minutes(3 * 24 * 60))
                 self._tell(out_ms + minutes(1), stream, "depart", "user:gate", at=at, source="handling")
             case "too_early":
                 at = to_the_minute(out_ms - minutes(20))

@@ -1,0 +1,102 @@
+"""``readback demo``: something to look at in a gateway that was just started. What each command takes and says.
+
+Promises as `gateway.cli` does: it imports nothing heavy before a command runs. Does not: hold logic (`gateway.demo`).
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli_errors import mended
+from gateway.cli_show import connectable, open_console
+from gateway.config import ConfigError, load_config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Play something into a running gateway, and watch it.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """So that `flights` stays a command of its own name."""
+
+
+@app.command()
+@mended
+def flights(
+    speed: Annotated[float, typer.Option(metavar="N", help="How many times as fast as the day was.")] = 60.0,
+    loop: Annotated[bool, typer.Option("--loop/--once", help="Begin anew at the day's end.")] = False,
+    url: Annotated[
+        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket (this machine's).")
+    ] = None,
+    http_url: Annotated[
+        str | None, typer.Option(envvar="READBACK_HTTP_URL", help="Its HTTP API (this machine's).")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="The tenant to be in.")] = "demo",
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Another day: what goes wrong is drawn from it.", show_default=False)
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Leave a picture of the board at half time.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
+    ] = None,
+) -> None:
+    """Play an airline's day into a running gateway: 200 flights, 41 aircraft, 120 crew, in half an hour.
+
+    Start [bold]readback dev[/bold] in another terminal first. The board in this one shows the flights as their events say they
+    stand: late, early, diverted, cancelled, returned; below it is what just happened and what was refused, and why. Every
+    command goes over a socket, as the systems and people of an airline would give it, and is in the log when it is answered.
+
+    The day is the last one that is over by the time it is played, since a gateway takes no landing that is yet to come. Play it
+    as often as you like: each time its streams have names of their own. Ctrl-C ends it; what was given stays.
+
+    While it runs, look closer: `readback chat --as user:ops flight:QX100-DATE` joins a flight (its name is said at the start),
+    and GET /v1/streams/flight:QX100-DATE/events has all that happened to it. docs/demo.md tells what there is to find.
+
+    Examples:
+
+      readback demo flights
+
+      readback demo flights --speed 600 --loop
+
+      READBACK_SECRETS_FILE=keys.json readback demo flights --url wss://rt.example/v1/ws --http-url https://rt.example
+    """
+    if not 1.0 <= speed <= 1_000_000.0:
+        raise ConfigError(f"The argument --speed is {speed:g}; allowed: 1 (as it was) to 1000000 (as fast as it goes).")
+
+    from gateway.cli_run import demo_token
+    from gateway.demo.show import SEED, Wanted, run_demo
+    from gateway.keyring import load_secrets
+
+    settings = load_config(file=config, arguments={"data": data})
+    make = partial(demo_token, load_secrets(settings), tenant, audience=settings.audience)
+    ttl_s = 86_400.0 * 2
+    wanted = Wanted(
+        url=url or f"{settings.ws_scheme}://{connectable(settings.host)}:{settings.port}/v1/ws",
+        http_url=http_url or f"{settings.http_scheme}://{connectable(settings.http_host)}:{settings.http_port}",
+        admin=make("service:demo", ("admin",), ttl_s),
+        token=lambda who: make(who, (), ttl_s),
+        now_s=time.time,
+        speed=speed,
+        loop=loop,
+        seed=SEED if seed is None else seed,
+        svg=svg,
+    )
+
+    import trio
+
+    trio.run(run_demo, wanted, open_console(stderr=False))
