@@ -102,26 +102,33 @@ class DryRun:
     """
 
     def __init__(
-        self, rules: RuleSet, until_ms: int, *, since_ms: int = 0, first: int = FIRST, dated: bool = False
+        self,
+        rules: RuleSet,
+        *,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+        first: int = FIRST,
+        dated: bool = False,
     ) -> None:
         self.rules = rules if dated else rules.newest()
         self.report = Report({rule.id: RuleReport(rule) for rule in self.rules.rules})
+        self.until_ms = until_ms
         self._since_ms = since_ms
-        self._until_ms = until_ms
         self._first = first
 
-    def take(self, history: History) -> None:
-        run = _Run(self, history)
+    def begin(self, tenant: str, stream: str) -> Run:
+        """A stream, whose events are to be given to `Run.event` in order, and then `Run.end`."""
         self.report.streams += 1
-        for event in history.events:
-            if event.at_ms > self._until_ms:
-                break
-            run.event(event)
-        run.until(self._until_ms + 1)
-        for id in {timer[0] for name in pending(run.memory) if (timer := timer_of(name)) is not None}:
-            self.report.rules[id].waiting += 1
+        return Run(self, tenant, stream)
 
-    def count(self, history: History, firings: Iterable[Firing]) -> None:
+    def take(self, history: History, until_ms: int) -> None:
+        """A whole stream; what is waited for when its events end is until then."""
+        run = self.begin(history.tenant, history.stream)
+        for event in history.events:
+            run.event(event)
+        run.end(until_ms)
+
+    def count(self, run: Run, firings: Iterable[Firing]) -> None:
         for firing in firings:
             if firing.at_ms < self._since_ms:
                 continue
@@ -131,7 +138,7 @@ class DryRun:
             else:
                 of.verdicts[firing.verdict] += 1
             if firing.verdict == "fired":
-                of.streams.add((history.tenant, history.stream))
+                of.streams.add((run.tenant, run.stream))
                 of.actions.update(action["kind"] for action in firing.actions)
             reason = firing.inputs.get("reason", "")
             if firing.verdict in ("error", "loop") and reason not in of.errors and len(of.errors) < REASONS_MAX:
@@ -140,19 +147,23 @@ class DryRun:
                 of.first.append(firing)
 
 
-class _Run:
+class Run:
     """One stream's."""
 
-    def __init__(self, owner: DryRun, history: History) -> None:
+    def __init__(self, owner: DryRun, tenant: str, stream: str) -> None:
         self.owner = owner
-        self.history = history
+        self.tenant = tenant
+        self.stream = stream
         self.memory: dict[str, Any] = {}
-        self.machine: Machine[Any] | None = machine_of(history.stream)
+        self.machine: Machine[Any] | None = machine_of(stream)
         self.state: Any = None if self.machine is None else self.machine.initial()
         self.seq = 0
         self.fired = 0
 
     def event(self, event: Recorded) -> None:
+        until_ms = self.owner.until_ms
+        if until_ms is not None and event.at_ms > until_ms:
+            return
         self.until(event.at_ms)
         report = self.owner.report
         report.events += 1
@@ -165,6 +176,14 @@ class _Run:
             return  # of the rules in force then
         self.take(event)
 
+    def end(self, until_ms: int) -> None:
+        """No event came up to and at this time, or `DryRun.until_ms` where that is earlier."""
+        if self.owner.until_ms is not None:
+            until_ms = min(until_ms, self.owner.until_ms)
+        self.until(until_ms + 1)
+        for id in {timer[0] for name in pending(self.memory) if (timer := timer_of(name)) is not None}:
+            self.owner.report.rules[id].waiting += 1
+
     def until(self, at_ms: int) -> None:
         """Timers that are due before then fire, each at its time."""
         while waiting := pending(self.memory):
@@ -172,7 +191,7 @@ class _Run:
             if due >= at_ms:
                 return
             if self.fired >= TIMERS_MAX:
-                self.owner.report.cut.append(self.history.stream)
+                self.owner.report.cut.append(self.stream)
                 self.memory = {}
                 return
             self.fired += 1
@@ -180,25 +199,17 @@ class _Run:
             self.take(Recorded(self.seq, "timer.fired", BY_GATEWAY, due, body))
 
     def take(self, event: Recorded) -> None:
-        found: Step = step(self.owner.rules, self.memory, self.history.tenant, self.history.stream, event, self.show)
+        found: Step = step(self.owner.rules, self.memory, self.tenant, self.stream, event, self.show)
         self.memory = found.memory
-        self.owner.count(self.history, found.firings)
+        self.owner.count(self, found.firings)
 
     def show(self) -> dict[str, Any]:
         return {} if self.machine is None else self.machine.show(self.state)
 
 
-def dry_run(
-    rules: RuleSet,
-    histories: Iterable[History],
-    until_ms: int,
-    *,
-    since_ms: int = 0,
-    first: int = FIRST,
-    dated: bool = False,
-) -> Report:
-    """What the rules would have done in all of these."""
-    run = DryRun(rules, until_ms, since_ms=since_ms, first=first, dated=dated)
+def dry_run(rules: RuleSet, histories: Iterable[History], until_ms: int, **options: Any) -> Report:
+    """What the rules would have done in all of these; options as of `DryRun`."""
+    run = DryRun(rules, until_ms=until_ms, **options)
     for history in histories:
-        run.take(history)
+        run.take(history, until_ms)
     return run.report

@@ -143,7 +143,7 @@ def _call_off(turn: Turn, reason: str) -> None:
     wait, steps = turn.memory.pop("wait", None), turn.memory.pop("steps", None)
     if wait:
         turn.note("held", reason, wait["trigger"], due=time_text(wait["due"]))
-    elif steps:
+    else:
         turn.note("held", reason, steps["trigger"])
 
 
@@ -156,7 +156,8 @@ def _absent(turn: Turn, when: Absent) -> None:
     wait, steps, before = memory.get("wait"), memory.get("steps"), memory.get("seen")
     waiting = wait or steps
     came = False
-    if waiting or when.lookback_ms:
+    own = turn.via[-1:] == (turn.rule.id,)  # what it said itself is not what it waits for
+    if (waiting or when.lookback_ms) and not own:
         came = _matches(turn, when.no, waiting["trigger"] if waiting else None)
     if came and when.lookback_ms:
         memory["seen"] = {"seq": turn.event.seq, "at": at_ms}

@@ -101,6 +101,10 @@ class Expr:
             return Failed(f"{self.text!r}: there is no field {error.args[0]}", missing=True)
         except Exception as error:
             return Failed(f"{self.text!r}: {str(error).splitlines()[0][:200]}")
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # a fault of the library, which is no Exception to Python
+                raise
+            return Failed(f"{self.text!r} cannot be evaluated: a fault of the CEL library")
         return _json(found, self.text)
 
     def holds(self, scope: Scope) -> bool | Failed:

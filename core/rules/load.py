@@ -18,6 +18,7 @@ from core.rules.model import Rule, RuleSet
 from core.rules.read import Reader
 
 _HEADER: Final = re.compile(r"\s*\[\[\s*\"?rule\"?\s*\]\]")
+_ACTION: Final = re.compile(r"\s*\[\[\s*rule\s*\.\s*do\s*\]\]")
 _MANY_MAX: Final = 100
 
 
@@ -38,8 +39,8 @@ class Problem(NamedTuple):
 
 
 def load(files: Sequence[tuple[str, str]], facts: Mapping[str, Sequence[str]] | None = None) -> RuleSet | list[Problem]:
-    """Rules of (name, text) pairs. ``facts`` are the types of facts that a command of each verb may become, where known:
-    with them, rules that would set each other off for ever are refused."""
+    """Rules of (name, text) pairs. ``facts`` are the types of facts that a command of each verb may become, where known
+    (`core.rules.loops.FACTS`): with them, verbs that no machine has are refused, and rules that set each other off for ever."""
     rules: list[Rule] = []
     problems: list[Problem] = []
     for name, text in files:
@@ -98,7 +99,12 @@ def _file(name: str, text: str) -> tuple[list[Rule], list[Problem]]:
 
 
 def _line(lines: Sequence[str], start: int, field: str) -> int:
-    """The first line that sets the field's last name, or heads its table; else where the rule begins. Counted from 1."""
+    """The first line that sets the field's last name, or heads its table; else where the rule, or the action, begins."""
+    action = re.match(r"do\[(\d+)\]", field)
+    heads = [at for at, line in enumerate(lines) if _ACTION.match(line)]
+    if action and int(action[1]) <= len(heads):
+        first, *rest = heads[int(action[1]) - 1 :]
+        lines, start = lines[first : rest[0] if rest else len(lines)], start + first
     for name in reversed(re.sub(r"\[\d+\]", "", field).split(".")):
         sought = re.compile(rf"(?:[^#]*[\s{{,.])?\"?{re.escape(name)}\"?\s*=|\s*\[+[^#]*\b{re.escape(name)}\s*\]")
         for at, line in enumerate(lines):
@@ -109,7 +115,18 @@ def _line(lines: Sequence[str], start: int, field: str) -> int:
 
 def _together(rules: Sequence[Rule], facts: Mapping[str, Sequence[str]]) -> list[Problem]:
     """What is wrong with rules that are well each by itself."""
-    problems: list[Problem] = []
+    problems = [
+        Problem(
+            rule.file,
+            rule.line,
+            rule.id,
+            "do",
+            f"no machine takes the command {do.type}; there are {', '.join(sorted(facts))}",
+        )
+        for rule in rules
+        for do in rule.do
+        if facts and do.kind == "command" and do.type not in facts
+    ]
     by_id: dict[str, list[Rule]] = {}
     for rule in rules:
         for other in by_id.setdefault(rule.id, []):

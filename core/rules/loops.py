@@ -8,8 +8,22 @@ into the same stream. Whatever else goes round is stopped as it happens, by the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+from core.flight.registry import MACHINES
 from core.rules.model import OnEvent, Rule
+
+
+def _facts() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for machine in MACHINES:
+        for verb, rule in machine.table.items():
+            found[verb] = tuple(dict.fromkeys((*found.get(verb, ()), *rule.facts)))
+    return found
+
+
+FACTS: Final[Mapping[str, Sequence[str]]] = _facts()
+"""What a command of each verb may become, by the tables of all machines."""
 
 
 def chain_of(rules: Sequence[Rule], facts: Mapping[str, Sequence[str]]) -> list[Rule]:

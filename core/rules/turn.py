@@ -258,12 +258,14 @@ def remembered(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bounded(inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs as plain JSON, without what is too large; ``truncated`` says what that was."""
-    for name in ("", "flight", "trigger", "event"):
-        if name:
-            inputs = {key: value for key, value in inputs.items() if key != name}
-            inputs["truncated"] = [*inputs.get("truncated", []), name]
+    kept: dict[str, Any]
+    for name in ("flight", "trigger", "event"):
         raw = orjson.dumps(inputs, default=dict)
         if len(raw) <= FIRING_BYTES_MAX:
-            break
-    kept: dict[str, Any] = orjson.loads(raw)
+            kept = orjson.loads(raw)
+            return kept
+        if name in inputs:
+            inputs["truncated"] = [*inputs.get("truncated", []), name]
+            del inputs[name]
+    kept = orjson.loads(orjson.dumps(inputs, default=dict))
     return kept
