@@ -16,6 +16,7 @@ import trio
 from core.ports import StoreError, Unavailable
 from core.work import Fenced, NewTask, Task
 from gateway.work.ports import Outcome, Runner, Transient
+from store.work_input import RAN_OUT
 
 if TYPE_CHECKING:
     from gateway.work.worker import Worker
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("readback.work")
 
 REASON_MAX = 500
+RAN_OUT_MAX = 10
+"""Claims of one task that may run out before it is no longer tried: whatever takes a worker with it must not take all."""
+APART_S = 0.02
+"""Between looks at what is due by this clock and not by the store's yet."""
 
 
 class _Kind:
@@ -31,6 +36,7 @@ class _Kind:
         self.wake = trio.Event()
         self.running = 0
         self.done = 0
+        """What became of those that ran here, steps that went well of what goes on left out."""
         self.retried = 0
         self.parked = 0
 
@@ -74,7 +80,9 @@ class Tasks:
                     if not claimed:
                         due_ms = await worker.work.next_due_ms(kind.runner.kind)
                         if due_ms is not None:
-                            wait_s = min(wait_s, max(due_ms / 1000.0 - worker.wall(), 0.001))
+                            due_s = due_ms / 1000.0 - worker.wall()
+                            # Due by our clock, and none was given: the store's is behind ours.
+                            wait_s = min(wait_s, due_s if due_s > 0 else APART_S)
             except Unavailable as error:
                 worker.failed(error)
             else:
@@ -97,6 +105,10 @@ class Tasks:
 
     async def _outcome(self, kind: _Kind, task: Task) -> Outcome | None:
         """``None``: somebody else has it."""
+        if task.reason == RAN_OUT and task.attempts >= RAN_OUT_MAX:
+            return Outcome(
+                "parked", f"its claim ran out {task.attempts} times in a row: it may be what ends its workers"
+            )
         try:
             return await kind.runner.run(task, _Hold(self._worker, task))
         except Fenced:
@@ -122,12 +134,13 @@ class Tasks:
         worker = self._worker
         failed = outcome.state == "parked" or (outcome.state == "waiting" and bool(outcome.reason))
         after_s = outcome.after_s if outcome.after_s is not None else self._backoff_s(task.attempts)
+        due_s = max(worker.wall(), task.due_ms / 1000.0) + after_s  # it was due by the store's clock, if not by ours
         for attempt in range(4):
             try:
                 await worker.work.settle(
                     task,
                     state=outcome.state,
-                    due_ms=int(1000 * (worker.wall() + after_s)) if outcome.state == "waiting" else 0,
+                    due_ms=int(1000 * due_s) if outcome.state == "waiting" else 0,
                     reason=outcome.reason,
                     body=outcome.body,
                     tasks=outcome.tasks,
@@ -143,7 +156,7 @@ class Tasks:
                 kind.done += 1
             elif outcome.state == "parked":
                 kind.parked += 1
-            else:
+            elif failed:
                 kind.retried += 1
             self.heard(outcome.tasks)
             return

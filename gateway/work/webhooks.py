@@ -155,7 +155,9 @@ class Webhooks:
                 if where.scheme != "https":
                     raise Impossible(f"webhooks go out by https, not to {where.scheme}://{host}")
                 return str(address)
-        raise Impossible(f"{host} has no address of the public internet; ours must be allowed by `webhook_private`")
+        raise Impossible(
+            f"{host} has no address of the public internet; one of ours must be allowed by the setting `webhooks_private`"
+        )
 
     def _request(self, where: httpx.URL, address: str, tenant: str, content: bytes, key: str) -> httpx.Request:
         timestamp = int(self._wall())

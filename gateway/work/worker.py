@@ -24,7 +24,7 @@ import trio
 from core.commands import recorded
 from core.model import Event
 from core.ports import Log, StoreError, Unavailable
-from core.work import Effects, Fenced, Held, Lease, Parked, Work
+from core.work import Effects, Fenced, Held, Lease, NewTask, Parked, Work
 from core.work_limits import WorkLimits
 from gateway.work.ports import Consumer, Place, Runner, Seen
 from gateway.work.tasks import Tasks
@@ -70,6 +70,8 @@ class Worker:
         self.commits = 0
         self.fenced = 0
         self.parked = 0
+        self.standing: list[NewTask] = []
+        """Tasks that are to be there while there are workers; asked for once, when the store first answers."""
         self.committed: list[Callable[[str, int, int], None]] = []
         """Told (consumer, partition, pos) of each commit: a hint for who follows read models."""
 
@@ -113,6 +115,8 @@ class Worker:
         self.answered()
         if self._left:  # while it was asked; what it was given runs out by itself
             return
+        if self.standing:
+            await self._stand()
         now_s = trio.current_time()
         held = {(lease.consumer, lease.partition): lease for lease in leases}
         for place in list(self._following):
@@ -126,6 +130,15 @@ class Worker:
             following.until_s = now_s + self.limits.lease_s
             following.look_at_parked = True
             following.wake.set()
+
+    async def _stand(self) -> None:
+        try:
+            await self.work.add(self.standing)
+        except Unavailable as error:
+            self.failed(error)
+        else:
+            self.tasks.heard(self.standing)
+            self.standing = []
 
     def _let_go(self, place: tuple[str, int]) -> None:
         following = self._following.pop(place)
@@ -169,7 +182,8 @@ class Worker:
             partition = events[0].partition
             for sid, (tenant, stream) in (await self.log.names(unknown)).items():
                 known[sid] = Place(tenant, sid, stream, partition)
-        return known
+        # A copy: what is remembered may be thrown away by another partition's way while this one waits.
+        return {sid: known[sid] for sid in dict.fromkeys(event.sid for event in events) if sid in known}
 
     def lags(self) -> Mapping[tuple[str, int], int]:
         """How many positions each leased cursor was behind when it last read."""

@@ -1,0 +1,129 @@
+"""Puts a worker together: the consumers and runners that there are, over a node that does what they want done.
+
+For: `readback work`, and `dev` and `serve` beside their node. Raises `gateway.config.ConfigError` for rules that cannot be
+used: an installation that had rules does not go on without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from core.rules.load import Problem
+from core.rules.model import RuleSet
+from core.work import Work
+from core.work_limits import WorkLimits
+from gateway.config import ConfigError
+from gateway.work.jobs import Deeds, JobRunner
+from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, clean_task
+from gateway.work.orders import Orders
+from gateway.work.outside import Outside
+from gateway.work.ports import Consumer, Runner
+from gateway.work.rules import Rules, read_rules
+from gateway.work.sagas import SagaRunner
+from gateway.work.timers import TimerRows, TimerRunner
+from gateway.work.views import Views
+from gateway.work.webhooks import Network, Webhooks
+from gateway.work.worker import Worker
+
+if TYPE_CHECKING:
+    from gateway.node import Node
+
+EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+PROBLEMS_TOLD: Final = 10
+
+
+def make_worker(
+    node: Node,
+    work: Work,
+    *,
+    rules_folder: Path | None,
+    webhook_keys: Mapping[str, bytes],
+    limits: WorkLimits,
+    holder: str,
+    rng: Random,
+    webhooks_private: bool = False,
+    private: Sequence[Network] = (),
+    webhooks: Webhooks | None = None,
+    measured: bool = True,
+) -> Worker:
+    """Run it with `Worker.run` while the node runs; end it with `Worker.leave` before the node drains.
+
+    ``webhook_keys`` are the installation's, newest first; without any, no webhook goes out. ``webhooks_private``: they may go
+    to any address; ``private``: to these networks beside the public ones. ``measured``: the node's metrics tell of it.
+    """
+    orders, outside = Orders(node), Outside(limits)
+    if webhooks is None:
+        allowed = EVERYWHERE if webhooks_private else tuple(private)
+        webhooks = Webhooks(outside, limits, node.wall, webhook_keys, private=allowed)
+    deeds = Deeds(orders, webhooks)
+    rules = Rules(node.log, work, RuleSet() if rules_folder is None else rules_of(rules_folder), node.wall)
+    consumers: list[Consumer] = [Views(node.log), TimerRows(), rules]
+    jobs: dict[str, LongJob] = {CLEAN: Clean(work, limits, node.wall)}
+    runners: list[Runner] = [TimerRunner(orders), JobRunner(deeds, rng.random), SagaRunner(deeds), LongRunner(jobs)]
+    worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
+    worker.standing.append(clean_task(int(1000 * node.wall())))
+    node.on_commit.append(worker.heard)
+    if measured:
+        add_metrics(node, worker, outside, rules)
+    return worker
+
+
+def rules_of(folder: Path) -> RuleSet:
+    """Raises `ConfigError` with what is wrong, the first few of it."""
+    found = read_rules(folder)
+    if isinstance(found, RuleSet):
+        return found
+    said = [str(problem) for problem in found[:PROBLEMS_TOLD]]
+    more = f" … and {len(found) - PROBLEMS_TOLD} more" if len(found) > PROBLEMS_TOLD else ""
+    raise ConfigError(f"The rules in {folder} cannot be used: {'; '.join(said)}{more}.")
+
+
+def reload_rules(worker: Worker, folder: Path) -> list[Problem]:
+    """Take the folder's rules anew, as on SIGHUP; where something is wrong with them, the old ones stay."""
+    found = read_rules(folder)
+    if not isinstance(found, RuleSet):
+        return found
+    rules = worker.consumers[Rules.name]
+    assert isinstance(rules, Rules)
+    rules.use(found)
+    return []
+
+
+def add_metrics(node: Node, worker: Worker, outside: Outside, rules: Rules) -> None:
+    registry = node.measures.registry
+    gauge, counter = registry.gauge, registry.counter_read
+    registry.table(
+        "gauge", "readback_work_behind", "Events to take, as last read.", "consumer", partial(_behind, worker)
+    )
+    gauge("readback_work_partitions", "Partitions leased, of all consumers.", lambda: len(worker.lags()))
+    counter("readback_work_events_total", "Events that consumers took.", lambda: worker.events)
+    counter("readback_work_commits_total", "Commits of consumers.", lambda: worker.commits)
+    counter("readback_work_fenced_total", "Leases found to be another's.", lambda: worker.fenced)
+    counter("readback_work_parked_streams_total", "Streams parked.", lambda: worker.parked)
+    counter("readback_work_fired_total", "Rules that fired.", lambda: rules.fired)
+    gauge("readback_work_store_up", "1 while the worker's store answers.", lambda: int(worker.trouble is None))
+    tasks = "Tasks done, failed and put off, given to an operator."
+    for name, kind in worker.tasks.kinds.items():
+        gauge("readback_work_running", "Tasks running now.", lambda kind=kind: kind.running, kind=name)  # type: ignore[misc]
+        for state in ("done", "retried", "parked"):
+            counter("readback_work_tasks_total", tasks, partial(getattr, kind, state), kind=name, state=state)
+    for state in ("closed", "open", "half-open"):
+        gauge(
+            "readback_work_breakers", "Hosts outside by their breaker.", partial(_breakers, outside, state), state=state
+        )
+
+
+def _behind(worker: Worker) -> Mapping[str, int]:
+    behind = dict.fromkeys(worker.consumers, 0)
+    for (consumer, _), count in worker.lags().items():
+        behind[consumer] += count
+    return behind
+
+
+def _breakers(outside: Outside, state: str) -> int:
+    return outside.states()[state]
