@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from core.policy import StreamAction
-from tests.walls.stage import OTHER, Action, Everybody, Place, Whose, World
+from tests.walls.stage import OTHER, Action, Everybody, Place, Whose, World, in_flight
 
 Fields = Callable[[World, Whose, Place], dict[str, Any]]
 
@@ -21,6 +21,8 @@ class Ask(NamedTuple):
     what: str = ""
     denied: str = "forbidden"
     streamless: bool = False
+    at: Callable[[Place], Place] = lambda place: place
+    """The place whose stream is asked for, where that is another than the place's own."""
 
 
 def _nothing(world: World, whose: Whose, place: Place) -> dict[str, Any]:
@@ -44,7 +46,12 @@ def _send(type: str, ref: str = "", **body: Any) -> Fields:
 
 
 def _command(world: World, whose: Whose, place: Place) -> dict[str, Any]:
-    return {"stream": place.stream, "type": "timer.cancel", "key": str(uuid.uuid4()), "body": {"name": "none"}}
+    return {
+        "stream": in_flight(place).stream,
+        "type": "gate",
+        "key": str(uuid.uuid4()),
+        "body": {"arrival": {"gate": "4"}},
+    }
 
 
 FIX: Final = {"seq": 1, "at": "2026-11-21T09:30:00.000Z", "lat": -33.9, "lon": 151.2, "acc": 5}
@@ -70,7 +77,7 @@ ASKS: Final = (
     Ask("send", A.SEND, _send("delete", "own"), "a deletion of one's own"),
     Ask("send", Everybody.NOBODY, _send("member.joined", principal=OTHER, role="owner"), "a forged member.joined"),
     Ask("position", A.POSITION, _stream(fixes=[FIX])),
-    Ask("command", A.COMMAND, _command, "to a stream of whatever kind"),
+    Ask("command", A.COMMAND, _command, "to the flight of the stream's own name", at=in_flight),
     Ask("unsub", A.FOLLOW, _stream(), denied="not_found"),
 )
 """In this order on one connection. An op's action is what its answer may not go beyond."""

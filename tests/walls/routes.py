@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from core.policy import StreamAction, TenantAction
-from tests.walls.stage import GUEST, Action, Everybody, Place
+from tests.walls.stage import GUEST, Action, Everybody, Place, at_board, in_flight
 
 _numbers = itertools.count(1)
 
@@ -27,6 +28,8 @@ class Route(NamedTuple):
     streamless: bool = False
     grants: bool = False
     """Concerns a service client, a device or a revocation that is there already, named {granted}."""
+    at: Callable[[Place], Place] | None = None
+    """The place whose stream is asked for, where that is another than the place's own."""
     leaves: bool = False
     """One's own membership ends: everybody who has one may, and nobody else has anything to leave."""
 
@@ -47,6 +50,10 @@ def _create(place: Place) -> Request:
     return {"path": "/v1/streams", "json": {"stream": f"chat:made-{next(_numbers)}"}}
 
 
+def _create_flight(place: Place) -> Request:
+    return {"path": "/v1/flights", "json": {"flight": f"made-{next(_numbers)}"}}
+
+
 def _send(place: Place) -> Request:
     headers = {"idempotency-key": str(uuid.uuid4())}
     return {"path": f"/v1/streams/{place.stream}/events", "headers": headers, "json": {"body": {"text": "said"}}}
@@ -62,6 +69,16 @@ def _mint(place: Place) -> Request:
 
 def _revoke(place: Place) -> Request:
     return {"path": "/v1/revocations", "json": {"scope": "token", "value": f"t-{next(_numbers)}", "reason": "lost"}}
+
+
+def _at_flight(path: str, pattern: str = "flight:{}", **given: Any) -> dict[str, Any]:
+    """Request and place of a route of the flight (its cabin, a crew member) that is called as the place's stream is."""
+
+    def request(place: Place) -> Request:
+        headers = {"idempotency-key": str(uuid.uuid4())} if given else {}
+        return {"path": path.format(place.stream.partition(":")[2]), "headers": headers, **given}
+
+    return {"request": request, "at": partial(in_flight, pattern=pattern)}
 
 
 GUESS: Final = {"grant_type": "client_credentials", "client_id": "client-none", "client_secret": "guessed"}
@@ -125,6 +142,27 @@ ROUTES: Final = (
         grants=True,
     ),
     Route("GET", "/v1/audit/proof", T.READ_AUDIT, _at("/v1/audit/proof", params={"stream": "{stream}", "seq": 1})),
+    Route("POST", "/v1/flights", T.CREATE_STREAM, _create_flight, streamless=True),
+    Route(
+        "POST",
+        "/v1/flights/{flight}/commands",
+        A.COMMAND,
+        **_at_flight("/v1/flights/{}/commands", json={"type": "gate", "body": {"departure": {"gate": "4"}}}),
+    ),
+    Route("GET", "/v1/flights/{flight}", A.FOLLOW, **_at_flight("/v1/flights/{}")),
+    Route("GET", "/v1/flights/{flight}/manifest", A.FOLLOW, **_at_flight("/v1/flights/{}/manifest", "flight:{}.seats")),
+    Route("GET", "/v1/flights/{flight}/seats", A.FOLLOW, **_at_flight("/v1/flights/{}/seats", "flight:{}.seats")),
+    Route("GET", "/v1/crew/{member}", A.FOLLOW, **_at_flight("/v1/crew/{}", "flight:crew.{}")),
+    Route("GET", "/v1/flights/{flight}/roster", A.FOLLOW, _at("/v1/flights/room/roster"), at=at_board),
+    Route("GET", "/v1/board", A.FOLLOW, _at("/v1/board"), "for owners of all without it too", at=at_board),
+    Route(
+        "GET",
+        "/v1/aircraft/{registration}/line",
+        A.FOLLOW,
+        _at("/v1/aircraft/VH-ABC/line"),
+        "for owners of all without it too",
+        at=at_board,
+    ),
     Route("GET", "/livez", Everybody.PUBLIC, _at("/livez"), streamless=True),
     Route("GET", "/readyz", Everybody.PUBLIC, _at("/readyz"), streamless=True),
     Route("GET", "/metrics", Everybody.PUBLIC, _at("/metrics"), streamless=True),

@@ -23,10 +23,11 @@ from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
 from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Log
 from gateway.http import make_app
+from gateway.reads import Reads
 from store.memory import MemoryLog
 from store.memory_directory import MemoryDirectory
 from store.postgres import PostgresLog
-from tests.nodes import SECRETS, TestNode, memory_log
+from tests.nodes import SECRETS, TestNode, memory_log, work_of
 
 OWN: Final = "acme"
 """The tenant whose walls are looked at."""
@@ -38,6 +39,9 @@ VOID: Final = "void"
 ROOM: Final = "trip:room"
 HALL: Final = "chat:hall"
 INBOX: Final = "user:ina"
+BOARD: Final = "flight:board"
+FLIGHTS: Final = ("flight:{}", "flight:{}.seats", "flight:crew.{}")
+"""Of the room and of the hall, each with their members; the board has the room's."""
 GUEST: Final = "user:guest"
 OTHER: Final = "user:other"
 STANDINGS: Final = ("", "admin", "service", "auditor", "nobody-knows")
@@ -82,7 +86,6 @@ class Verdict(Enum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
-    NOT_SERVED = "not served"
 
 
 class Everybody(Enum):
@@ -97,7 +100,20 @@ class Everybody(Enum):
 Action = StreamAction | TenantAction | Everybody
 
 
+def in_flight(place: Place, pattern: str = "flight:{}") -> Place:
+    """The same principal before the flight (its cabin, a crew member's ledger) of the stream's own name."""
+    return replace(place, stream=pattern.format(place.stream.partition(":")[2]))
+
+
+def at_board(place: Place) -> Place:
+    """The same principal before the board, whose members are the room's."""
+    return replace(place, stream=BOARD, own=place.own if place.member else None)
+
+
 def exists(whose: Whose, place: Place) -> bool:
+    if place.stream.startswith("flight:"):
+        there = [pattern.format(name) for pattern in FLIGHTS for name in ("room", "hall")]
+        return whose is not Whose.VOID and place.stream in (BOARD, *there)
     return whose is not Whose.VOID or place.stream in (INBOX, AUDIT_STREAM)
 
 
@@ -141,6 +157,7 @@ class World:
         await self.log.create_stream(OWN, HALL, open=True, members=[], by="service:test")
         for name in (ROOM, HALL):
             await self.log.create_stream(TWIN, name, open=False, members=[], by="service:test")
+        await self._flights(people)
         for tenant in (OWN, TWIN, VOID):
             await self.log.open_streams([(tenant, INBOX, INBOX)])
             await self._audit(tenant)
@@ -148,6 +165,14 @@ class World:
                 if place.stream == INBOX or (tenant != VOID and place.stream != AUDIT_STREAM):
                     await self._event(tenant, place.stream, place.principal)
                     await self._event(tenant, place.stream, OTHER)
+
+    async def _flights(self, people: list[Member]) -> None:
+        for stream in (BOARD, *(pattern.format("room") for pattern in FLIGHTS)):
+            await self.log.create_stream(OWN, stream, open=False, members=people, by="service:test")
+            await self.log.create_stream(TWIN, stream, open=False, members=[], by="service:test")
+        for stream in (pattern.format("hall") for pattern in FLIGHTS):
+            await self.log.create_stream(OWN, stream, open=True, members=[], by="service:test")
+            await self.log.create_stream(TWIN, stream, open=False, members=[], by="service:test")
 
     async def _audit(self, tenant: str) -> None:
         (facts,) = await self.log.open_streams([(tenant, AUDIT_STREAM, "user:nat")])
@@ -186,7 +211,7 @@ class World:
             await self.directory.clients(tenant),
             await self.directory.devices(tenant),
         ]
-        for stream in (ROOM, HALL, INBOX, AUDIT_STREAM):
+        for stream in (ROOM, HALL, INBOX, AUDIT_STREAM, "flight:room", "flight:hall"):
             (facts,) = await self.log.open_streams([(tenant, stream, OTHER)])
             if facts is not None:
                 events = await self.log.read(tenant, facts.sid, 0, 10_000)
@@ -197,14 +222,17 @@ class World:
 
 @asynccontextmanager
 async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[World]:
-    """With an office, so that every route is there."""
+    """With an office and read models, so that every route is there."""
     log = log or memory_log()
     directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else log.directory
     async with trio.open_nursery() as nursery:
-        node = TestNode(log, None, nursery, directory=directory)
+        work = work_of(log)
+        node = TestNode(log, None, nursery, directory=directory, work=work)
         await node.start()
+        assert work is not None
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
-        transport = httpx.ASGITransport(make_app(node.desk, office=node.office))
+        reads = Reads(node.node, work, node.desk)
+        transport = httpx.ASGITransport(make_app(node.desk, office=node.office, reads=reads))
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
             made = World(node, directory, http)
             await made.plant()

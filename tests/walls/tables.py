@@ -73,6 +73,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
         D, f"add_client('c-new', {{t}}, 'service:new', array['service'], {_hash(90)}, 1, {_key(10)}, {NOTE})"
     ),
     "add_tasks": Function(D, f"add_tasks({A_TASK})"),
+    "advance_lanes": Function(I, "advance_lanes(array['timer'], array[{t}], array['x'])"),
     "append": Function(
         D,
         "append(array[{t}], array[1]::bigint[], array[gen_random_uuid()], array['message'], array['user:amy'], "
@@ -116,7 +117,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "load_marks": Function(C, "load_marks({t}, array[1]::bigint[])"),
     "load_seen": Function(C, "load_seen({t}, 1, array['user:amy'])"),
     "lock_stream": Function(I, "lock_stream({t}, 'chat:x')"),
-    "lock_tasks": Function(I, "lock_tasks(array['timer'], array[{t}], array['k'])"),
+    "lock_tasks": Function(I, "lock_tasks(array['timer'], array[{t}], array['k'], array['x'])"),
     "members": Function(C, "members({t}, 'chat:x')"),
     "mint_claim": Function(D, f"mint_claim({{t}}, 'device:new', {_hash(91)}, 99, {_key(12)}, {NOTE})"),
     "model_row": Function(C, "model_row('board', {t}, 'k')"),
@@ -157,7 +158,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
         D, "save_marks({t}, array[1]::bigint[], array['user:eve'], array[1]::bigint[], array[1]::bigint[])"
     ),
     "save_seen": Function(D, "save_seen({t}, array['user:eve'], array[7]::bigint[])"),
-    "settle_task": Function(D, f"settle_task('timer', 'a', 'k', 0, 1, 'done', 0, '', null, false, {NO_TASKS})"),
+    "settle_task": Function(D, f"settle_task('timer', 'a', 'k', '', 0, 1, 'done', 0, '', null, false, {NO_TASKS})"),
     "swap_model": Function(D, "swap_model('board', 0, 'rebuild', 'views')"),
     "tail": Function(D, "tail(0, 0, 10)"),
     "take_pings": Function(D, "take_pings(array[{t}], array['device:d'], array[1]::bigint[])"),
