@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.flight.crew import CREW
 from core.flight.duty_time import DAY_MS, HOUR_MS
@@ -19,6 +19,8 @@ from tests.flight_desk import Desk
 
 FLIGHTS = st.sampled_from([f"F{n}" for n in range(5)])
 HOUR = st.integers(-12, 60)
+PICK = st.integers(0, 9)
+"""Which of the duties there are."""
 LONG = st.sampled_from([2, 5, 9, 12, 14, 15])
 
 
@@ -83,29 +85,42 @@ class CrewBeside(RuleBasedStateMachine):
             at += 60_000
         assert free >= 600, "assigned without rest"
 
-    @rule(flight=FLIGHTS)
-    def release(self, flight: str) -> None:
+    def _pick(self, pick: int) -> str:
+        return sorted(self.duties)[pick % len(self.duties)]
+
+    @precondition(lambda self: self.duties)
+    @rule(pick=PICK)
+    def release(self, pick: int) -> None:
+        flight = self._pick(pick)
         if self._tell("release", flight=flight, why="so"):
             assert self.status.pop(flight) == "assigned"
             del self.duties[flight]
 
-    @rule(flight=FLIGHTS)
-    def report(self, flight: str) -> None:
+    @precondition(lambda self: self.duties)
+    @rule(pick=PICK, in_time=st.booleans())
+    def report(self, pick: int, in_time: bool) -> None:
+        flight = self._pick(pick)
+        start, end, block = self.duties[flight]
+        if in_time:
+            self.desk.now_ms = max(self.desk.now_ms, start)
         if self._tell("report", flight=flight):
             assert self.status[flight] != "off"
-            _, end, block = self.duties[flight]
             self.duties[flight], self.status[flight] = (self.desk.now_ms, end, block), "reported"
 
-    @rule(flight=FLIGHTS, block=st.sampled_from([0, 60, 300]))
-    def off(self, flight: str, block: int) -> None:
+    @precondition(lambda self: self.duties)
+    @rule(pick=PICK, block=st.sampled_from([0, 60, 300]))
+    def off(self, pick: int, block: int) -> None:
+        flight = self._pick(pick)
         if self._tell("off", flight=flight, block_minutes=block):
             assert self.status[flight] != "assigned"
             start, _, _ = self.duties[flight]
             self.duties[flight], self.status[flight] = (start, self.desk.now_ms, block * 60_000), "off"
 
-    @rule(flight=FLIGHTS, hours=st.sampled_from([1, 3]))
-    def extend(self, flight: str, hours: int) -> None:
-        start, end, block = self.duties.get(flight, (0, self.desk.now_ms, 0))
+    @precondition(lambda self: self.duties)
+    @rule(pick=PICK, hours=st.sampled_from([1, 3]))
+    def extend(self, pick: int, hours: int) -> None:
+        flight = self._pick(pick)
+        start, end, block = self.duties[flight]
         if self._tell("extend", flight=flight, release_at=write(end + hours * HOUR_MS), why="so"):
             assert self.status[flight] != "off"
             self.duties[flight] = (start, end + hours * HOUR_MS, block)
