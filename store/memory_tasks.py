@@ -120,12 +120,11 @@ class MemoryTasks:
             del self._open[kept.kind][kept.id]
 
     def _let_through(self, kind: str) -> Iterator[_Kept]:
-        """Those that wait, and whose lane has nothing unfinished before them and nothing claimed."""
+        """Those that wait, and whose lane has nothing unfinished before them."""
         seen: set[tuple[str, str]] = set()
-        claimed = {(kept.tenant, kept.lane) for kept in self._open[kind].values() if kept.state == "claimed"}
         for kept in self._open[kind].values():
             lane = (kept.tenant, kept.lane)
-            if kept.state == "waiting" and (not kept.lane or (lane not in seen and lane not in claimed)):
+            if kept.state == "waiting" and (not kept.lane or lane not in seen):
                 yield kept
             seen.add(lane)
 

@@ -19,7 +19,7 @@ from store.pgwire import clamp
 from store.work_input import RAN_OUT, check_effects, check_kind, check_names, check_tasks, check_texts, load
 
 _COMMIT = f"select readback.commit_work({', '.join(f'${n}' for n in range(1, 23))})"
-_SETTLE = f"select readback.settle_task({', '.join(f'${n}' for n in range(1, 18))})"
+_SETTLE = f"select readback.settle_task({', '.join(f'${n}' for n in range(1, 19))})"
 _TASK = "id, kind, tenant, key, lane, due_ms, state, fence, attempts, reason, body, progress, cancel, made_ms"
 _PARKED = "consumer, tenant, sid, stream, partition, seq, pos, reason, attempts, since_ms, retry"
 
@@ -246,6 +246,7 @@ class PostgresWork:
             task.kind,
             task.tenant,
             task.key,
+            task.lane,
             task.id,
             task.fence,
             state,

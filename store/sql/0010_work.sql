@@ -5,9 +5,11 @@
 --   2. rows of consumers, ascending by (consumer, partition). What is written under a lease is written under its row's lock,
 --      and so are the rows of workers, memories and parked of that consumer;
 --   3. rows of models, ascending by name, then rows of rows, ascending by (model, tenant, key): the callers sort them;
---   4. the locks of tasks' keys (7301), of which there are 64, ascending; then rows of tasks, in any order.
--- Whoever waits for a row of tasks has the lock of its key, or holds nothing else, or skips what is locked; claims wait for
--- nothing at all. So there is no circle. Nothing here locks a partition of the log, and no append touches anything here.
+--   4. the locks of tasks' keys (7301), ascending, then those of lanes (7302), ascending, of which there are 64 each; then rows
+--      of tasks, in any order.
+-- Whoever waits for a row of tasks has the lock of its key or its lane, or holds nothing else; others skip what is locked, and
+-- claims wait for nothing at all. So there is no circle. Nothing here locks a partition of the log, and no append touches
+-- anything here.
 
 grant create on schema readback to readback_owner, readback_log;
 
@@ -61,7 +63,9 @@ create table readback.rows (
 create index rows_by_change on readback.rows (generation, partition, pos);
 create index rows_gone on readback.rows (at_ms) where doc is null;
 
--- at_ms is when the task last changed its state.
+-- at_ms is when the task last changed its state. behind: another one of its lane is before it, which is not done or dropped; so
+-- whoever claims never sees those that a lane holds back, be they a million. Whoever adds to a lane or ends a task of it has
+-- the lane's lock, so that numbers in a lane rise in the order of commits, and none stays behind nothing.
 create table readback.tasks (
     id bigint generated always as identity,
     due_ms bigint not null,
@@ -71,6 +75,7 @@ create table readback.tasks (
     at_ms bigint not null,
     attempts integer not null default 0,
     cancel boolean not null default false,
+    behind boolean not null default false,
     kind text collate "C" not null,
     tenant readback.tenant_name not null,
     key text collate "C" not null,
@@ -83,7 +88,7 @@ create table readback.tasks (
     primary key (kind, id),
     unique (kind, tenant, key)
 ) with (fillfactor = 70);
-create index tasks_due on readback.tasks (kind, due_ms, id) where state = 'waiting';
+create index tasks_due on readback.tasks (kind, due_ms, id) where state = 'waiting' and not behind;
 create index tasks_claimed on readback.tasks (kind, until_ms) where state = 'claimed';
 create index tasks_parked on readback.tasks (kind, id) where state = 'parked';
 create index tasks_over on readback.tasks (at_ms) where state in ('done', 'dropped');
@@ -284,18 +289,52 @@ $$;
 
 -- Committing
 
--- The locks of these keys, ascending: whoever is to write several tasks, or one that somebody else may hold, has them.
-create function readback.lock_tasks(kinds text[], tenants text[], keys text[]) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- The locks of these keys, ascending, then of the lanes: those given, and those of tasks that are there under the keys. Answers
+-- these lanes, for advance_lanes. Whoever is to write several tasks, or to end one of a lane, has them.
+create function readback.lock_tasks(
+    kinds text[], tenants text[], keys text[], lanes text[],
+    out lane_kinds text[], out lane_tenants text[], out lane_names text[]
+) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform pg_advisory_xact_lock(7301, s.bucket) from (
         select distinct hashtext(k.kind || ' ' || k.tenant || ' ' || k.key) & 63 as bucket
         from unnest(kinds, tenants, keys) k(kind, tenant, key) order by 1
     ) s;
+    select array_agg(l.kind), array_agg(l.tenant), array_agg(l.lane) into lane_kinds, lane_tenants, lane_names from (
+        select k.kind, k.tenant, k.lane from unnest(kinds, tenants, lanes) k(kind, tenant, lane) where k.lane <> ''
+        union
+        select t.kind, t.tenant, t.lane from unnest(kinds, tenants, keys) k(kind, tenant, key)
+        join readback.tasks t on t.kind = k.kind and t.tenant = k.tenant and t.key = k.key
+        where t.lane <> ''
+    ) l;
+    if lane_names is not null then
+        perform pg_advisory_xact_lock(7302, s.bucket) from (
+            select distinct hashtext(l.kind || ' ' || l.tenant || ' ' || l.lane) & 63 as bucket
+            from unnest(lane_kinds, lane_tenants, lane_names) l(kind, tenant, lane) order by 1
+        ) s;
+    end if;
 end
 $$;
 
--- Locked by the caller; of one (kind, tenant, key) there is one.
+-- Of each of these lanes, the first that is not done or dropped is behind nothing. Locked by the caller.
+create function readback.advance_lanes(lane_kinds text[], lane_tenants text[], lane_names text[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if lane_names is not null then
+        update readback.tasks t set behind = false
+        from unnest(lane_kinds, lane_tenants, lane_names) l(kind, tenant, lane)
+        cross join lateral (
+            select e.id from readback.tasks e
+            where e.kind = l.kind and e.tenant = l.tenant and e.lane = l.lane and e.lane <> ''
+                and e.state in ('waiting', 'claimed', 'parked')
+            order by e.id limit 1
+        ) h
+        where t.kind = l.kind and t.id = h.id and t.behind;
+    end if;
+end
+$$;
+
+-- Locked by the caller, who advances the lanes afterwards; of one (kind, tenant, key) there is one.
 create function readback.put_tasks(
     kinds text[], tenants text[], keys text[], dues bigint[], lanes text[], bodies text[], replaces boolean[]
 ) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -308,8 +347,8 @@ begin
         where n.replace and t.kind = n.kind and t.tenant = n.tenant and t.key = n.key
         returning t.kind, t.tenant, t.key, t.fence
     )
-    insert into readback.tasks (kind, tenant, key, due_ms, lane, body, fence, made_ms, at_ms)
-    select n.kind, n.tenant, n.key, n.due_ms, n.lane, n.body, coalesce(g.fence + 1, 0), now_ms, now_ms
+    insert into readback.tasks (kind, tenant, key, due_ms, lane, behind, body, fence, made_ms, at_ms)
+    select n.kind, n.tenant, n.key, n.due_ms, n.lane, n.lane <> '', n.body, coalesce(g.fence + 1, 0), now_ms, now_ms
     from unnest(kinds, tenants, keys, dues, lanes, bodies) with ordinality
         n(kind, tenant, key, due_ms, lane, body, ord)
     left join gone g on g.kind = n.kind and g.tenant = n.tenant and g.key = n.key
@@ -331,6 +370,7 @@ create function readback.commit_work(
 declare
     cursor readback.consumers;
     known readback.models;
+    locked record;
     generations bigint[] := array[]::bigint[];
     now_ms bigint;
 begin
@@ -396,14 +436,15 @@ begin
     end if;
 
     if cardinality(kinds) > 0 or jsonb_array_length(rest -> 0) > 0 then
-        perform readback.lock_tasks(
+        select * into locked from readback.lock_tasks(
             kinds || array(select u ->> 0 from jsonb_array_elements(rest -> 0) u),
             tenants || array(select u ->> 1 from jsonb_array_elements(rest -> 0) u),
-            keys || array(select u ->> 2 from jsonb_array_elements(rest -> 0) u));
+            keys || array(select u ->> 2 from jsonb_array_elements(rest -> 0) u), lanes);
         update readback.tasks t set state = 'dropped', at_ms = now_ms
         from jsonb_array_elements(rest -> 0) u
         where t.kind = u ->> 0 and t.tenant = u ->> 1 and t.key = u ->> 2 and t.state in ('waiting', 'parked');
         perform readback.put_tasks(kinds, tenants, keys, dues, lanes, bodies, replaces);
+        perform readback.advance_lanes(locked.lane_kinds, locked.lane_tenants, locked.lane_names);
     end if;
     return 'ok';
 end
@@ -435,20 +476,20 @@ $$;
 create function readback.add_tasks(
     kinds text[], tenants text[], keys text[], dues bigint[], lanes text[], bodies text[], replaces boolean[]
 ) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    locked record;
 begin
-    perform readback.lock_tasks(kinds, tenants, keys);
+    select * into locked from readback.lock_tasks(kinds, tenants, keys, lanes);
     perform readback.put_tasks(kinds, tenants, keys, dues, lanes, bodies, replaces);
+    perform readback.advance_lanes(locked.lane_kinds, locked.lane_tenants, locked.lane_names);
 end
 $$;
 
--- Two looks at each lane, each with a snapshot of its own: of claims at the same time only one has the lane's lock (7302), and
--- its second look sees what was committed before it had it.
 create function readback.claim_tasks(of_holder text, of_kind text, at_most integer, ttl_ms bigint, ran_out text)
 returns setof readback.tasks language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     now_ms bigint := readback.now_ms();
-    ids bigint[];
 begin
     update readback.tasks t
     set state = 'waiting', holder = '', until_ms = 0, at_ms = now_ms, attempts = t.attempts + 1, reason = ran_out
@@ -458,26 +499,16 @@ begin
     ) l
     where t.kind = of_kind and t.id = l.id;
 
-    with picked as materialized (
-        select t.id, t.tenant, t.lane from readback.tasks t
-        where t.kind = of_kind and t.state = 'waiting' and t.due_ms <= now_ms and (t.lane = '' or not exists (
-            select from readback.tasks e
-            where e.kind = of_kind and e.tenant = t.tenant and e.lane = t.lane and e.id < t.id and e.lane <> ''
-                and e.state in ('waiting', 'claimed', 'parked')))
-        order by t.due_ms, t.id limit at_most
-        for update skip locked
-    )
-    select array_agg(p.id) into ids from picked p
-    where p.lane = '' or pg_try_advisory_xact_lock(7302, hashtext(of_kind || ' ' || p.tenant || ' ' || p.lane));
-
     return query
-        with claimed as (
+        with picked as materialized (
+            select t.id from readback.tasks t
+            where t.kind = of_kind and t.state = 'waiting' and not t.behind and t.due_ms <= now_ms
+            order by t.due_ms, t.id limit at_most
+            for update skip locked
+        ), claimed as (
             update readback.tasks t
             set state = 'claimed', holder = of_holder, fence = t.fence + 1, until_ms = now_ms + ttl_ms, at_ms = now_ms
-            where t.kind = of_kind and t.id = any (ids) and (t.lane = '' or not exists (
-                select from readback.tasks e
-                where e.kind = of_kind and e.tenant = t.tenant and e.lane = t.lane and e.id <> t.id and e.lane <> ''
-                    and e.state in ('waiting', 'claimed', 'parked') and (e.id < t.id or e.state = 'claimed')))
+            from picked p where t.kind = of_kind and t.id = p.id
             returning t.*
         )
         select c.* from claimed c order by c.due_ms, c.id;
@@ -485,14 +516,18 @@ end
 $$;
 
 create function readback.settle_task(
-    of_kind text, of_tenant text, of_key text, of_id bigint, of_fence bigint, to_state text, to_due_ms bigint, why text,
+    of_kind text, of_tenant text, of_key text, of_lane text, of_id bigint, of_fence bigint, to_state text, to_due_ms bigint, why text,
     new_body text, failed boolean,
     kinds text[], tenants text[], keys text[], dues bigint[], lanes text[], bodies text[], replaces boolean[]
 ) returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
+declare
+    locked record;
+    is_locked boolean := cardinality(kinds) > 0 or of_lane <> '' and to_state = 'done';
 begin
-    if cardinality(kinds) > 0 then
-        perform readback.lock_tasks(kinds || of_kind, tenants || of_tenant, keys || of_key);
+    if is_locked then
+        select * into locked
+        from readback.lock_tasks(kinds || of_kind, tenants || of_tenant, keys || of_key, lanes || of_lane);
     end if;
     update readback.tasks t
     set state = to_state, holder = '', until_ms = 0, at_ms = readback.now_ms(), reason = why,
@@ -502,8 +537,9 @@ begin
     if not found then
         return false;
     end if;
-    if cardinality(kinds) > 0 then
+    if is_locked then
         perform readback.put_tasks(kinds, tenants, keys, dues, lanes, bodies, replaces);
+        perform readback.advance_lanes(locked.lane_kinds, locked.lane_tenants, locked.lane_names);
     end if;
     return true;
 end
@@ -544,10 +580,7 @@ create function readback.next_due(of_kind text) returns bigint
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select least((
         select t.due_ms from readback.tasks t
-        where t.kind = of_kind and t.state = 'waiting' and (t.lane = '' or not exists (
-            select from readback.tasks e
-            where e.kind = of_kind and e.tenant = t.tenant and e.lane = t.lane and e.lane <> '' and e.id <> t.id
-                and e.state in ('waiting', 'claimed', 'parked') and (e.id < t.id or e.state = 'claimed')))
+        where t.kind = of_kind and t.state = 'waiting' and not t.behind
         order by t.due_ms, t.id limit 1
     ), (
         select t.until_ms from readback.tasks t where t.kind = of_kind and t.state = 'claimed' order by t.until_ms limit 1
@@ -557,18 +590,32 @@ $$;
 create function readback.tell_task(of_id bigint, what text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
+declare
+    told readback.tasks;
+    locked record;
+    now_ms bigint;
 begin
-    update readback.tasks t
-    set state = case what when 'retry' then 'waiting' else case t.state when 'claimed' then t.state else 'dropped' end end,
-        due_ms = case what when 'retry' then readback.now_ms() else t.due_ms end,
-        attempts = case what when 'retry' then 0 else t.attempts end,
-        cancel = t.cancel or t.state = 'claimed',
-        at_ms = case t.state when 'claimed' then t.at_ms else readback.now_ms() end
-    where t.kind in ('timer', 'job', 'saga', 'long') and t.id = of_id and case what
-        when 'retry' then t.state = 'parked'
-        when 'drop' then t.state in ('waiting', 'parked')
-        when 'cancel' then t.state in ('waiting', 'claimed')
-        else false end;
+    select * into told from readback.tasks t where t.kind in ('timer', 'job', 'saga', 'long') and t.id = of_id;
+    if told.id is null then
+        return false;
+    end if;
+    select * into locked
+    from readback.lock_tasks(array[told.kind], array[told.tenant], array[told.key], array[told.lane]);
+    now_ms := readback.now_ms();
+    if what = 'retry' then
+        update readback.tasks t set state = 'waiting', due_ms = now_ms, attempts = 0, at_ms = now_ms
+        where t.kind = told.kind and t.id = of_id and t.state = 'parked';
+        return found;
+    end if;
+    update readback.tasks t set state = 'dropped', at_ms = now_ms
+    where t.kind = told.kind and t.id = of_id
+        and (t.state = 'waiting' and what in ('drop', 'cancel') or t.state = 'parked' and what = 'drop');
+    if found then
+        perform readback.advance_lanes(locked.lane_kinds, locked.lane_tenants, locked.lane_names);
+        return true;
+    end if;
+    update readback.tasks t set cancel = true
+    where t.kind = told.kind and t.id = of_id and t.state = 'claimed' and what = 'cancel';
     return found;
 end
 $$;
@@ -749,14 +796,14 @@ begin
     for f in
         select p.oid::regprocedure as signature, p.proname as name from pg_catalog.pg_proc p
         where p.pronamespace = 'readback'::regnamespace and p.proname in (
-            'beat', 'leave_work', 'cursors', 'hold_consumer', 'restart_consumer', 'forget_consumer', 'lock_tasks', 'put_tasks',
-            'commit_work', 'recall', 'parked_streams', 'retry_parked', 'add_tasks', 'claim_tasks', 'settle_task', 'pulse_task',
+            'beat', 'leave_work', 'cursors', 'hold_consumer', 'restart_consumer', 'forget_consumer', 'lock_tasks',
+            'advance_lanes', 'put_tasks', 'commit_work', 'recall', 'parked_streams', 'retry_parked', 'add_tasks', 'claim_tasks', 'settle_task', 'pulse_task',
             'find_tasks', 'next_due', 'tell_task', 'clean_work', 'model_rows', 'model_row', 'rows_after', 'generations',
             'begin_rebuild', 'swap_model', 'rule_firings')
     loop
         execute format('alter function %s owner to readback_log', f.signature);
         execute format('revoke all on function %s from public', f.signature);
-        if f.name not in ('restart_consumer', 'lock_tasks', 'put_tasks') then
+        if f.name not in ('restart_consumer', 'lock_tasks', 'advance_lanes', 'put_tasks') then
             execute format('grant execute on function %s to readback_gateway', f.signature);
         end if;
     end loop;

@@ -251,15 +251,66 @@ async def test_a_parked_task_stops_its_lane_and_nothing_else(work: Work) -> None
     assert keys(await work.claim("w1", "timer", 10, TTL)) == ["x2"]
 
 
-async def test_an_earlier_task_of_a_lane_waits_for_one_that_is_claimed(work: Work) -> None:
-    """As where it was dropped, and is to be done after all: at most one of a lane is claimed, whatever its number."""
-    await work.add([task("x1", lane="x"), task("x2", lane="x")])
+async def test_a_parked_task_that_is_tried_again_is_first_still(work: Work) -> None:
+    """What is behind it waits on, until it is done; so does one that comes anew under the key of one that is done."""
+    await work.add([task("x1", lane="x"), task("x2", lane="x"), task("x3", lane="x")])
     [x1] = await work.claim("w1", "timer", 1, TTL)
     await work.settle(x1, state="parked")
-    [parked, _] = await work.tasks("timer")
-    assert await work.tell(parked.id, "retry")
-    assert keys(await work.claim("w1", "timer", 10, TTL)) == ["x1"]
+    assert await work.tell(x1.id, "retry")
+    [x1] = await work.claim("w1", "timer", 10, TTL)
+    assert x1.key == "x1"
     assert await work.claim("w1", "timer", 10, TTL) == []
+    await work.settle(x1, state="done", tasks=[task("x1", lane="x", replace=True)])
+    for key in ("x2", "x3", "x1"):
+        [claimed] = await work.claim("w1", "timer", 10, TTL)
+        assert claimed.key == key
+        await work.settle(claimed, state="done")
+
+
+async def test_whatever_ends_a_task_lets_its_lane_go_on(work: Work) -> None:
+    """An operator's word, a commit that takes it away, another in its place in another lane."""
+    ends: list[Callable[[Task], Awaitable[object]]] = [
+        lambda first: work.tell(first.id, "drop"),
+        lambda first: work.tell(first.id, "cancel"),
+        lambda first: work.add([task(first.key, lane="z", due_ms=10**15, replace=True)]),
+        lambda first: work.add([task(first.key, lane="", due_ms=10**15, replace=True)]),
+    ]
+    for number, end in enumerate(ends):
+        lane = f"x{number}"
+        await work.add([task(f"{lane}/1", lane=lane, due_ms=10**15), task(f"{lane}/2", lane=lane)])
+        [first] = [each for each in await work.tasks("timer") if each.key == f"{lane}/1"]
+        assert await work.claim("w1", "timer", 10, TTL) == []
+        await end(first)
+        assert keys(await work.claim("w1", "timer", 10, TTL)) == [f"{lane}/2"]
+    await work.add([task("y1", lane="y", due_ms=10**15), task("y2", lane="y"), task("y3", lane="y")])
+    untasks = [("timer", "demo", "y1"), ("timer", "demo", "y2")]
+    await work.commit(await lease(work), 1, Effects(untasks=untasks, tasks=[task("y4", lane="y")]))
+    assert keys(await work.claim("w1", "timer", 10, TTL)) == ["y3"]
+
+
+async def test_a_lane_that_is_added_to_while_it_ends_goes_on(bench: Bench) -> None:
+    """However the two meet, what is added is claimed at last."""
+    for number in range(10):
+        await bench.one.add([task(f"{number}a", lane="x")])
+        [claimed] = await bench.one.claim("w1", "timer", 1, TTL)
+        await at_once(
+            partial(bench.one.settle, claimed, state="done"),
+            partial(bench.two.add, [task(f"{number}b", lane="x")]),
+        )
+        [claimed] = await bench.one.claim("w1", "timer", 1, TTL)
+        assert claimed.key == f"{number}b"
+        await bench.one.settle(claimed, state="done")
+
+
+async def test_many_that_a_lane_holds_back_do_not_slow_others(bench: Bench) -> None:
+    """A claim, and when to look again, say nothing of them."""
+    await bench.one.add([task(f"x{n}", lane="x") for n in range(500)])
+    [first] = await bench.one.claim("w1", "timer", 10, TTL)
+    await bench.one.settle(first, state="parked")
+    assert await bench.one.next_due_ms("timer") is None
+    await bench.one.add([task("y", due_ms=5, lane="y")])
+    assert await bench.one.next_due_ms("timer") == 5
+    assert keys(await bench.one.claim("w1", "timer", 10, TTL)) == ["y"]
 
 
 async def test_lanes_hold_among_many_workers(bench: Bench) -> None:
