@@ -17,6 +17,7 @@ from gateway.cli_errors import CliError
 
 Frame = dict[str, Any]
 DIAL_S: Final = 15.0
+CLOSE_S: Final = 1.0
 
 
 class Link:
@@ -27,6 +28,7 @@ class Link:
         self._who = who
         self._heard = heard
         self._ids = 0
+        self._closing = False
         self._waiting: dict[int, tuple[trio.Event, list[Frame]]] = {}
 
     async def ask(self, op: str, **fields: Any) -> Frame:
@@ -49,6 +51,8 @@ class Link:
             try:
                 frame: Frame = orjson.loads(await self._socket.get_message())
             except ConnectionClosed as closed:
+                if self._closing:
+                    return
                 raise self._lost(closed) from None
             waiting = self._waiting.get(frame.get("id", 0))
             if waiting is None:
@@ -57,15 +61,22 @@ class Link:
                 waiting[1].append(frame)
                 waiting[0].set()
 
+    async def close(self) -> None:
+        """Within a second, whatever is cancelled meanwhile."""
+        self._closing = True
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(CLOSE_S):
+                await self._socket.aclose()
+            # Where the server closed first, or does not answer, trio-websocket leaves the client's socket open.
+            await trio.aclose_forcefully(self._socket._stream)
+
     def _lost(self, closed: ConnectionClosed) -> CliError:
         reason = "" if closed.reason is None else f" ({closed.reason.code} {closed.reason.reason or ''})".rstrip()
         return CliError(f"the gateway ended the connection of {self._who}{reason}; what was answered is kept")
 
 
-async def linked(
-    nursery: trio.Nursery, url: str, token: str, who: str, heard: Callable[[Frame], None]
-) -> tuple[Link, Frame]:
-    """A connection and its welcome, for as long as the nursery. Raises `CliError`."""
+async def linked(nursery: trio.Nursery, url: str, token: str, who: str, heard: Callable[[Frame], None]) -> Link:
+    """A connection that was welcomed; `close` it before the nursery ends. Raises `CliError`."""
     try:
         with trio.fail_after(DIAL_S):
             socket = await connect_websocket_url(nursery, url, subprotocols=["readback.v1"])
@@ -74,7 +85,8 @@ async def linked(
         raise CliError(f"no gateway answers at {url} ({said}); start one with `readback dev`, or give --url") from None
     link = Link(socket, who, heard)
     nursery.start_soon(link.read)
-    welcome = await link.ask("hello", token=token, streams={})
-    if welcome["op"] != "welcome":
-        raise CliError(f"the gateway does not take {who}: {welcome.get('message') or welcome.get('reason')}")
-    return link, welcome
+    answer = await link.ask("hello", token=token, streams={})
+    if answer["op"] != "welcome":
+        await link.close()
+        raise CliError(f"the gateway does not take {who}: {answer.get('message')}")
+    return link

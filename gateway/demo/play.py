@@ -112,18 +112,24 @@ class Player:
     async def run(self) -> None:
         """Until all is given and answered. Raises `CliError` where the gateway does not let us."""
         async with trio.open_nursery() as nursery:
-            for who in MEMBERS:
-                link, _ = await linked(nursery, self._url, self._token(who), who, self._heard)
-                self._links[who] = link
-            await self._follow()
-            async with trio.open_nursery() as giving:
-                for given in self.day.given:
-                    await self._due(given.at_ms)
-                    before, done = self._last.get(given.stream), trio.Event()
-                    await self._limit.acquire_on_behalf_of(done)
-                    self._last[given.stream] = done
-                    giving.start_soon(self._give, given, before, done)
+            try:
+                for who in MEMBERS:
+                    self._links[who] = await linked(nursery, self._url, self._token(who), who, self._heard)
+                await self._follow()
+                await self._give_all()
+            finally:
+                for link in self._links.values():
+                    await link.close()
             nursery.cancel_scope.cancel()
+
+    async def _give_all(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for given in self.day.given:
+                await self._due(given.at_ms)
+                before, done = self._last.get(given.stream), trio.Event()
+                await self._limit.acquire_on_behalf_of(done)
+                self._last[given.stream] = done
+                nursery.start_soon(self._give, given, before, done)
 
     async def _follow(self) -> None:
         watcher = self._links[WATCHER]

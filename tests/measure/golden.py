@@ -65,9 +65,10 @@ class World:
 
 def record() -> list[Given]:
     """The day of the seed, with seqs where its commands name events."""
-    world, given = World(), []
+    world = World()
+    given = []
     for one in make_day(Random(SEED), DATE).given:
-        whole = one._replace(body=referred(one, world.shown(one.stream)))
+        whole = one._replace(body=referred(one, world.shown(one.stream)) if "ref" in one.body else one.body)
         world.give(whole)
         given.append(whole)
     return given
