@@ -296,7 +296,10 @@ def _timer(turn: Turn, step: int) -> bool:
     if isinstance(rule.when, Schedule):
         _scheduled(turn, rule.when, max(due, turn.event.at_ms))  # those missed meanwhile are this one
     turn.due(due)
-    _fire_unless(turn, wait["trigger"], tuple(wait["via"]), later=not wait.get("late"))
+    if turn.event.at_ms - due > LATE_MAX_MS and not isinstance(rule.when, Schedule):
+        turn.note("held", "its timer fired too late for it to be news", wait["trigger"])
+    else:
+        _fire_unless(turn, wait["trigger"], tuple(wait["via"]), later=not wait.get("late"))
     return True
 
 

@@ -58,4 +58,5 @@ MOVED_LEAST_MS: Final = 1_000
 """A wait whose end moves by less stays as it is, so that estimates may be corrected as often as they are."""
 
 LATE_MAX_MS: Final = 86_400_000
-"""A time relative to a milestone that is longer past than this when it is first known does nothing: it is old news."""
+"""What was due longer ago than this, when it is first known or its timer fires, is old news and does nothing. Schedules, of
+which the next time comes anyhow, run all the same."""

@@ -243,6 +243,15 @@ def test_a_timer_that_somebody_cancelled_ends_the_wait() -> None:
     assert flight.event("timer.cancelled", 3, {"name": "rule:r"}) == []
 
 
+def test_a_timer_that_is_a_day_late_is_no_news() -> None:
+    """As when rules are turned on where there is a past, or nobody worked for long."""
+    flight = told(ABSENT, do=LATER)
+    flight.event("a")
+    assert flight.fire(late_s=86_401) == ["r held"]
+    assert "too late" in flight.reason()
+    assert flight.waits() == {}
+
+
 def test_a_timer_of_another_time_says_nothing() -> None:
     """It was set before the wait was moved."""
     flight = told(ABSENT.replace("}", ', again = "restart" }'))
