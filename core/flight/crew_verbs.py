@@ -178,7 +178,7 @@ def assign(ask: Ask) -> Decision:
         return Refusal("unchanged", f"{duty.flight} is assigned already; `release` it first to assign it otherwise")
     if not ask.now_ms - KEPT_MS < duty.report_ms <= ask.now_ms + AHEAD_MS:
         return Refusal("impossible_time", "duties are assigned up to 400 days ahead and recorded up to two years late")
-    if len(ledger.entries) >= DUTIES_MAX:
+    if len(ledger.by_flight) >= DUTIES_MAX:
         return Refusal("full", f"a ledger has at most {DUTIES_MAX} duties in two years")
     refusal = _qualified(ledger, duty, body["role"], type) or _free(ledger, duty)
     if refusal is not None:

@@ -1,8 +1,8 @@
 """One crew member's ledger at a moment, made from its facts: who they are, their duties and absences.
 
-For: `core.flight.crew`, which decides over it. A `Ledger` is a value; `evolve` answers another. Duties are in order of their
-report. Those that ended more than two years ago are counted and summed, no more (`past`): no limit of a pack looks further
-back than a year.
+For: `core.flight.crew`, which decides over it. A `Ledger` is a value; `evolve` answers another. Duties that ended more than
+two years ago are counted and summed, no more (`past`), from the next day on: no limit of a pack looks further back than a
+year.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Ledger:
         "absences",
         "at_ms",
         "base",
-        "entries",
+        "by_flight",
         "name",
         "pack",
         "past",
@@ -73,19 +73,26 @@ class Ledger:
         self.types: tuple[str, ...] = ()
         self.valid_until: Mapping[str, int] = {}
         """When a qualification (medical, line check, …) runs out."""
-        self.entries: tuple[Entry, ...] = ()
+        self.by_flight: dict[str, Entry] = {}
         self.absences: tuple[Absence, ...] = ()
         self.past = Past()
         self.at_ms = 0
 
     def copy(self) -> Ledger:
+        """Another with the same values, whose duties may be changed."""
         other = Ledger.__new__(Ledger)
         for name in Ledger.__slots__:
             setattr(other, name, getattr(self, name))
+        other.by_flight = dict(self.by_flight)
         return other
 
+    @property
+    def entries(self) -> list[Entry]:
+        """In order of their report."""
+        return sorted(self.by_flight.values(), key=lambda entry: (entry.duty.report_ms, entry.duty.flight))
+
     def find(self, flight: str) -> Entry | None:
-        return next((entry for entry in self.entries if entry.duty.flight == flight), None)
+        return self.by_flight.get(flight)
 
     def duties(self, without: str = "") -> list[Duty]:
         return [entry.duty for entry in self.entries if entry.duty.flight != without]
@@ -121,19 +128,16 @@ class Ledger:
             read_instant(body.get("on_block")) or 0,
         )
         planned = (report_ms, release_ms)
-        self._put(Entry(duty, body.get("role", ""), body.get("from", ""), body.get("to", ""), planned_ms=planned))
-
-    def _put(self, entry: Entry) -> None:
-        others = [other for other in self.entries if other.duty.flight != entry.duty.flight]
-        self.entries = tuple(sorted((*others, entry), key=lambda one: (one.duty.report_ms, one.duty.flight)))
+        role, origin, dest = body.get("role", ""), body.get("from", ""), body.get("to", "")
+        self.by_flight[duty.flight] = Entry(duty, role, origin, dest, planned_ms=planned)
 
     def _change(self, flight: str, change: Callable[[Entry], Entry]) -> None:
-        entry = self.find(flight)
+        entry = self.by_flight.get(flight)
         if entry is not None:
-            self._put(change(entry))
+            self.by_flight[flight] = change(entry)
 
     def _released(self, body: Body) -> None:
-        self.entries = tuple(entry for entry in self.entries if entry.duty.flight != body["flight"])
+        self.by_flight.pop(body["flight"], None)
 
     def _acknowledged(self, body: Body) -> None:
         self._change(body["flight"], lambda entry: entry._replace(acknowledged=True))
@@ -179,7 +183,7 @@ class Ledger:
     def _forget(self) -> None:
         """What ended more than two years before ``at_ms``."""
         since = self.at_ms - KEPT_MS
-        old = [entry.duty for entry in self.entries if entry.duty.release_ms < since]
+        old = [entry.duty for entry in self.by_flight.values() if entry.duty.release_ms < since]
         if old:
             count, flown, long = self.past
             self.past = Past(
@@ -187,7 +191,8 @@ class Ledger:
                 flown + sum(duty.flight_ms for duty in old),
                 long + sum(duty.release_ms - duty.report_ms for duty in old),
             )
-            self.entries = tuple(entry for entry in self.entries if entry.duty.release_ms >= since)
+            for duty in old:
+                del self.by_flight[duty.flight]
         self.absences = tuple(absence for absence in self.absences if absence.to_ms >= since)
 
     # What is seen
@@ -287,8 +292,10 @@ FACTS: Final = tuple(_APPLY)
 
 def _apply(ledger: Ledger, event: Recorded) -> None:
     _APPLY[event.type](ledger, event.body)
+    another_day = event.at_ms // DAY_MS != ledger.at_ms // DAY_MS
     ledger.at_ms = event.at_ms
-    ledger._forget()
+    if another_day:
+        ledger._forget()
 
 
 def evolve(ledger: Ledger, event: Recorded) -> Ledger:
