@@ -41,21 +41,38 @@ log = logging.getLogger("readback.commands")
 TRIES_MAX: Final = 16
 """How often a command is decided: each time less one, somebody else's command to the same stream was faster."""
 
+NEVER: Final = -1
+"""A state that no stream is in."""
+
 Answered = Callable[["Answer | WireError"], None]
 
 
 class Ask:
-    """One command that waits for its answer. ``standing`` is of a token (`core.policy`)."""
+    """One command that waits for its answer. ``standing`` is of a token (`core.policy`).
 
-    __slots__ = ("answered", "command", "expect", "key", "privileged", "tries")
+    ``not_before_ms``: it is decided as of then, where this node's clock says less: whoever gives it knows by the store's.
+    """
 
-    def __init__(self, command: Command, key: str, expect: int | None, privileged: bool, answered: Answered) -> None:
+    __slots__ = ("answered", "command", "expect", "key", "not_before_ms", "privileged", "tries", "wrong")
+
+    def __init__(
+        self,
+        command: Command,
+        key: str,
+        expect: int | None,
+        privileged: bool,
+        answered: Answered,
+        not_before_ms: int = 0,
+    ) -> None:
         self.command = command
         self.key = key
         self.expect = expect
         self.privileged = privileged
         self.answered = answered
+        self.not_before_ms = not_before_ms
         self.tries = 0
+        self.wrong: WireError | None = None
+        """What it is answered, unless the log knows it already."""
 
 
 class Waiting:
@@ -205,25 +222,32 @@ class Commander:
                 return
             ask = book.waiting[0]
             ask.tries += 1
-            decision = book.machine.decide(book.state, ask.command, int(1000 * self._node.wall()))
-            if isinstance(decision, (Malformed, Unallowed)):
-                code = "bad_request" if isinstance(decision, Malformed) else "forbidden"
-                self._done(book, WireError(code, decision.message))
+            now_ms = max(int(1000 * self._node.wall()), ask.not_before_ms)
+            decision = book.machine.decide(book.state, ask.command, now_ms)
+            if isinstance(decision, Unallowed):
+                self._done(book, WireError("forbidden", decision.message))
                 continue
-            decided = to_keep(
-                decision,
-                ask.command,
-                tenant=book.tenant,
-                sid=book.sid,
-                key=ask.key,
-                state=book.seq,
-                expect=ask.expect,
-                privileged=ask.privileged,
-            )
-            if max((len(fact[2]) for fact in decided.facts), default=0) > self._node.limits.body_bytes_max:
-                # The event frame around it must stay below what clients are told a frame may be.
-                self._done(book, WireError("too_large", "what the command would become is too large for one event"))
-                continue
+            if isinstance(decision, Malformed):
+                ask.wrong = WireError("bad_request", decision.message)
+                if ask.command.type not in book.machine.table:
+                    self._done(book, ask.wrong)  # nobody ever obeyed or refused such
+                    continue
+                decided = self._lookup(book, ask)
+            else:
+                decided = to_keep(
+                    decision,
+                    ask.command,
+                    tenant=book.tenant,
+                    sid=book.sid,
+                    key=ask.key,
+                    state=book.seq,
+                    expect=ask.expect,
+                    privileged=ask.privileged,
+                )
+                if max((len(fact[2]) for fact in decided.facts), default=0) > self._node.limits.body_bytes_max:
+                    # The event frame around it must stay below what clients are told a frame may be.
+                    ask.wrong = WireError("too_large", "what the command would become is too large for one event")
+                    decided = self._lookup(book, ask)
             decided.ticket = book
             if not self.lanes.put(book.partition, decided):
                 self._done(book, WireError("overloaded", "too many commands are waiting to be committed", 0.5))
@@ -231,6 +255,23 @@ class Commander:
             book.busy = True
             return
         book.busy = False
+
+    @staticmethod
+    def _lookup(book: _Book, ask: Ask) -> Decided:
+        """Of what nothing can be kept as the state is now: whether it was kept before, when the state was another. Decided on
+        a state that never is, so that the log answers what it knows and keeps nothing."""
+        command = ask.command
+        return Decided(
+            book.tenant,
+            book.sid,
+            ask.key,
+            command.type,
+            command.by,
+            NEVER,
+            [],
+            refusal=b"{}",
+            privileged=ask.privileged,
+        )
 
     def _done(self, book: _Book, answered: Answer | WireError) -> None:
         ask = book.waiting.popleft()
@@ -281,6 +322,8 @@ class Commander:
             self._done(book, answer(verdict, dup=False))
         elif outcome is Outcome.DUP:
             self._done(book, answer(verdict, dup=True))
+        elif ask.wrong is not None:
+            self._done(book, ask.wrong)
         elif outcome is Outcome.STALE:
             self.stale += 1
             book.behind = True

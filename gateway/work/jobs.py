@@ -2,8 +2,8 @@
 
 A job's body says what to ``do``:
 
-- ``command``: ``stream``, ``type``, ``body``, ``key``, ``via``. One that is refused is done: the log keeps its verdict under
-  the key, and the task its reason.
+- ``command``: ``stream``, ``type``, ``body``, ``key``, ``via``, ``not_before_ms`` (as of when it is decided at the earliest).
+  One that is refused is done: the log keeps its verdict under the key, and the task its reason.
 - ``message``: ``stream``, ``body`` (or ``text``), ``key``, ``type`` (``message``)
 - ``notify``: ``to`` (a principal, whose inbox it goes to), ``body`` (or ``text``), ``key``, ``type`` (``notice``)
 - ``webhook``: ``url``, ``body``, ``key``
@@ -60,8 +60,16 @@ class Deeds:
     async def _do(self, tenant: str, what: Mapping[str, Any], key: str) -> Did:
         orders, verb = self.orders, what["do"]
         if verb == "command":
-            via = tuple(what.get("via", ()))
-            return Did(await orders.command(tenant, what["stream"], what["type"], what.get("body", {}), key, via=via))
+            answer = await orders.command(
+                tenant,
+                what["stream"],
+                what["type"],
+                what.get("body", {}),
+                key,
+                via=tuple(what.get("via", ())),
+                not_before_ms=what.get("not_before_ms", 0),
+            )
+            return Did(answer)
         if verb == "message":
             seq = await orders.send(tenant, what["stream"], what.get("type", "message"), _said(what), key)
             return Did(says=f"{what['stream']} seq {seq}")

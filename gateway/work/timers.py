@@ -43,8 +43,14 @@ class TimerRows:
             effects.tasks = [task for task in effects.tasks if task.key != key]
             effects.untasks = [other for other in effects.untasks if other[2] != key]
             if event.type == "timer.set":
-                body = {"stream": place.stream, "sid": place.sid, "name": event.body["name"], "fence": event.seq}
                 due_ms = times.read(event.body["due"]).ms
+                body = {
+                    "stream": place.stream,
+                    "sid": place.sid,
+                    "name": event.body["name"],
+                    "fence": event.seq,
+                    "due_ms": due_ms,
+                }
                 effects.tasks.append(NewTask(KIND, place.tenant, key, due_ms, body, replace=True))
                 continue
             effects.untasks.append((KIND, place.tenant, key))
@@ -54,7 +60,8 @@ class TimerRows:
 
 
 def follow_up(place: Place, event: Recorded) -> NewTask:
-    """The command that a timer which fired is to give."""
+    """The command that a timer which fired is to give, decided as of when it was due at the earliest: a node whose clock is
+    behind would else find that it is not time yet, and whoever sets the timer anew then sets it anew without end."""
     do = event.body["do"]
     body = {
         "do": "command",
@@ -63,6 +70,7 @@ def follow_up(place: Place, event: Recorded) -> NewTask:
         "body": do.get("body", {}),
         "key": derived_key("timer.do", place.tenant, place.sid, event.seq),
         "via": event.body.get("via", []),
+        "not_before_ms": times.read(event.body["due"]).ms,
     }
     return NewTask("job", place.tenant, f"{place.sid}/{event.seq}/do", event.at_ms, body, lane=str(place.sid))
 
@@ -74,11 +82,10 @@ class TimerRunner:
         self._orders = orders
 
     async def run(self, task: Task, hold: Hold) -> Outcome:
-        early_s = task.due_ms / 1000.0 - self._orders.wall()
-        if early_s > 0:  # the store's clock is ahead of ours, and a refusal would be kept under the key
-            return Outcome("waiting", after_s=early_s)
         body = task.body
         key = derived_key("timer", task.tenant, body["sid"], body["name"], body["fence"])
         fire = {"name": body["name"], "fence": body["fence"]}
-        await self._orders.command(task.tenant, body["stream"], "timer.fire", fire, key)
+        # It was claimed, so that it is due by the store's clock, which is everybody's. Ours may be behind, and a refusal for
+        # that would be kept under the key.
+        await self._orders.command(task.tenant, body["stream"], "timer.fire", fire, key, not_before_ms=body["due_ms"])
         return DONE  # refused: it was cancelled or moved, and whoever did that has seen to its row

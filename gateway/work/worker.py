@@ -173,17 +173,20 @@ class Worker:
 
     async def places(self, events: Sequence[Event]) -> dict[int, Place]:
         """The streams of these events."""
+        # What is remembered may be thrown away by another partition's way while this one waits for names: what was found stays
+        # in hand, lest an event be passed over as one of a stream that is not there.
         known = self._names
-        unknown = list(dict.fromkeys(event.sid for event in events if event.sid not in known))
+        sids = dict.fromkeys(event.sid for event in events)
+        found = {sid: known[sid] for sid in sids if sid in known}
+        unknown = [sid for sid in sids if sid not in found]
         if unknown:
-            if len(known) + len(unknown) > self.limits.names_kept_max:
-                known.clear()
-                unknown = list(dict.fromkeys(event.sid for event in events))
             partition = events[0].partition
             for sid, (tenant, stream) in (await self.log.names(unknown)).items():
-                known[sid] = Place(tenant, sid, stream, partition)
-        # A copy: what is remembered may be thrown away by another partition's way while this one waits.
-        return {sid: known[sid] for sid in dict.fromkeys(event.sid for event in events) if sid in known}
+                found[sid] = Place(tenant, sid, stream, partition)
+            if len(known) + len(unknown) > self.limits.names_kept_max:
+                known.clear()
+            known.update(found)
+        return found
 
     def lags(self) -> Mapping[tuple[str, int], int]:
         """How many positions each leased cursor was behind when it last read."""
