@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -12,11 +13,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from typer.testing import CliRunner
 
 from core.flight.times import write
 from core.ports import Log
 from core.work import Work
 from core.work_limits import WorkLimits
+from gateway import cli
 from gateway.http import make_app
 from gateway.reads import Reads
 from gateway.work.views import Views
@@ -414,3 +417,28 @@ async def test_over_postgres_it_is_the_same(database: Database) -> None:  # noqa
         manifest = await here.get(f"/v1/flights/{FLIGHT}/manifest")
         assert [row["seat"] for row in manifest["rows"]] == ["1A"]
         assert (await here.get(f"/v1/flights/{FLIGHT}", recorded_at=at(-60)))["state"]["status"] == "new"
+
+
+def test_readback_rebuild_makes_a_model_anew(database: Database) -> None:  # noqa: F811
+    """With what it did in a sentence; what the rows said wrongly is right again. A name that is none is said."""
+
+    async def prepare() -> None:
+        async with open_postgres_log(database.url) as log, place(log) as here:
+            await here.flight()
+            await here.caught_up()
+
+    async def shown() -> list[Any]:
+        async with open_postgres_log(database.url) as log:
+            return [row.doc for row in await log.work.rows("flight_board", "demo")]
+
+    trio.run(prepare)
+    good = trio.run(shown)
+    assert [doc["status"] for doc in good] == ["scheduled"]
+    database.sql("""update readback.rows set doc = '{"wrong": true}'""")
+    assert trio.run(shown) == [{"wrong": True}]
+    done = CliRunner().invoke(cli.app, ["rebuild", "all", "--database-url", database.url])
+    assert done.exit_code == 0, done.output
+    assert re.match(r"all is made anew: 2 rows of \d+ events in .* s; workers waited \d+ ms", done.output.strip())
+    assert trio.run(shown) == good
+    refused = CliRunner().invoke(cli.app, ["rebuild", "bord", "--database-url", database.url])
+    assert refused.exit_code == 2
