@@ -20,7 +20,7 @@ import base64
 import hashlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
@@ -206,12 +206,16 @@ def _checked(url: str) -> httpx.URL:
 
 async def _beginning(answer: httpx.Response) -> bytes:
     said = bytearray()
-    stream = answer.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    async for chunk in stream:
-        said += chunk
-        if len(said) >= ANSWER_BYTES_MAX:
-            break
+    assert isinstance(answer.stream, httpx.AsyncByteStream)
+    chunks = aiter(answer.stream)
+    try:
+        async for chunk in chunks:
+            said += chunk
+            if len(said) >= ANSWER_BYTES_MAX:
+                break
+    finally:
+        if isinstance(chunks, AsyncGenerator):  # one that is left half read would be ended by nobody
+            await chunks.aclose()
     return bytes(said[:ANSWER_BYTES_MAX])
 
 

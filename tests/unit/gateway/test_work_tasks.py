@@ -156,7 +156,6 @@ async def test_a_kind_that_hangs_takes_no_others_room(autojump_clock: MockClock)
 
     async def hang(task: Task, hold: Hold) -> Outcome:
         await trio.sleep_forever()
-        return DONE
 
     world, hanging, doing = World(), Doing("long", hang), Doing()
     limits = replace(LIMITS, running_tasks_max=3)
@@ -347,7 +346,6 @@ async def test_what_is_done_is_deleted_in_time_and_again_and_again(autojump_cloc
 
 async def _hang(task: Task, hold: Hold) -> Outcome:
     await trio.sleep_forever()
-    return DONE
 
 
 async def _ran(doing: Doing, count: int) -> bool:
