@@ -196,20 +196,25 @@ async def _wanted(
 
 
 def print_report(report: Report, console: Console) -> None:
-    """How often each rule did what, then its first firings with what it would have done."""
+    """How often each rule did what (columns of zeros are left out), then its first firings with what it would have done."""
+    counts: dict[str, list[int]] = {
+        "fired": [rule.verdicts["fired"] for rule in report.rules.values()],
+        "later": [rule.later for rule in report.rules.values()],
+        "held": [rule.verdicts["held"] for rule in report.rules.values()],
+        "suppressed": [rule.verdicts["suppressed"] for rule in report.rules.values()],
+        "ended": [rule.verdicts["not_effective"] for rule in report.rules.values()],
+        "errors": [rule.verdicts["error"] for rule in report.rules.values()],
+        "loops": [rule.verdicts["loop"] for rule in report.rules.values()],
+        "streams": [len(rule.streams) for rule in report.rules.values()],
+        "waiting": [rule.waiting for rule in report.rules.values()],
+    }
+    shown = {name: column for name, column in counts.items() if name == "fired" or any(column)}
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("rule", no_wrap=True)
-    for name in ("fired", "later steps", "held", "suppressed", "errors", "loops", "streams", "still waiting"):
-        table.add_column(name, justify="right")
-    for rule in report.rules.values():
-        counts: tuple[int, ...] = (
-            rule.verdicts["fired"],
-            rule.later,
-            rule.verdicts["held"],
-            rule.verdicts["suppressed"],
-        )
-        counts += (rule.verdicts["error"], rule.verdicts["loop"], len(rule.streams), rule.waiting)
-        table.add_row(f"{rule.rule.id} ({rule.rule.version})", *(f"{count:,}" for count in counts))
+    table.add_column("rule")
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    for rule, *row in zip(report.rules.values(), *shown.values(), strict=True):
+        table.add_row(f"{rule.rule.id} ({rule.rule.version})", *(f"{count:,}" for count in row))
     console.print(table)
     for rule in report.rules.values():
         for line in _lines(rule):

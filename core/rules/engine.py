@@ -42,7 +42,7 @@ from core.rules.model import (
     timer_name,
     timer_of,
 )
-from core.rules.turn import Turn, remembered
+from core.rules.turn import Seen, Turn, remembered
 from core.rules.waits import due_of, fitting, retired, timers
 from core.work import Firing
 
@@ -61,6 +61,7 @@ def step(rules: RuleSet, memory: Memory, tenant: str, stream: str, event: Record
     own = timer_of(event.body.get("name")) if event.type.startswith("timer.") else None
     if own is not None and event.type == "timer.set":
         return Step(dict(memory), [], [])
+    seen, show = Seen(tenant, stream, event), _once(state)
     after = dict(memory)
     firings: list[Firing] = []
     actions: list[Action] = []
@@ -73,9 +74,9 @@ def step(rules: RuleSet, memory: Memory, tenant: str, stream: str, event: Record
             firings += ended.firings
             actions += ended.actions
             continue
-        if own is None and not before and not _concerns(rule, event):
+        if own is None and "wait" not in before and "steps" not in before and not _concerns(rule, event):
             continue
-        turn = Turn(rule, before if before.get("k") == rule.when.kind else {}, tenant, stream, event, state)
+        turn = Turn(rule, before if before.get("k") == rule.when.kind else {}, seen, show)
         fired = ""
         if own is None:
             _event(turn)
@@ -93,8 +94,20 @@ def step(rules: RuleSet, memory: Memory, tenant: str, stream: str, event: Record
     return Step(after, firings, actions)
 
 
+def _once(state: State) -> State:
+    """The state, asked for once for all rules."""
+    known: list[Mapping[str, Any]] = []
+
+    def show() -> Mapping[str, Any]:
+        if not known:
+            known.append(state if isinstance(state, Mapping) else state())
+        return known[0]
+
+    return show
+
+
 def _concerns(rule: Rule, event: Recorded) -> bool:
-    """Whether a rule that remembers nothing of the stream may have something to do."""
+    """Whether a rule that waits for nothing may have something to do."""
     when = rule.when
     if isinstance(when, OnEvent):
         return when.pattern.types.match(event.type)

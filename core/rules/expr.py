@@ -32,7 +32,9 @@ FUNCTIONS: Final = frozenset(
 )
 
 _LOOP: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*,")
-_FLIGHT: Final = re.compile(r"(?<![.\w])flight\b(?:\s*\.\s*([A-Za-z_][A-Za-z0-9_]*))?")
+_PATH: Final = re.compile(
+    r"(?<![.\w])({names})\b((?:\s*\.\s*[A-Za-z_]\w*(?!\w|\s*\())*)".replace("{names}", "|".join(NAMES))
+)
 _POSITION: Final = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _INT_MAX: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,6 +56,9 @@ class Failed(NamedTuple):
 State = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 """A machine's `show()`, or what gives it when it is first asked for."""
 
+Looks = dict[str, "Looks"] | None
+"""Fields of an object that are looked at, and of these in turn; ``None``: all of it."""
+
 
 class Scope:
     """What expressions see at one event. ``flight`` is only asked for where one looks at it."""
@@ -73,26 +78,49 @@ class Scope:
     def also(self, **names: Any) -> Scope:
         return Scope({**self.names, **names}, self._flight)
 
-    def cut(self, keys: frozenset[str] | None) -> dict[str, Any]:
-        """Those fields of ``flight`` that are there; all of them for ``None``. What is large is seldom looked at."""
-        flight = self.flight
-        return dict(flight) if keys is None else {key: flight[key] for key in keys if key in flight}
+    def cut(self, name: str, looks: Looks) -> Any:
+        """What is behind a name, without what is not looked at: most of what is large."""
+        return _cut(self.flight if name == "flight" else self.names[name], looks)
+
+
+def _cut(value: Any, looks: Looks) -> Any:
+    if looks is None or not isinstance(value, Mapping):
+        return value
+    return {key: _cut(value[key], inner) for key, inner in looks.items() if key in value}
+
+
+def _looks(text: str) -> dict[str, Looks]:
+    """By name, what an expression looks at. A call's name is none of the path; what stands in quotes may add to it."""
+    found: dict[str, Looks] = {}
+    for name, path in _PATH.findall(text):
+        looked: Looks = None
+        for key in reversed([part.strip() for part in path.split(".")[1:]]):
+            looked = {key: looked}
+        found[name] = joined(found[name], looked) if name in found else looked
+    return found
+
+
+def joined(one: Looks, other: Looks) -> Looks:
+    """What both look at together."""
+    if one is None or other is None:
+        return None
+    return {
+        key: joined(one[key], other[key]) if key in one and key in other else one[key] if key in one else other[key]
+        for key in (*one, *(key for key in other if key not in one))
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Expr:
-    """One compiled expression. ``flight_keys`` are the fields of ``flight`` that it looks at, ``None`` for all."""
+    """One compiled expression, and what it looks at behind each name."""
 
     text: str
     program: cel.Program
-    names: frozenset[str]
-    flight_keys: frozenset[str] | None
+    looks: dict[str, Looks]
 
     def value(self, scope: Scope) -> Any | Failed:
         """Its value as JSON."""
-        handed = {name: scope.names[name] for name in self.names if name != "flight"}
-        if "flight" in self.names:
-            handed["flight"] = scope.cut(self.flight_keys)
+        handed = {name: scope.cut(name, looks) for name, looks in self.looks.items()}
         if _too_large(handed):
             return Failed(f"{self.text!r} looks at more than {INPUT_VALUES_MAX} values, or a list of {INPUT_ITEMS_MAX}")
         try:
@@ -133,8 +161,7 @@ def compile_expr(text: object, names: Sequence[str] = NAMES) -> Expr | BadExpr:
     for name in program.functions():
         if name[0].isalpha() and name not in FUNCTIONS:
             return BadExpr(_at(text, name) + f"there is no function {name}; there are {', '.join(sorted(FUNCTIONS))}")
-    looked = _FLIGHT.findall(text)
-    return Expr(text, program, frozenset(program.variables()) & set(names), None if "" in looked else frozenset(looked))
+    return Expr(text, program, _looks(text))
 
 
 def _where(said: str, text: str) -> str:

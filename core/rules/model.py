@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
 from core.cron import Cron, Doubled, Skipped
-from core.rules.expr import Expr, Template, Text
+from core.rules.expr import Expr, Looks, Template, Text
 from core.work import Firing
 
 SEVERITIES: Final = ("info", "warning", "critical")
@@ -140,8 +140,8 @@ class Rule:
     once: bool
     quiet_ms: int
     do: tuple[Do, ...]
-    flight_keys: frozenset[str] | None
-    """Fields of ``flight`` that any of its expressions looks at, ``None`` for all: what of it is kept of a firing."""
+    looks: Looks
+    """What any of its expressions looks at of ``flight``: that is kept of a firing."""
 
     @property
     def delays(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from core.cron import DOUBLED, SKIPPED, BadCron, next_after, parse, zone_of
 from core.model import TYPE_RE
-from core.rules.expr import Expr, Template
+from core.rules.expr import Expr, Looks, Template, joined
 from core.rules.fields import Fields
 from core.rules.limits import ACTIONS_MAX, ID_CHARS_MAX, WAIT_MAX_MS
 from core.rules.model import (
@@ -93,7 +93,7 @@ class Reader(Fields):
             once=once,
             quiet_ms=quiet_ms,
             do=do,
-            flight_keys=_keys(self.exprs),
+            looks=_looks(self.exprs),
         )
         self._fits(rule, streams)
         return None if self.problems else rule
@@ -146,11 +146,11 @@ class Reader(Fields):
         no = self._pattern(table, "no")
         within_ms = self.wait(table, "within", place, needed=True)
         again = self.one_of(table, "again", place, ("keep", "restart"), "keep")
-        if after is not None and after.where is not None and "trigger" in after.where.names:
+        if after is not None and after.where is not None and "trigger" in after.where.looks:
             self.bad(
                 place + "after.where", "nothing has begun the wait yet: this is the event that does; look at `event`"
             )
-        if lookback_ms and no is not None and no.where is not None and "trigger" in no.where.names:
+        if lookback_ms and no is not None and no.where is not None and "trigger" in no.where.looks:
             self.bad(place + "no.where", "with a lookback it also judges events that came before there was a trigger")
         if after is None or no is None or within_ms is None:
             return None
@@ -277,11 +277,9 @@ class Reader(Fields):
         return self.templates(given, place + "body")
 
 
-def _keys(exprs: Iterable[Expr]) -> frozenset[str] | None:
-    keys: frozenset[str] = frozenset()
+def _looks(exprs: Iterable[Expr]) -> Looks:
+    """What any of them looks at of the flight."""
+    looks: Looks = {}
     for expr in exprs:
-        if "flight" in expr.names:
-            if expr.flight_keys is None:
-                return None
-            keys |= expr.flight_keys
-    return keys
+        looks = joined(looks, expr.looks.get("flight", {}))
+    return looks

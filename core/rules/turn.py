@@ -42,22 +42,17 @@ _EVENTS: Final = ("flight:", "trip:")
 """Kinds of streams in which commands are given."""
 
 
-class Turn:
-    """See the module. ``memory`` is what the rule remembers now; `firings` and `actions` what came of the event."""
+class Seen:
+    """An event as all rules see it."""
 
-    __slots__ = (
-        "actions", "event", "firings", "memory", "rule", "scope", "shown", "stream", "tenant", "via",
-    )  # fmt: skip
+    __slots__ = ("event", "now", "shown", "stream", "tenant", "via")
 
-    def __init__(
-        self, rule: Rule, memory: Mapping[str, Any], tenant: str, stream: str, event: Recorded, state: State
-    ) -> None:
-        self.rule = rule
-        self.memory: dict[str, Any] = {**memory, "v": rule.version, "k": rule.when.kind}
+    def __init__(self, tenant: str, stream: str, event: Recorded) -> None:
         self.tenant = tenant
         self.stream = stream
         self.event = event
         self.via = via_of(event)
+        self.now = _EPOCH + timedelta(milliseconds=event.at_ms)
         self.shown = {
             "tenant": tenant,
             "stream": stream,
@@ -67,20 +62,37 @@ class Turn:
             "at": time_text(event.at_ms),
             "body": event.body,
         }
+
+
+class Turn:
+    """See the module. ``memory`` is what the rule remembers now; `firings` and `actions` what came of the event."""
+
+    __slots__ = (
+        "actions", "event", "firings", "memory", "rule", "scope", "shown", "stream", "tenant", "via",
+    )  # fmt: skip
+
+    def __init__(self, rule: Rule, memory: Mapping[str, Any], seen: Seen, state: State) -> None:
+        self.rule = rule
+        self.memory: dict[str, Any] = {**memory, "v": rule.version, "k": rule.when.kind}
+        self.tenant = seen.tenant
+        self.stream = seen.stream
+        self.event = seen.event
+        self.via = seen.via
+        self.shown = seen.shown
         last = memory.get("at")
-        seen = {
+        remembers = {
             "fired": memory.get("n", 0),
             "fired_at": None if last is None else time_text(last),
             "past": memory.get("past", False),
             "value": memory.get("value"),
         }
         names = {
-            "event": self.shown,
-            "trigger": self.shown,
-            "memory": seen,
+            "event": seen.shown,
+            "trigger": seen.shown,
+            "memory": remembers,
             "rule": {"id": rule.id, "version": rule.version, "severity": rule.severity},
             "due": None,
-            "now": _EPOCH + timedelta(milliseconds=event.at_ms),
+            "now": seen.now,
         }
         self.scope = Scope(names, state)
         self.firings: list[Firing] = []
@@ -119,8 +131,8 @@ class Turn:
         kept["event"] = self.shown
         if trigger is not None and trigger is not self.shown:
             kept["trigger"] = trigger
-        if self.rule.flight_keys != frozenset():
-            kept["flight"] = self.scope.cut(self.rule.flight_keys)
+        if self.rule.looks != {}:
+            kept["flight"] = self.scope.cut("flight", self.rule.looks)
         self.firings.append(
             Firing(
                 self.tenant,

@@ -70,13 +70,15 @@ def fitting(turn: Turn, all: Mapping[str, Any], before: Mapping[str, Any]) -> di
     now, id = turn.memory, turn.rule.id
     if now.keys() <= {"v", "k"} and not before:
         return {}  # nothing happened that needs remembering
+    if now == before:
+        return now
     waits = _waits(id, now)
     full = ""
     if len(waits) > len(_waits(id, before)):
         others = sum(len(_waits(name, entry)) for name, entry in all.items() if name != id)
         if others + len(waits) > WAITS_MAX:
             full = f"{others} timers of rules wait in this stream already, at most {WAITS_MAX} may: it does not wait"
-    if not full and now != before:
+    if not full:
         size = sum(len(orjson.dumps(entry, default=dict)) for name, entry in all.items() if name != id)
         if size + len(orjson.dumps(now, default=dict)) > MEMORY_BYTES_MAX:
             full = f"rules remember {MEMORY_BYTES_MAX} bytes of this stream, and no more: it does not wait"
@@ -89,6 +91,8 @@ def fitting(turn: Turn, all: Mapping[str, Any], before: Mapping[str, Any]) -> di
 
 def timers(id: str, before: Mapping[str, Any], after: Mapping[str, Any], fired: str, turn: Turn) -> list[Action]:
     """Commands that make the stream's timers what the memory waits by. ``fired`` is gone by itself."""
+    if all(after.get(key) is before.get(key) for key in ("wait", "steps")):
+        return []
     was, now = _waits(id, before), _waits(id, after)
     was.pop(fired, None)
     given: list[Action] = []

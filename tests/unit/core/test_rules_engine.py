@@ -306,9 +306,10 @@ def test_a_threshold_that_is_clear_calls_off_its_steps() -> None:
 
 def test_a_threshold_reads_at_its_own_events() -> None:
     """`on` says which; others change nothing."""
-    flight = told('threshold = { value = "event.body.n", above = 30, on = "x" }')
+    flight = told('threshold = { value = "event.body.n", above = 30, on = "x" }', do=LATER)
     flight.event("x", body={"n": 31})
     assert flight.event("y", body={"n": 1}) == []
+    assert flight.waits() == {"rule:r:1": 600}
     assert flight.event("x", body={"n": 32}) == ["r suppressed"]
 
 

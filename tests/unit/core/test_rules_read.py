@@ -56,18 +56,18 @@ message.text = "${flight.flight}"
     assert rule.quiet_ms == 3_600_000
     assert isinstance(rule.when, OnEvent)
     assert rule.when.pattern.types.match("seat.held")
-    assert rule.flight_keys == frozenset({"status", "flight"})
+    assert rule.looks == {"status": None, "flight": None}
     plain = read(one('event = "x"'))
     assert (plain.severity, plain.from_ms, plain.until_ms, plain.says) == ("info", 0, None, "")
     assert plain.streams.match("flight:any")
     assert not plain.streams.match("chat:any")
     assert not plain.waits
-    assert plain.flight_keys == frozenset()
+    assert plain.looks == {}
 
 
 def test_a_rule_that_looks_at_the_whole_flight_says_so() -> None:
     """Then all of it is kept of a firing."""
-    assert read(one('event = "x"\nwhere = "size(flight) > 0"')).flight_keys is None
+    assert read(one('event = "x"\nwhere = "size(flight) > 0"')).looks is None
 
 
 def test_absence() -> None:

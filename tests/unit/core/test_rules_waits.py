@@ -48,6 +48,16 @@ def test_a_timer_that_fired_is_not_cancelled() -> None:
     assert told.done() == ["message"]
 
 
+def test_a_step_that_was_taken_leaves_the_others_timers() -> None:
+    """Nothing is set or cancelled for those that wait on."""
+    do = SAY + '[[rule.do]]\nafter = "10m"\nmessage.text = "x"\n[[rule.do]]\nafter = "20m"\nmessage.text = "x"'
+    told = Told(rules(one('event = "a"', do=do)))
+    told.event("a")
+    told.fire("rule:r:1")
+    assert told.done() == ["message"]
+    assert told.waits() == {"rule:r:2": 1_200}
+
+
 def test_rules_wait_with_a_bounded_number_of_timers() -> None:
     """Those past the bound do not wait, and say so; when there is room they do."""
     told = many(WAITS_MAX + 2)
