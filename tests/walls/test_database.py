@@ -20,6 +20,9 @@ VERBS = ("select", "insert", "update", "delete", "truncate", "references", "trig
 SETTINGS = (None, "", "a", "b", "A", "a' or true --", "%")
 """Of readback.tenant. None: never set."""
 
+VIEWS = ("aircraft_line", "crew_roster", "flight_board", "live_rows", "manifest", "seat_map")
+"""Through these the caller sees of `rows` what the caller may see, and no more (tests/unit/store/test_sql_views.py)."""
+
 SETUP = setup()
 
 
@@ -55,13 +58,24 @@ def test_every_table_has_its_line(walled: Database) -> None:
     )
     kinds = dict(line.split(" ") for line in names(found))
     for name, kind in kinds.items():
-        if kind == "S":
+        if kind == "S" or (kind == "v" and name in VIEWS):
             continue
         assert kind in ("r", "p"), (
             f"{name} is no table: say in tests/walls/test_database.py who may see what through it"
         )
         assert name in TABLES, f"the table {name} is new: add it to TABLES in tests/walls/tables.py, with its Kind"
     assert TABLES.keys() <= kinds.keys(), "tests/walls/tables.py has a table that is no more: take it out"
+
+
+def test_every_view_is_read_with_its_callers_rights(walled: Database) -> None:
+    """A view that is its owner's would show what the owner may see, to whoever may read it."""
+    found = names(
+        walled.sql(
+            "select relname || ' ' || pg_get_userbyid(relowner) || ' ' || array_to_string(reloptions, ',') from pg_class "
+            "where relnamespace = 'readback'::regnamespace and relkind = 'v' order by 1"
+        )
+    )
+    assert found == [f"{name} {OWNER} security_invoker=true" for name in VIEWS]
 
 
 def test_every_function_has_its_line(walled: Database) -> None:
