@@ -45,7 +45,7 @@ def flights(
         int | None, typer.Option(metavar="N", help="Another day: what goes wrong is drawn from it.", show_default=False)
     ] = None,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Leave a picture of the board at half time.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Leave a picture of the board, of about noon.", show_default=False)
     ] = None,
     data: Annotated[
         Path | None,

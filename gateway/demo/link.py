@@ -17,7 +17,8 @@ from gateway.cli_errors import CliError
 
 Frame = dict[str, Any]
 DIAL_S: Final = 15.0
-CLOSE_S: Final = 1.0
+CLOSE_S: Final = 0.3
+"""For the goodbye, which nobody hears where we are cancelled: the task that reads is, too."""
 
 
 class Link:
@@ -62,7 +63,7 @@ class Link:
                 waiting[0].set()
 
     async def close(self) -> None:
-        """Within a second, whatever is cancelled meanwhile."""
+        """Soon, whatever is cancelled meanwhile."""
         self._closing = True
         with trio.CancelScope(shield=True):
             with trio.move_on_after(CLOSE_S):

@@ -118,8 +118,10 @@ class Player:
                 await self._follow()
                 await self._give_all()
             finally:
-                for link in self._links.values():
-                    await link.close()
+                with trio.CancelScope(shield=True):
+                    async with trio.open_nursery() as closing:
+                        for link in self._links.values():
+                            closing.start_soon(link.close)
             nursery.cancel_scope.cancel()
 
     async def _give_all(self) -> None:

@@ -8,6 +8,7 @@ it with what was done, and the terminal as it was; into a pipe it says a line no
 from __future__ import annotations
 
 import io
+import re
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,13 +31,15 @@ LINE_S: Final = 5.0
 """Between lines, where nobody looks at a terminal."""
 RATE_S: Final = 5.0
 PICTURE_COLUMNS, PICTURE_ROWS = 116, 24
+PICTURE_AT: Final = 0.65
+"""Of the commands: about noon."""
 TIMEOUT_S: Final = 15.0
 SEED: Final = 20_261_121
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``now_s``: the time of day, for which day to play; ``svg``: where to leave a picture, taken at half time."""
+    """``now_s``: the time of day, for which day to play; ``svg``: where to leave a picture of the board."""
 
     url: str
     http_url: str
@@ -174,9 +177,12 @@ def _screen(player: Player, rate: Rate, rows: int) -> Any:
 
 
 async def _picture(player: Player, file: Path) -> None:
-    """The screen when half of the commands are given, as an SVG."""
-    while 2 * player.board.given < player.total:  # noqa: ASYNC110  # nobody waits for it
+    """The screen when `PICTURE_AT` of the commands are given, as an SVG that asks nobody for a font."""
+    rate = Rate()
+    while player.board.given < PICTURE_AT * player.total:
+        rate.at(trio.current_time(), player.board.given)
         await trio.sleep(FRAME_S)
     console = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(_screen(player, Rate(), PICTURE_ROWS))
-    console.save_svg(str(file), title="readback demo flights")
+    console.print(_screen(player, rate, PICTURE_ROWS))
+    svg = console.export_svg(title="readback demo flights")
+    await trio.Path(file).write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
