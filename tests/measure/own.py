@@ -29,6 +29,8 @@ TOO_LONG_TO_TRACE: Final = (
     "tests/unit/core/test_gossip_wire.py::test_a_node_takes_any_bytes",
     "tests/unit/core/test_flight_leg_state.py::test_any_facts_in_any_order_are_taken",
     "tests/unit/core/test_flight_legs_stateful.py",
+    "tests/unit/core/test_flight_seats_stateful.py",
+    "tests/unit/core/test_flight_crew_stateful.py",
 )
 """Random programs and large amounts, left out of coverage: nothing may be covered by chance alone."""
 

@@ -166,3 +166,91 @@ def test_transfers_are_remembered_within_bounds() -> None:
 def test_all_facts_are_of_seats() -> None:
     """Their types say whose they are."""
     assert all(type.startswith("seat.") for type in FACTS)
+
+
+def _seated(*facts: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is shown of a cabin with p1 on 1A and p2 on 1B, after these."""
+    before: list[tuple[str, dict[str, Any]]] = [
+        ("seat.opened", {"flight": "QX1", "layout": "1-2:AB"}),
+        ("seat.booked", {"passenger": "p1"}),
+        ("seat.booked", {"passenger": "p2"}),
+        ("seat.assigned", {"passenger": "p1", "seat": "1A"}),
+        ("seat.assigned", {"passenger": "p2", "seat": "1B"}),
+    ]
+    cabin = Cabin()
+    for seq, (type, body) in enumerate([*before, *facts], 1):
+        cabin = evolve(cabin, _event(seq, type, **body))
+    return cabin.show()
+
+
+def _seats(shown: dict[str, Any]) -> dict[str, str]:
+    return {
+        seat: one.get("passenger", one["status"]) for seat, one in shown["seats"].items() if one["status"] != "free"
+    }
+
+
+P1: dict[str, Any] = {"passenger": "p1"}
+HELD = ("seat.held", {"seat": "2A", "passenger": "p1", "until": "2026-11-21T07:00:00.000Z"})
+
+
+@pytest.mark.parametrize(
+    ("facts", "seats"),
+    [
+        ([("seat.assigned", P1 | {"seat": "2B", "from": "1A"})], {"2B": "p1", "1B": "p2"}),
+        ([("seat.released", P1 | {"seat": "1A", "why": "given up"})], {"1B": "p2"}),
+        ([HELD, ("seat.released", P1 | {"seat": "2A", "why": "expired"})], {"1A": "p1", "1B": "p2"}),
+        (
+            [HELD, ("seat.released", {"passenger": "p9", "seat": "2A", "why": "expired"})],
+            {"1A": "p1", "1B": "p2", "2A": "p1"},
+        ),
+        (
+            [("seat.swapped", {"a": {"passenger": "p1", "seat": "1B"}, "b": {"passenger": "p2", "seat": "1A"}})],
+            {"1A": "p2", "1B": "p1"},
+        ),
+        ([HELD, ("seat.cancelled", P1)], {"1B": "p2"}),
+        ([("seat.offloaded", P1)], {"1B": "p2"}),
+        ([("seat.transferred_out", P1 | {"to": "QX2", "saga": "s1"})], {"1B": "p2"}),
+        (
+            [("seat.transferred_in", {"passenger": "p3", "from": "QX2", "saga": "s1", "seat": "2A"})],
+            {"1A": "p1", "1B": "p2", "2A": "p3"},
+        ),
+        ([("seat.transferred_in", {"passenger": "p3", "from": "QX2", "saga": "s1"})], {"1A": "p1", "1B": "p2"}),
+        (
+            [("seat.blocked", {"seats": ["2A", "2B"]}), ("seat.unblocked", {"seats": ["2B"]})],
+            {"1A": "p1", "1B": "p2", "2A": "blocked"},
+        ),
+        ([("seat.relaid", {"layout": "1:B"})], {"1B": "p2"}),
+    ],
+)
+def test_what_facts_do_to_seats(facts: list[tuple[str, dict[str, Any]]], seats: dict[str, str]) -> None:
+    """Who has which afterwards."""
+    assert _seats(_seated(*facts)) == seats
+
+
+@pytest.mark.parametrize(
+    ("types", "status"),
+    [
+        (["seat.checked_in"], "checked_in"),
+        (["seat.checked_in", "seat.boarded"], "boarded"),
+        (["seat.checked_in", "seat.boarded", "seat.deboarded"], "checked_in"),
+        (["seat.offloaded"], "offloaded"),
+    ],
+)
+def test_what_facts_do_to_people(types: list[str], status: str) -> None:
+    """Where they are on their way to the seat."""
+    assert _seated(*((type, P1) for type in types))["passengers"]["p1"]["status"] == status
+
+
+def test_the_manifest_closes_and_opens() -> None:
+    """As the cabin's status."""
+    facts: list[tuple[str, dict[str, Any]]] = [("seat.closed", {}), ("seat.reopened", {})]
+    assert [_seated(*facts[:n])["status"] for n in range(3)] == ["open", "closed", "open"]
+    assert Cabin().show()["status"] == "new"
+
+
+def test_who_holds_what() -> None:
+    """By seat while it lasts, by passenger also after."""
+    cabin = fold(DAY[:3])
+    assert cabin.live("1A", T0) is not None
+    assert cabin.live("1A", ms("2026-11-21T06:10:00Z")) is None
+    assert (cabin.hold_of("p1"), cabin.hold_of("p2"), cabin.expected()) == ("1A", "", 1)
