@@ -24,6 +24,13 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import orjson
 
+from proof.works import Kept as Kept
+from proof.works import Leased as Leased
+from proof.works import Left as Left
+from proof.works import Modelled as Modelled
+from proof.works import Timer as Timer
+from proof.works import Worked as Worked
+
 VERSION: Final = 1
 
 
@@ -47,6 +54,8 @@ class Run:
     bus: bool = True
     """The nodes hear each other; without that, a resume token may be used once at each."""
     flush_s: float = 0.05  # how long signals are gathered, and so how old an age may be
+    work_s: float = 0.0
+    """Within so long after `Heal` workers have done all that is due; 0: there are none."""
 
 
 @dataclass(slots=True)
@@ -162,7 +171,8 @@ class Asked:
 
 @dataclass(slots=True)
 class Answered:
-    """``ok``, or an error's ``code``. Of a send: the ``seq`` and whether the key was used before."""
+    """``ok``, or an error's ``code``. Of a send: the ``seq`` and whether the key was used before. Of a command: the first
+    ``seq`` and how many ``events``, or the ``reason`` of its refusal."""
 
     t: float
     conn: str
@@ -173,6 +183,8 @@ class Answered:
     dup: bool = False
     stream: str = ""
     key: str = ""
+    events: int = 0
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -380,7 +392,7 @@ class End:
 Record = (
     Run | Open | Welcome | Rejected | Follow | Unfollow | Took | Reset | Asked | Answered | Committed | Restored | Trimmed
     | Member | Told | DrainTold | Ended | Fault | Heal | Bound | Draining | Drained | Lent | There | View | Stand | Exit
-    | End
+    | Kept | Timer | Leased | Worked | Modelled | Left | End
 )  # fmt: skip
 
 KINDS: Final[dict[str, type[Record]]] = {kind.__name__.lower(): kind for kind in Record.__args__}

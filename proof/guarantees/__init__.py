@@ -21,6 +21,7 @@ from proof.guarantees.scene import Scene
 from proof.guarantees.sends import DEADLINES, DURABLE_ACK, EXACTLY_ONE, NO_POISON
 from proof.guarantees.verdict import CUT_SHORT, NO_RUN, Finding, Guarantee, Judge, Report
 from proof.guarantees.walls import AUTH_FRESH, BLAST_RADIUS, TENANT_WALL
+from proof.guarantees.work import FENCED, MODELS_TRUE, TIMERS_ONCE, WHOLE_COMMANDS, WORKED_OFF
 from proof.history import Record, Run
 
 __all__ = ["GUARANTEES", "Finding", "Guarantee", "Report", "check"]
@@ -45,6 +46,11 @@ GUARANTEES: Final = (
     SNAPSHOT,
     CLEAN_EXIT,
     PROGRESS,
+    WHOLE_COMMANDS,
+    TIMERS_ONCE,
+    FENCED,
+    MODELS_TRUE,
+    WORKED_OFF,
 )
 """All of them, in the order in which they are told."""
 

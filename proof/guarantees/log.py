@@ -34,6 +34,10 @@ class Restores:
         """Which life an epoch names: 0 for every name that no restore made."""
         return self._lives.get(epoch, 0)
 
+    def life_at(self, at: int) -> int:
+        """Which life the log was in at that record."""
+        return bisect_left(self._places, at)
+
     def head(self, life: int, place: Place) -> int:
         """Up to where a life has what the one before it held."""
         return self.all[life - 1].heads.get("/".join(place), 0)

@@ -61,6 +61,19 @@ MUST: Final = (
     "log restored under another epoch",
     "sends answered unavailable",
     "markers stored",
+    "command refused by its machine",
+    "command met another head",
+    "command answered again as before",
+    "timer fired",
+    "rule fired",
+    "worker crashed",
+    "worker left in good order",
+    "worker fenced",
+    "beat lost",
+    "effects late",
+    "effects unknown: lost after",
+    "late effects fenced",
+    "stream parked",
 )
 """Of `large` and `small` runs together, over some hundred seeds."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -46,6 +46,10 @@ class Client:
         self.auth_until_s = 0.0
         self.pending: dict[str, tuple[str, bytes, int | None]] = {}
         """Sends not yet answered: stream, body and ``expect`` by key. Repeated until they are."""
+        self.commands: dict[str, tuple[str, dict[str, Any]]] = {}
+        """Commands not yet answered: stream and fields by key. Repeated as sends are."""
+        self.told: dict[str, tuple[str, dict[str, Any]]] = {}
+        """The last ones that were obeyed or refused."""
         self.failed: set[str] = set()
         """Of these, answered ``unavailable`` or waited for in vain: to be sent again, with the same key."""
         self.repeated: set[str] = set()

@@ -15,6 +15,7 @@ import orjson
 import trio
 
 from core import wire
+from core.flight import times
 from core.model import Decided, Entry, Epoch, Event, Judged, Mark, Member, MyStream, StreamFacts, Verdict
 from core.ports import Unavailable
 from proof import history
@@ -36,10 +37,17 @@ class TruthLog(MemoryLog):
     """Tells the recorder what is committed. ``restore`` puts it back to a copy made earlier, under a new epoch."""
 
     def __init__(
-        self, recorder: Recorder, *, now_ms: Callable[[], int], new_key: Callable[[], str], partitions: int
+        self,
+        recorder: Recorder,
+        meters: Meters,
+        *,
+        now_ms: Callable[[], int],
+        new_key: Callable[[], str],
+        partitions: int,
     ) -> None:
         super().__init__(now_ms=now_ms, new_key=new_key, partitions=partitions)
         self._recorder = recorder
+        self._meters = meters
 
     def _commit(self, stream: _Stream, key: str, type: str, by: str, body: bytes, now_ms: int) -> Event:
         event = super()._commit(stream, key, type, by, body, now_ms)
@@ -59,10 +67,43 @@ class TruthLog(MemoryLog):
             )
         return event
 
+    def _keep(self, stream: _Stream, command: Decided, now_ms: int) -> Judged:
+        judged = super()._keep(stream, command, now_ms)
+        t, facts = self._recorder.now(), len(command.facts)
+        reason = "" if judged.refusal is None else orjson.loads(judged.refusal)["reason"]
+        self._recorder.add(
+            history.Kept(
+                t, stream.tenant, stream.name, command.key, command.by, judged.seq, judged.events, facts, reason,
+                self._epoch.log,
+            )
+        )  # fmt: skip
+        for seq, (_, type, body) in enumerate(command.facts, judged.seq):
+            if type.startswith("timer."):
+                fact = orjson.loads(body)
+                self._meters.seen("timer fired", type == "timer.fired")
+                due_t = self._run_t(fact["due"]) if type == "timer.set" else 0.0
+                self._recorder.add(
+                    history.Timer(
+                        t, stream.tenant, stream.name, fact["name"], type[6:], seq, due_t, fact.get("fence", 0)
+                    )
+                )
+        return judged
+
+    def _run_t(self, text: str) -> float:
+        """A time of somebody's on the run's clock."""
+        return self._recorder.now() + (times.read(text).ms - self._now_ms()) / 1000
+
     async def trim(self, tenant: str, stream: str, before: int) -> int:
         first = await super().trim(tenant, stream, before)
         self._recorder.add(history.Trimmed(self._recorder.now(), tenant, stream, first))
         return first
+
+    def events_of(self, tenant: str, name: str) -> list[Event]:
+        return self._by_name[tenant, name].events
+
+    def ruled_of(self, tenant: str, name: str) -> set[int]:
+        """Seqs of the events that commands became."""
+        return self._by_name[tenant, name].ruling
 
     def role_in(self, tenant: str, name: str, principal: str) -> str | None:
         return self._by_name[tenant, name].role(principal)

@@ -16,11 +16,16 @@ from core.limits import Limits
 
 Size = Literal["short", "small", "large"]
 
-TROUBLES: Final = (
+ANYWHERE: Final = (
     "cut", "stall", "half_open", "dribble", "crash", "power", "crash_amid", "pause", "wall", "drain", "bus_down",
     "bus_loses", "bus_doubles", "bus_late", "bus_parted", "bus_deaf", "bus_version", "log_down", "log_slow", "log_unknown",
     "log_late", "log_refuses", "removal", "trim", "evict", "restore", "hostile", "desk",
 )  # fmt: skip
+WORKERS: Final = (
+    "work_crash", "work_leaves", "work_slow", "work_unknown", "work_late", "work_refuses", "beat_lost", "skew", "poison",
+)  # fmt: skip
+"""Where there are workers: drawn apart, so that the runs of other seeds are what they were."""
+TROUBLES: Final = ANYWHERE + WORKERS
 
 SHORT: Final = replace(
     Limits(),
@@ -88,6 +93,10 @@ class Swarm:
     loiterers: float = 0.0
     liars: float = 0.0
     thieves: float = 0.0
+    flights: int = 0
+    """Of a tenant, each with its seats; people give them commands, and workers do what follows."""
+    workers: int = 0
+    """Nodes with a worker beside them."""
 
     @property
     def punctual(self) -> bool:
@@ -104,6 +113,7 @@ class Swarm:
         return (
             f"{self.size}: {self.nodes} nodes, {self.clients} clients of {self.tenants} tenants, {self.troubled_s:g} s of "
             f"{', '.join(self.troubles) or 'peace'}"
+            + (f"; {self.flights} flights a tenant, {self.workers} workers" if self.flights else "")
         )
 
 
@@ -128,12 +138,28 @@ def reduced(swarm: Swarm, changes: Mapping[str, object]) -> Swarm:
 
 def draw(seed: int, size: Size = "small") -> Swarm:
     """The same for the same seed and size."""
+    swarm = _draw(seed, size)
+    rng = random.Random(f"swarm work {size} {seed}")
+    if size == "short":
+        return replace(swarm, flights=1, workers=1) if seed % 2 else swarm
+    if rng.random() > (0.5 if size == "large" else 0.3):
+        return swarm
+    troubles = tuple(name for name in WORKERS if rng.random() < 0.25)
+    return replace(
+        swarm,
+        flights=rng.choice((1, 1, 2)),
+        workers=rng.choice((1, 2, swarm.nodes)),
+        troubles=swarm.troubles + troubles,
+    )
+
+
+def _draw(seed: int, size: Size) -> Swarm:
     rng = random.Random(f"swarm {size} {seed}")
     if size == "short":  # for crashes at every checkpoint: as little as shows everything
         return Swarm(seed, size, 2, 3, 1.2, (), SHORT, 1, 2, lives_s=(60.0,), pauses_s=(0.02, 0.05, 0.1),
                      follows=1.0)  # fmt: skip
     large = size == "large"
-    troubles = tuple(name for name in TROUBLES if rng.random() < (0.3 if large else 0.16))
+    troubles = tuple(name for name in ANYWHERE if rng.random() < (0.3 if large else 0.16))
     if "restore" in troubles and rng.random() < 0.5:
         troubles = tuple(name for name in troubles if name != "restore")
     limits = SHORT

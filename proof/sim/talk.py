@@ -10,6 +10,7 @@ import orjson
 import trio
 
 from core.frames import TEXT, masked_frame
+from proof.sim.flights import give, give_again, give_command
 
 if TYPE_CHECKING:
     from proof.sim.told import Frame, Told
@@ -35,15 +36,19 @@ async def _say_things(visit: Told) -> None:
             client.failed.discard(key)
             client.repeated.add(key)
             await _send(visit, stream, key, body, expect)
+        for key, (stream, fields) in list(client.commands.items()):
+            if first or key in client.failed:
+                client.failed.discard(key)
+                await give(visit, stream, key, fields)
         first = False
         if world.calm:
             await trio.sleep(0.3)
-            for key in client.pending:
+            for key in (*client.pending, *client.commands):
                 if not any(asked[2] == key for asked in visit.answers.values()):
                     client.failed.add(key)
             continue
         await trio.sleep(rng.choice(world.swarm.pauses_s))
-        await rng.choices(_WHAT, _WEIGHTS)[0](visit)
+        await (rng.choices(_FLY, _FLY_WEIGHTS) if world.flights else rng.choices(_WHAT, _WEIGHTS))[0](visit)
 
 
 def _room(visit: Told) -> str:
@@ -134,3 +139,6 @@ _TALK: Final[list[tuple[Callable[[Told], Awaitable[None]], int]]] = [
 ]  # fmt: skip
 _WHAT: Final = [do for do, _ in _TALK]
 _WEIGHTS: Final = [weight for _, weight in _TALK]
+_FLY: Final = [*_WHAT, give_command, give_again]
+_FLY_WEIGHTS: Final = [*_WEIGHTS, 70, 10]
+"""Where there are flights."""

@@ -11,6 +11,7 @@ import trio
 
 from core.frames import CLOSE, PING, PONG, TEXT, close_payload, masked_frame
 from proof import history
+from proof.sim.flights import answered
 from proof.sim.net import Host, Link
 from proof.sim.store import what
 
@@ -205,11 +206,16 @@ class Told:
             self.following.discard(stream)
         elif op == "presence" and "online" in frame and len(frame["online"]) == frame["count"]:
             self.present[stream] = {row["by"]: row["value"] for row in frame["online"] if row["value"] != "offline"}
+        seqs = frame.get("seqs", ())
         self.records(
             history.Answered(
-                self.now(), self.name, frame["id"], True, "", frame.get("seq", 0), frame.get("dup", False), stream, key
+                self.now(), self.name, frame["id"], True, "", seqs[0] if seqs else frame.get("seq", 0),
+                frame.get("dup", False), stream, key, len(seqs),
             )
-        )
+        )  # fmt: skip
+        if op == "command":
+            assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+            answered(self, frame, key)
         if op == "send":
             if self.client.pending.pop(key, None) is not None and frame["dup"] and key in self.client.repeated:
                 self.world.meters.seen("commit unknown retried, found as duplicate")
@@ -218,8 +224,13 @@ class Told:
     def _error(self, frame: Frame, payload: bytes) -> None:
         op, stream, key = self.answers.pop(frame.get("id", 0), ("", "", ""))
         self.records(
-            history.Answered(self.now(), self.name, frame.get("id", 0), False, frame["code"], 0, False, stream, key)
-        )
+            history.Answered(
+                self.now(), self.name, frame.get("id", 0), False, frame["code"], 0, frame.get("dup", False), stream, key, 0,
+                frame.get("reason", ""),
+            )
+        )  # fmt: skip
+        if op == "command":
+            answered(self, frame, key)
         meters = self.world.meters
         if op == "send":
             if frame["code"] == "unavailable":

@@ -39,8 +39,12 @@ class Troubles:
             "log_slow": self._log_slow, "log_unknown": self._log_unknown, "log_late": self._log_late,
             "log_refuses": self._log_refuses, "removal": self._removal, "trim": self._trim, "evict": self._evict,
             "restore": self._restore, "hostile": self._peace, "desk": self._desk_work,
+            "work_crash": self._work_crash, "work_leaves": self._work_leaves, "work_slow": self._work_slow,
+            "work_unknown": self._work_unknown, "work_late": self._work_late, "work_refuses": self._work_refuses,
+            "beat_lost": self._beat_lost, "skew": self._skew, "poison": self._poison,
         }  # fmt: skip
         self._backup: _Backup | None = None
+        self._work_backup: dict[str, Any] = {}
         self._restored = False
 
     async def run(self) -> None:
@@ -49,6 +53,7 @@ class Troubles:
         if "restore" in world.swarm.troubles:
             await trio.sleep(rng.choice((0.2, 0.6, 1.0)))
             self._backup = world.log.backup()
+            self._work_backup = world.work.backup()
         async with trio.open_nursery() as nursery:
             while mine:
                 await trio.sleep(rng.choice(NOW_AND_THEN_S))
@@ -61,6 +66,9 @@ class Troubles:
     async def heal(self) -> None:
         world = self._world
         world.weather = Weather()
+        world.work_weather = Weather()
+        world.unheard.clear()
+        world.poisoned.clear()
         world.hold_down = False
         if world.broker is not None:
             world.broker.weather = BusWeather()
@@ -74,6 +82,8 @@ class Troubles:
             unit.wall_offset_s = 0.0
         if "log_late" in world.swarm.troubles:
             await trio.sleep(2 * world.limits.commit_timeout_s)
+        for parked in await world.work.parked():
+            await world.work.ask_retry(parked.consumer, parked.sid, skip=False)  # by an operator, who mended the consumer
         with trio.move_on_after(world.limits.drain_window_s + 1.0):
             while any(unit.node is not None and unit.drain_asked.is_set() for unit in world.units):  # noqa: ASYNC110
                 await trio.sleep(0.05)
@@ -177,7 +187,8 @@ class Troubles:
         unit = self._unit()
         if unit is not None:
             self._world.jumped = True
-            unit.wall_offset_s += self._rng.choice((-7200.0, -5.0, -0.3, 0.3, 5.0, 7200.0))
+            jumps_s = (-7200.0, -5.0, -0.3, 0.3, 5.0, 7200.0)
+            unit.wall_offset_s += self._rng.choice(jumps_s)
             self._world.meters.seen("wall clock jumped")
             self._fault("wall", unit.name)
         await trio.sleep(self._for_s())
@@ -310,10 +321,100 @@ class Troubles:
                 while any(unit.node is not None for unit in world.units):  # noqa: ASYNC110
                     await trio.sleep(0.02)
             world.log.restore(self._backup)
+            world.work.restore(self._work_backup)
             world.meters.seen("log restored under another epoch")
         finally:
             world.hold_down = False
         await trio.sleep(0.5)
+
+    # -- workers ------------------------------------------------------------------------------------------------------------
+
+    def _working(self) -> Unit | None:
+        working = [unit for unit in self._world.units if unit.up and unit.labour is not None]
+        return self._rng.choice(working) if working else None
+
+    async def _work_crash(self) -> None:
+        """kill -9, now or amid one of the next steps: its leases and claims run out by themselves."""
+        unit = self._working()
+        if unit is None:
+            await trio.sleep(0.05)
+            return
+        self._world.meters.seen("worker crashed")
+        steps = Steps(unit.name, self._rng.choice((1, 3, 10, 30, 100)), unit.crash)
+        trio.lowlevel.add_instrument(steps)
+        try:
+            await trio.sleep(self._rng.choice((0.5, 1.0)))
+        finally:
+            trio.lowlevel.remove_instrument(steps)
+
+    async def _work_leaves(self) -> None:
+        unit = self._working()
+        if unit is not None and unit.labour is not None and not self._world.scheduler.is_paused(unit.name):
+            self._fault("work leaves", unit.name)
+            labour = unit.labour
+            unit.within(lambda desk: labour.leave())
+        await trio.sleep(self._for_s())
+
+    async def _work_weather(self, what: str, **change: Any) -> None:
+        weather = self._world.work_weather
+        self._fault(what)
+        before = {name: getattr(weather, name) for name in change}
+        for name, value in change.items():
+            setattr(weather, name, value)
+        try:
+            await trio.sleep(self._for_s())
+        finally:
+            for name, value in before.items():
+                setattr(weather, name, value)
+
+    async def _work_slow(self) -> None:
+        await self._work_weather("work slow", slow_s=(0.0, 0.01, 0.1, 0.6))
+
+    async def _work_unknown(self) -> None:
+        await self._work_weather("work unknown", lost_before=0.15, lost_after=0.3)
+
+    async def _work_late(self) -> None:
+        await self._work_weather("work late", late=0.3)
+
+    async def _work_refuses(self) -> None:
+        await self._work_weather("work refuses", refused=0.4)
+
+    async def _beat_lost(self) -> None:
+        """A worker goes on believing that it holds what others have by then."""
+        unit = self._working()
+        if unit is None:
+            await trio.sleep(0.05)
+            return
+        name = unit.name
+        self._fault("beat lost", name)
+        self._world.unheard.add(name)
+        try:
+            await trio.sleep(self._rng.choice((0.5, 2.0, 3.0)))
+        finally:
+            self._world.unheard.discard(name)
+
+    async def _skew(self) -> None:
+        """A node's clock is a little off, as clocks are."""
+        unit = self._unit()
+        if unit is not None:
+            self._world.jumped = True
+            unit.wall_offset_s = self._rng.choice((-0.8, -0.2, -0.01, 0.01, 0.2, 0.8))
+            self._fault("wall", unit.name)
+        await trio.sleep(self._for_s())
+
+    async def _poison(self) -> None:
+        """A consumer cannot take a stream's events for a while; an operator has it tried again."""
+        world = self._world
+        stream = self._rng.choice(world.flights)
+        self._fault("poison")
+        world.poisoned.add(stream)
+        try:
+            await trio.sleep(self._for_s())
+        finally:
+            world.poisoned.discard(stream)
+        for parked in await world.work.parked():
+            if parked.stream == stream:
+                await world.work.ask_retry(parked.consumer, parked.sid, skip=False)
 
     # -- what administrators do ---------------------------------------------------------------------------------------------
 
@@ -349,7 +450,8 @@ class Troubles:
     async def _trim(self) -> None:
         world, rng = self._world, self._rng
         tenant = rng.choice(list(world.rooms))
-        room = rng.choice(world.rooms[tenant])
+        # A flight's facts are what it is: nobody trims those.
+        room = rng.choice([name for name in world.rooms[tenant] if name not in world.flights])
         unheard = world.broker is not None and rng.random() < 0.5
         if unheard:  # what is trimmed meanwhile, some nodes have never met
             assert world.broker is not None

@@ -23,6 +23,7 @@ from gateway.node import Node, running
 from gateway.shard import MESSAGES_MAX
 from proof import history
 from proof.sim.bus import SimBus
+from proof.sim.labour import Labour
 from proof.sim.net import Host, Listener
 from proof.sim.scheduler import NODE
 from proof.sim.store import NodeLog
@@ -30,7 +31,6 @@ from proof.sim.store import NodeLog
 if TYPE_CHECKING:
     from proof.sim.world import World
 
-ROOMS_A_TENANT = 4
 WALL_S = 1_790_000_000.0
 """Unix time at the beginning of every run."""
 SECRETS = Secrets(token_secrets={"k1": b"t" * 32}, resume_keys={"r1": b"r" * 32})
@@ -40,6 +40,8 @@ class Unit:
     def __init__(self, world: World, number: int) -> None:
         self.world = world
         self.letter = "abcdefgh"[number]
+        self.works = number < world.swarm.workers
+        self.labour: Labour | None = None
         self.starts = 0
         self.host: Host | None = None
         self.node: Node | None = None
@@ -114,7 +116,14 @@ class Unit:
                     self.desk = Desk(node)
                     node.shard.listen(Listener(host))  # type: ignore[arg-type]  # what a shard needs of a socket
                     self.node = node
-                    await self.drain_asked.wait()
+                    async with trio.open_nursery() as nursery:
+                        if self.works:
+                            self.labour = Labour(world, host)
+                            nursery.start_soon(self.labour.run, node)
+                        await self.drain_asked.wait()
+                        if self.labour is not None:
+                            await self.labour.leave()
+                            nursery.cancel_scope.cancel()
                     await self._drain(node)
         except* CorruptLog:
             pass  # of another epoch: it says so, ends, and is started anew
@@ -124,7 +133,7 @@ class Unit:
             watch = self.watch
             if watch is not None:
                 watch.end()
-            self.node = self.desk = self.bus = self.watch = None
+            self.node = self.desk = self.bus = self.watch = self.labour = None
             if self.left is not None and not host.dead:
                 if host.sockets:
                     self.left.append(f"{len(host.sockets)} open sockets")
@@ -197,8 +206,8 @@ class Watch:
             "answer bytes": limits.reply_bytes_per_connection_max + (MESSAGES_MAX + 1) * 2_048,
             "cut frame": limits.frame_bytes_max + 1_024,
             "messages that wait": 16_384 // 16,
-            "dirty markers": world.people_in_all * ROOMS_A_TENANT,
-            "dirty signals": (2 * world.people_in_all + 1) * ROOMS_A_TENANT,  # presence, typing, and how many are online
+            "dirty markers": world.people_in_all * world.rooms_a_tenant,
+            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant,  # presence, typing, and how many are online
             "ring events": limits.ring_events_max * 9 // 8 + limits.batch_entries_max,
             "parked batches": limits.parked_batches_max,
             "openings waiting": limits.openings_waiting_max,

@@ -17,8 +17,10 @@ import trio
 
 from core import hub as hub_module
 from core.model import Member
+from core.rules.model import RuleSet
 from core.tokens import mint
 from proof import history
+from proof.sim import flights, labour, labours
 from proof.sim.bus import SimBroker
 from proof.sim.hostile import harass
 from proof.sim.meters import Meters
@@ -30,8 +32,9 @@ from proof.sim.store import TruthLog, Weather
 from proof.sim.swarm import Swarm
 from proof.sim.timers import Timers
 from proof.sim.troubles import Troubles
-from proof.sim.unit import ROOMS_A_TENANT, SECRETS, WALL_S, Unit
+from proof.sim.unit import SECRETS, WALL_S, Unit
 from proof.sim.visit import Visit
+from proof.sim.work import TruthWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +73,7 @@ class World:
         keys = random.Random(f"{swarm.seed} log")
         self.log = TruthLog(
             self.recorder,
+            self.meters,
             now_ms=lambda: int((WALL_S + trio.current_time()) * 1000),
             new_key=lambda: self.key(keys),
             partitions=swarm.partitions,
@@ -78,11 +82,22 @@ class World:
         self.broker = (
             None if alone else SimBroker(random.Random(f"{swarm.seed} bus"), self.timers, self.meters, self.recorder)
         )
-        self.rooms: dict[str, tuple[str, ...]] = dict.fromkeys(TENANTS[: swarm.tenants], (*OPEN_ROOMS, CREW))
+        self.flights = flights.names(swarm.flights)
+        """Streams of flights that get commands, of each tenant."""
+        rooms = (*OPEN_ROOMS, *self.flights, CREW)
+        self.rooms: dict[str, tuple[str, ...]] = dict.fromkeys(TENANTS[: swarm.tenants], rooms)
+        self.rooms_a_tenant = len(rooms)
+        self.work = TruthWork(self)
+        self.rules = labour.rules() if swarm.workers else RuleSet([])
+        self.work_weather = Weather()
+        self.unheard: set[str] = set()
+        """Hosts whose workers' beats get no answer."""
+        self.poisoned: set[str] = set()
+        """Streams whose events `proof.sim.labour.Tally` cannot take now."""
         self.clients: list[Client] = []
         self.people_in_all = len({principal(number) for number in range(swarm.clients)}) + 2
         """Everybody who can be named in a stream, with the newcomers of the end and those who break rules."""
-        self.rooms_in_all = ROOMS_A_TENANT * swarm.tenants
+        self.rooms_in_all = self.rooms_a_tenant * swarm.tenants
         self.units = [Unit(self, number) for number in range(swarm.nodes)]
         self.calm = False
         """The troubles are over: nobody says anything new, and whoever is there stays."""
@@ -171,7 +186,7 @@ class World:
             history.Run(
                 recorder.now(), f"simulation, seed {swarm.seed}, {swarm}", limits.lease_s, limits.presence_grace_s,
                 limits.heartbeat_s, 2.0, True, bus=self.broker is not None,
-                flush_s=limits.signal_flush_s,
+                flush_s=limits.signal_flush_s, work_s=labour.WORK_S if swarm.workers else 0.0,
             )
         )  # fmt: skip
         self.nursery.start_soon(self.timers.run)
@@ -203,9 +218,11 @@ class World:
 
     async def _make_streams(self) -> None:
         for tenant, rooms in self.rooms.items():
-            for room in rooms[:-1]:
-                await self.log.create_stream(tenant, room, open=True, members=[], by=BY)
             people = dict.fromkeys(map(principal, range(self.swarm.clients)))
+            owners = [Member(who, "owner") for who in list(people)[:2]]
+            for room in rooms[:-1]:
+                members = owners if room in self.flights else []
+                await self.log.create_stream(tenant, room, open=True, members=members, by=BY)
             members = [Member(who, "owner" if not at else "member") for at, who in enumerate(people)]
             await self.log.create_stream(tenant, CREW, open=False, members=members, by=BY)
 
@@ -224,7 +241,10 @@ class World:
                     client.life.cancel()  # the client's own time-out: nothing will ever come on that
         self.recorder.add(history.Heal(self.recorder.now()))
         self.meters.seen("markers stored", self.log.calls.get("save_marks", 0))
+        healed_s = self.recorder.now()
         await self._all_welcome(8.0)
+        if self.swarm.workers:
+            await self._worked_off(healed_s + labour.WORK_S)
         for visit in self.visits():
             for stream in sorted(visit.following):
                 self.nursery.start_soon(self._ask_who, visit, stream)
@@ -237,6 +257,20 @@ class World:
             await trio.sleep(2 * limits.heartbeat_s + 3.0)  # until who vanished without a word is found out
         self._views()
         await self._fresh_views()
+        if self.swarm.workers:
+            await trio.sleep(max(healed_s + labour.WORK_S + 0.5 - self.recorder.now(), 0.0))
+            async for remains in labours.left(self):
+                self.recorder.add(remains)
+            async for row in labours.rows(self):
+                self.recorder.add(row)
+
+    async def _worked_off(self, until_s: float) -> None:
+        """Until workers have done all that is due, so that no event comes amid the last look."""
+        while self.recorder.now() < until_s:
+            busy = any(client.commands for client in self.clients)
+            if not busy and await labours.at_rest(self):
+                return
+            await trio.sleep(0.2)
 
     async def _all_welcome(self, within_s: float) -> None:
         with trio.move_on_after(within_s):
@@ -260,7 +294,8 @@ class World:
                 for stream in sorted(visit.following):
                     head = self.log.head_of(client.tenant, stream)
                     add(history.Stand(now, client.name, client.tenant, stream, client.cursors.get(stream, 0), head))
-            add(history.Stand(now, client.name, client.tenant, "(sends not answered)", 0, len(client.pending), connected))
+            waiting = len(client.pending) + len(client.commands)
+            add(history.Stand(now, client.name, client.tenant, "(sends not answered)", 0, waiting, connected))
 
     def _views(self) -> None:
         """What everybody holds now, and who is there in truth."""

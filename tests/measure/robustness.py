@@ -50,6 +50,15 @@ MEANINGS: Final = {
     "restore": "the log is put back to a backup, under a new epoch",
     "hostile": "somebody sends what breaks the rules, again and again",
     "desk": "the HTTP API's half of a node sends, reads and lists meanwhile",
+    "work_crash": "kill -9 of a worker, now or amid one of its next hundred steps: its leases and claims run out by themselves",
+    "work_leaves": "a worker leaves in good order, and another begins",
+    "work_slow": "each way to the workers' store and back takes up to 0.6 s: claims run out while their tasks are done",
+    "work_unknown": "calls of workers are lost before their effect, or their answers after it",
+    "work_late": "a commit, claim or beat takes effect after its worker was told that there is no answer",
+    "work_refuses": "calls of workers are refused at once",
+    "beat_lost": "a worker's beats get no answer for up to twice its lease, while it goes on with what others have by then",
+    "skew": "a node's clock is off by 0.01 to 0.8 s, either way",
+    "poison": "a consumer cannot take a flight's events for a while; then an operator has the parked stream tried again",
 }
 
 

@@ -102,7 +102,7 @@ async def test_steps_are_those_of_one_node_and_the_chosen_one_is_called() -> Non
 def a_log() -> tuple[TruthLog, Recorder]:
     recorder = Recorder()
     keys = iter(f"00000000-0000-4000-8000-{number:012x}" for number in range(99))
-    return TruthLog(recorder, now_ms=lambda: 0, new_key=lambda: next(keys), partitions=2), recorder
+    return TruthLog(recorder, Meters(), now_ms=lambda: 0, new_key=lambda: next(keys), partitions=2), recorder
 
 
 async def test_a_restored_log_is_its_backup_under_another_epoch() -> None:
