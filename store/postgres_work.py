@@ -262,9 +262,7 @@ class PostgresWork:
 
     async def pulse(self, task: Task, ttl_ms: int, progress: Mapping[str, Any] | None = None) -> bool:
         said = None if progress is None else _dump(progress)
-        rows = await self._links.fetch(
-            "select readback.pulse_task($1, $2, $3, $4, $5)", task.kind, task.id, task.fence, ttl_ms, said
-        )
+        rows = await self._links.fetch("select readback.pulse_task($1, $2, $3, $4)", task.id, task.fence, ttl_ms, said)
         if rows[0][0] is None:
             raise Fenced(f"the claim of task {task.id} under fence {task.fence} is over")
         return bool(rows[0][0])

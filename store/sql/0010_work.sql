@@ -58,14 +58,23 @@ create table readback.rows (
     tenant text collate "C" not null,
     key text collate "C" not null,
     doc text collate "C",
-    primary key (generation, tenant, key)
+    primary key (tenant, key, generation)
 ) with (fillfactor = 70);
-create index rows_by_change on readback.rows (generation, partition, pos);
+create index rows_by_change on readback.rows (partition, generation, pos);
 create index rows_gone on readback.rows (at_ms) where doc is null;
+
+-- Generations that are no more, until their rows are cleaned away.
+create table readback.outdated (
+    generation bigint primary key
+);
 
 -- at_ms is when the task last changed its state. behind: another one of its lane is before it, which is not done or dropped; so
 -- whoever claims never sees those that a lane holds back, be they a million. Whoever adds to a lane or ends a task of it has
 -- the lane's lock, so that numbers in a lane rise in the order of commits, and none stays behind nothing.
+--
+-- A plan that was made while a table was nearly empty is used until its next ANALYZE, and there every index looks as good as
+-- another. So each query on tasks and rows can use one index only, whatever there is in it: none but partial ones begin with
+-- kind, those by kind and number are one a kind, and of rows none begins with generation.
 create table readback.tasks (
     id bigint generated always as identity,
     due_ms bigint not null,
@@ -85,14 +94,18 @@ create table readback.tasks (
     reason text collate "C" not null default '',
     body text collate "C" not null,
     progress text collate "C" not null default '{}',
-    primary key (kind, id),
-    unique (kind, tenant, key)
+    primary key (id),
+    unique (key, tenant, kind)
 ) with (fillfactor = 70);
 create index tasks_due on readback.tasks (kind, due_ms, id) where state = 'waiting' and not behind;
 create index tasks_claimed on readback.tasks (kind, until_ms) where state = 'claimed';
 create index tasks_parked on readback.tasks (kind, id) where state = 'parked';
 create index tasks_over on readback.tasks (at_ms) where state in ('done', 'dropped');
-create index tasks_of_lane on readback.tasks (kind, tenant, lane, id)
+create index tasks_timer on readback.tasks (id) where kind = 'timer';
+create index tasks_job on readback.tasks (id) where kind = 'job';
+create index tasks_saga on readback.tasks (id) where kind = 'saga';
+create index tasks_long on readback.tasks (id) where kind = 'long';
+create index tasks_of_lane on readback.tasks (lane, tenant, kind, id)
     where lane <> '' and state in ('waiting', 'claimed', 'parked');
 
 create table readback.memories (
@@ -139,7 +152,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['consumers', 'workers', 'models', 'rows', 'tasks', 'memories', 'parked', 'firings'] loop
+    foreach name in array array['consumers', 'workers', 'models', 'outdated', 'rows', 'tasks', 'memories', 'parked', 'firings'] loop
         execute format('alter table readback.%I owner to readback_owner', name);
         execute format('grant select, insert, update, delete on readback.%I to readback_log', name);
         execute format('alter table readback.%I enable row level security', name);
@@ -228,6 +241,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     mine text[];
+    ids bigint[];
     now_ms bigint := readback.now_ms();
 begin
     select array_agg(distinct c.consumer) into mine from (
@@ -238,13 +252,10 @@ begin
     update readback.consumers c set holder = '' where c.consumer = any (mine) and c.holder = of_holder;
     delete from readback.workers w where w.consumer = any (mine) and w.holder = of_holder;
     -- One that is locked is being settled, or is somebody else's by now.
-    update readback.tasks t set state = 'waiting', holder = '', until_ms = 0, at_ms = now_ms
-    from (
-        select k.kind, k.id from readback.tasks k
-        where k.kind in ('timer', 'job', 'saga', 'long') and k.state = 'claimed' and k.holder = of_holder
-        for update skip locked
-    ) l
-    where t.kind = l.kind and t.id = l.id;
+    select array_agg(l.id) into ids from (
+        select k.id from readback.tasks k where k.state = 'claimed' and k.holder = of_holder for update skip locked
+    ) l;
+    update readback.tasks t set state = 'waiting', holder = '', until_ms = 0, at_ms = now_ms where t.id = any (ids);
 end
 $$;
 
@@ -283,6 +294,7 @@ begin
     perform from readback.consumers c where c.consumer = of_consumer order by c.partition for update;
     perform readback.restart_consumer(of_consumer);
     perform from readback.models m where m.builder = of_consumer order by m.model for update;
+    insert into readback.outdated (generation) select m.building from readback.models m where m.builder = of_consumer;
     update readback.models m set building = 0, builder = '' where m.builder = of_consumer;
 end
 $$;
@@ -329,7 +341,7 @@ begin
                 and e.state in ('waiting', 'claimed', 'parked')
             order by e.id limit 1
         ) h
-        where t.kind = l.kind and t.id = h.id and t.behind;
+        where t.id = h.id and t.behind;
     end if;
 end
 $$;
@@ -341,19 +353,23 @@ create function readback.put_tasks(
 #variable_conflict use_column
 declare
     now_ms bigint := readback.now_ms();
+    fences bigint[] := array_fill(0::bigint, array[cardinality(keys)]);
+    gone record;
 begin
-    with gone as (
-        delete from readback.tasks t using unnest(kinds, tenants, keys, replaces) n(kind, tenant, key, replace)
+    for gone in
+        delete from readback.tasks t
+        using unnest(kinds, tenants, keys, replaces) with ordinality n(kind, tenant, key, replace, ord)
         where n.replace and t.kind = n.kind and t.tenant = n.tenant and t.key = n.key
-        returning t.kind, t.tenant, t.key, t.fence
-    )
+        returning n.ord, t.fence
+    loop
+        fences[gone.ord] := gone.fence + 1;
+    end loop;
     insert into readback.tasks (kind, tenant, key, due_ms, lane, behind, body, fence, made_ms, at_ms)
-    select n.kind, n.tenant, n.key, n.due_ms, n.lane, n.lane <> '', n.body, coalesce(g.fence + 1, 0), now_ms, now_ms
+    select n.kind, n.tenant, n.key, n.due_ms, n.lane, n.lane <> '', n.body, fences[n.ord], now_ms, now_ms
     from unnest(kinds, tenants, keys, dues, lanes, bodies) with ordinality
         n(kind, tenant, key, due_ms, lane, body, ord)
-    left join gone g on g.kind = n.kind and g.tenant = n.tenant and g.key = n.key
     order by n.ord
-    on conflict (kind, tenant, key) do nothing;
+    on conflict (key, tenant, kind) do nothing;
 end
 $$;
 
@@ -409,7 +425,7 @@ begin
         select generations[r.model], r.tenant, r.key, of_partition, r.pos, r.seq, r.at_ms, r.doc
         from unnest(row_models, row_tenants, row_keys, row_poss, row_seqs, row_ats, row_docs)
             r(model, tenant, key, pos, seq, at_ms, doc)
-        on conflict (generation, tenant, key) do update
+        on conflict (tenant, key, generation) do update
         set partition = excluded.partition, pos = excluded.pos, seq = excluded.seq, at_ms = excluded.at_ms,
             doc = excluded.doc;
     end if;
@@ -490,28 +506,34 @@ returns setof readback.tasks language plpgsql security definer set search_path =
 #variable_conflict use_column
 declare
     now_ms bigint := readback.now_ms();
+    ids bigint[];
 begin
-    update readback.tasks t
-    set state = 'waiting', holder = '', until_ms = 0, at_ms = now_ms, attempts = t.attempts + 1, reason = ran_out
-    from (
+    select array_agg(l.id) into ids from (
         select k.id from readback.tasks k where k.kind = of_kind and k.state = 'claimed' and k.until_ms <= now_ms
         for update skip locked
-    ) l
-    where t.kind = of_kind and t.id = l.id;
+    ) l;
+    if ids is not null then
+        update readback.tasks t
+        set state = 'waiting', holder = '', until_ms = 0, at_ms = now_ms, attempts = t.attempts + 1, reason = ran_out
+        where t.id = any (ids);
+    end if;
 
-    return query
-        with picked as materialized (
-            select t.id from readback.tasks t
-            where t.kind = of_kind and t.state = 'waiting' and not t.behind and t.due_ms <= now_ms
-            order by t.due_ms, t.id limit at_most
-            for update skip locked
-        ), claimed as (
-            update readback.tasks t
-            set state = 'claimed', holder = of_holder, fence = t.fence + 1, until_ms = now_ms + ttl_ms, at_ms = now_ms
-            from picked p where t.kind = of_kind and t.id = p.id
-            returning t.*
-        )
-        select c.* from claimed c order by c.due_ms, c.id;
+    select array_agg(l.id) into ids from (
+        select t.id from readback.tasks t
+        where t.kind = of_kind and t.state = 'waiting' and not t.behind and t.due_ms <= now_ms
+        order by t.due_ms, t.id limit at_most
+        for update skip locked
+    ) l;
+    if ids is not null then
+        return query
+            with claimed as (
+                update readback.tasks t
+                set state = 'claimed', holder = of_holder, fence = t.fence + 1, until_ms = now_ms + ttl_ms, at_ms = now_ms
+                where t.id = any (ids)
+                returning t.*
+            )
+            select c.* from claimed c order by c.due_ms, c.id;
+    end if;
 end
 $$;
 
@@ -533,7 +555,7 @@ begin
     set state = to_state, holder = '', until_ms = 0, at_ms = readback.now_ms(), reason = why,
         due_ms = case to_state when 'waiting' then to_due_ms else t.due_ms end,
         attempts = case when failed then t.attempts + 1 else 0 end, body = coalesce(new_body, t.body)
-    where t.kind = of_kind and t.id = of_id and t.fence = of_fence and t.state = 'claimed';
+    where t.id = of_id and t.fence = of_fence and t.state = 'claimed';
     if not found then
         return false;
     end if;
@@ -545,34 +567,21 @@ begin
 end
 $$;
 
-create function readback.pulse_task(of_kind text, of_id bigint, of_fence bigint, ttl_ms bigint, said text) returns boolean
+create function readback.pulse_task(of_id bigint, of_fence bigint, ttl_ms bigint, said text) returns boolean
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
     update readback.tasks t set until_ms = readback.now_ms() + ttl_ms, progress = coalesce(said, t.progress)
-    where t.kind = of_kind and t.id = of_id and t.fence = of_fence and t.state = 'claimed'
+    where t.id = of_id and t.fence = of_fence and t.state = 'claimed'
     returning t.cancel
 $$;
 
--- One query a state that has an index of its own: among a million that wait, those parked are found at once.
+-- Planned at each call, for this kind and state: among a million that wait, those parked are found at once.
 create function readback.find_tasks(of_kind text, of_tenant text, of_state text, after_id bigint, at_most integer)
 returns setof readback.tasks language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if of_state = 'parked' then
-        return query
-            select t.* from readback.tasks t
-            where t.kind = of_kind and t.state = 'parked' and t.id > after_id and (of_tenant is null or t.tenant = of_tenant)
-            order by t.id limit at_most;
-    elsif of_state = 'claimed' then
-        return query
-            select t.* from readback.tasks t
-            where t.kind = of_kind and t.state = 'claimed' and t.id > after_id and (of_tenant is null or t.tenant = of_tenant)
-            order by t.id limit at_most;
-    else
-        return query
-            select t.* from readback.tasks t
-            where t.kind = of_kind and t.id > after_id and (of_tenant is null or t.tenant = of_tenant)
-                and (of_state is null or t.state = of_state)
-            order by t.id limit at_most;
-    end if;
+    return query execute format(
+        'select t.* from readback.tasks t where t.kind = %L and t.id > $1 and ($2 is null or t.tenant = $2) and %s '
+        'order by t.id limit $3', of_kind, case when of_state is null then 'true' else format('t.state = %L', of_state) end)
+        using after_id, of_tenant, at_most;
 end
 $$;
 
@@ -595,7 +604,7 @@ declare
     locked record;
     now_ms bigint;
 begin
-    select * into told from readback.tasks t where t.kind in ('timer', 'job', 'saga', 'long') and t.id = of_id;
+    select * into told from readback.tasks t where t.id = of_id;
     if told.id is null then
         return false;
     end if;
@@ -604,18 +613,18 @@ begin
     now_ms := readback.now_ms();
     if what = 'retry' then
         update readback.tasks t set state = 'waiting', due_ms = now_ms, attempts = 0, at_ms = now_ms
-        where t.kind = told.kind and t.id = of_id and t.state = 'parked';
+        where t.id = of_id and t.state = 'parked';
         return found;
     end if;
     update readback.tasks t set state = 'dropped', at_ms = now_ms
-    where t.kind = told.kind and t.id = of_id
+    where t.id = of_id
         and (t.state = 'waiting' and what in ('drop', 'cancel') or t.state = 'parked' and what = 'drop');
     if found then
         perform readback.advance_lanes(locked.lane_kinds, locked.lane_tenants, locked.lane_names);
         return true;
     end if;
     update readback.tasks t set cancel = true
-    where t.kind = told.kind and t.id = of_id and t.state = 'claimed' and what = 'cancel';
+    where t.id = of_id and t.state = 'claimed' and what = 'cancel';
     return found;
 end
 $$;
@@ -624,14 +633,16 @@ create function readback.clean_work(before_ms bigint, at_most integer) returns i
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
+    ids bigint[];
     deleted integer;
     more integer;
     over bigint;
 begin
-    delete from readback.tasks t using (
-        select k.kind, k.id from readback.tasks k where k.state in ('done', 'dropped') and k.at_ms < before_ms
+    select array_agg(l.id) into ids from (
+        select k.id from readback.tasks k where k.state in ('done', 'dropped') and k.at_ms < before_ms
         order by k.at_ms limit at_most for update skip locked
-    ) l where t.kind = l.kind and t.id = l.id;
+    ) l;
+    delete from readback.tasks t where t.id = any (ids);
     get diagnostics deleted = row_count;
     delete from readback.rows r using (
         select k.generation, k.tenant, k.key from readback.rows k where k.doc is null and k.at_ms < before_ms
@@ -639,25 +650,18 @@ begin
     ) l where r.generation = l.generation and r.tenant = l.tenant and r.key = l.key;
     get diagnostics more = row_count;
     deleted := deleted + more;
-    -- From generation to generation by the key, not row by row.
-    for over in
-        with recursive had as (
-            select min(r.generation) as generation from readback.rows r
-            union all
-            select (select min(r.generation) from readback.rows r where r.generation > h.generation)
-            from had h where h.generation is not null
-        )
-        select h.generation from had h
-        where h.generation is not null and not exists (
-            select from readback.models m where h.generation in (m.live, m.building))
-    loop
+    for over in select o.generation from readback.outdated o order by o.generation loop
         exit when deleted >= at_most;
         delete from readback.rows r using (
-            select k.generation, k.tenant, k.key from readback.rows k where k.generation = over
+            select k.generation, k.tenant, k.key from readback.rows k
+            where k.generation = over and k.partition in (select p.partition from readback.partitions p)
             limit at_most - deleted for update skip locked
         ) l where r.generation = l.generation and r.tenant = l.tenant and r.key = l.key;
         get diagnostics more = row_count;
         deleted := deleted + more;
+        if more = 0 then
+            delete from readback.outdated o where o.generation = over;
+        end if;
     end loop;
     return deleted;
 end
@@ -727,6 +731,8 @@ begin
         perform readback.forget_consumer(before);
     end if;
     perform readback.restart_consumer(of_consumer);
+    insert into readback.outdated (generation)
+    select m.building from readback.models m where m.model = of_model and m.building > 0;
     insert into readback.models as m (model, live, shown, building, builder)
     select of_model, n, n, nextval('readback.generation_numbers'), of_consumer
     from nextval('readback.generation_numbers') n
@@ -741,6 +747,7 @@ returns boolean language plpgsql security definer set search_path = pg_catalog, 
 declare
     mine bigint[];
     live bigint[];
+    outdated bigint;
 begin
     perform pg_advisory_xact_lock(7303, 0);
     perform from readback.consumers c where c.consumer in (of_consumer, live_consumer)
@@ -750,11 +757,14 @@ begin
     if mine is null or live is null or mine <> live then
         return false;
     end if;
-    update readback.models m set live = m.building, shown = m.building, building = 0, builder = ''
-    where m.model = of_model and m.building = of_generation and m.building > 0 and m.builder = of_consumer;
-    if not found then
+    select m.live into outdated from readback.models m
+    where m.model = of_model and m.building = of_generation and m.building > 0 and m.builder = of_consumer for update;
+    if outdated is null then
         return false;
     end if;
+    update readback.models m set live = of_generation, shown = of_generation, building = 0, builder = ''
+    where m.model = of_model;
+    insert into readback.outdated (generation) values (outdated);
     if not exists (select from readback.models m where m.builder = of_consumer) then
         perform readback.restart_consumer(of_consumer);
     end if;
