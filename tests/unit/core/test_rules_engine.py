@@ -624,3 +624,39 @@ def test_the_streams_timers_are_what_the_rules_wait_by(
     catch_up(0)
     waiting = {name: times.read(shown["due"]).ms for name, shown in machine.show(timers)["timers"].items()}
     assert waiting == pending(memory)
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "due", "via", "n", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "message", "timer.fired", "timer.set", "timer.cancelled", "flight.milestone"]),
+            st.dictionaries(st.sampled_from(["name", "due", "via", "n", "x"]), ANY)
+            | st.fixed_dictionaries({"name": st.sampled_from(["rule:r0:1", "rule:r1", "rule:r9"]), "due": ANY}),
+            st.dictionaries(st.sampled_from(["eta", "down", "n", "times"]), ANY),
+            st.sampled_from(["user:amy", BY_GATEWAY]),
+        ),
+        max_size=6,
+    )
+)
+def test_any_event_is_taken(many: Told, told: list[tuple[str, dict[str, object], dict[str, object], str]]) -> None:
+    """Whatever is in its body or in the state: nothing is raised, and all that comes out is JSON."""
+    memory: dict[str, object] = {}
+    for seq, (type, body, state, by) in enumerate(told, 1):
+        made = step(many.rules, memory, "demo", "flight:QX12", Recorded(seq, type, by, ms(START) + seq, body), state)
+        memory = orjson.loads(orjson.dumps(made.memory))
+        assert orjson.loads(orjson.dumps([firing.inputs for firing in made.firings])) is not None
+        assert orjson.dumps([action.json() for action in made.actions])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.rules.model import Absent, OnEvent, Relative, Rule, Schedule, Threshold
 from core.rules.read import Reader
@@ -274,3 +278,29 @@ def test_all_mistakes_are_told_at_once() -> None:
     """Whoever mends a file need not run it again for each."""
     found = wrong(one('event = "x"\nwhere = "1 +"', head='severity = "mild"\nquiet = "0s"'))
     assert [message.partition(":")[0] for message in found] == ["severity", "quiet", "when.where"]
+
+
+TABLES = [
+    table
+    for path in sorted((Path(__file__).parents[3] / "docs/examples/rules").glob("*.toml"))
+    for table in tomllib.loads(path.read_text())["rule"]
+]
+OTHER = st.sampled_from(
+    [None, True, -1, 2**70, 0.5, float("nan"), "", "x", "${", "1 +", "10m", "*", [], [1], ["x"], {}, {"x": 1}]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(TABLES), st.data())
+def test_any_table_is_read_or_told_about(table: dict[str, Any], data: st.DataObject) -> None:
+    """A good rule in which anything is something else: a rule or problems, and nothing is raised."""
+
+    def changed(value: Any, depth: int) -> Any:
+        if data.draw(st.integers(0, 4)) == 0:
+            return data.draw(OTHER)
+        if isinstance(value, dict):
+            return {key: changed(item, depth + 1) for key, item in value.items()}
+        return [changed(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+    reader = Reader({key: changed(value, 0) for key, value in table.items()})
+    assert (reader.rule("f.toml", 1) is None) == bool(reader.problems)
