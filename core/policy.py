@@ -53,6 +53,8 @@ class TenantAction(Enum):
     REVOKE = "revoke tokens, sessions and principals"
     MANAGE_CLIENTS = "add and remove service clients"
     MANAGE_DEVICES = "mint claims for devices, revoke devices"
+    START_SAGA = "start a saga"
+    READ_WORK = "read how sagas go on and what rules did"
 
 
 STREAM_TABLE: Final[Mapping[StreamAction, frozenset[str]]] = MappingProxyType(
@@ -80,6 +82,8 @@ TENANT_TABLE: Final[Mapping[TenantAction, frozenset[str]]] = MappingProxyType(
         TenantAction.REVOKE: frozenset(("admin",)),
         TenantAction.MANAGE_CLIENTS: frozenset(("admin",)),
         TenantAction.MANAGE_DEVICES: frozenset(("admin",)),
+        TenantAction.START_SAGA: frozenset(("admin", "service")),
+        TenantAction.READ_WORK: frozenset(("admin", "service")),
     }
 )
 """By role in the tenant."""

@@ -11,6 +11,7 @@ turn a saga back, or park it where it is going back already.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +24,7 @@ PASSENGERS_MAX: Final = 100
 CREW_MAX: Final = 20
 KEY_CHARS_MAX: Final = 48
 """A saga's key names it in the facts of two flights, with a word behind it on the way back."""
+_KEY_RE: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{KEY_CHARS_MAX}}}\Z")
 
 Data = Mapping[str, Any]
 Ways = Mapping[str, Way]
@@ -454,8 +456,10 @@ def problem(kind: str, key: str, data: object) -> str:
     found = KINDS.get(kind)
     if found is None:
         return f"there is no saga {kind[:64]!r}; there are {', '.join(KINDS)}"
-    if not _is_id(key) or len(key) > KEY_CHARS_MAX:
-        return f"`key` must be 1 to {KEY_CHARS_MAX} printable characters without spaces, the saga's own"
+    if not _KEY_RE.match(key):
+        return (
+            f"`key` must be 1 to {KEY_CHARS_MAX} letters, digits, dots, dashes, underscores and tildes, the saga's own"
+        )
     if not isinstance(data, Mapping):
         return "`data` must be an object"
     return found.check(data)

@@ -29,9 +29,11 @@ from gateway.http_models import Problem
 from gateway.http_office import router as office_router
 from gateway.http_reads import router as reads_router
 from gateway.http_routes import router
+from gateway.http_work import router as work_router
 from gateway.office_service import OfficeService
 from gateway.reads_service import ReadsService
 from gateway.service import HTTP_STATUS, Service, WireError
+from gateway.work_service import WorkService
 
 DESCRIPTION = """\
 Readback over plain HTTP, for those without a socket. Events that are sent here are ordered, committed and delivered
@@ -48,6 +50,7 @@ def make_app(
     *,
     office: OfficeService | None = None,
     reads: ReadsService | None = None,
+    work: WorkService | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -72,6 +75,9 @@ def make_app(
     if reads is not None:
         app.state.reads = reads
         app.include_router(reads_router)
+    if work is not None:
+        app.state.work = work
+        app.include_router(work_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -183,6 +189,8 @@ _TAGS = [
         "name": "revocations",
         "description": "Who is not let in any more, and ended where it is: on every node, at once.",
     },
+    {"name": "sagas", "description": "Steps in several streams that end all done or all undone."},
+    {"name": "rules", "description": "What rules did, and why."},
     {"name": "audit", "description": "Proofs of what the log holds."},
     {"name": "health", "description": "For orchestrators and Prometheus; no token needed."},
 ]

@@ -42,6 +42,7 @@ from gateway.shard import Shard
 from gateway.systemd import Watchdog
 from gateway.tenants import load_tenants
 from gateway.tls import load_tls
+from gateway.work_desk import WorkDesk
 from store.anchor_places import open_place
 from store.bus import BusUnreachable, RedisBus, check_redis
 from store.links import StoreLimits
@@ -154,6 +155,7 @@ async def _serve_node(
     app = make_app(
         desk,
         reads=None if node.work is None else Reads(node, node.work, desk),
+        work=None if node.work is None else WorkDesk(node, node.work),
         office=Office(node, None if config.anchor is None else open_place(config.anchor)),
         limits=config.limits,
         origins=config.origins,

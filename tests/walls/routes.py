@@ -27,7 +27,7 @@ class Route(NamedTuple):
     what: str = ""
     streamless: bool = False
     grants: bool = False
-    """Concerns a service client, a device or a revocation that is there already, named {granted}."""
+    """Concerns a service client, a device, a revocation or a saga that is there already, named {granted}."""
     at: Callable[[Place], Place] | None = None
     """The place whose stream is asked for, where that is another than the place's own."""
     leaves: bool = False
@@ -52,6 +52,11 @@ def _create(place: Place) -> Request:
 
 def _create_flight(place: Place) -> Request:
     return {"path": "/v1/flights", "json": {"flight": f"made-{next(_numbers)}"}}
+
+
+def _start_saga(place: Place) -> Request:
+    sides = {"a": {"flight": "room", "passenger": "p1"}, "b": {"flight": "hall", "passenger": "p2"}}
+    return {"path": "/v1/sagas", "json": {"kind": "seat_swap", "key": f"swap-{next(_numbers)}", "data": sides}}
 
 
 def _send(place: Place) -> Request:
@@ -163,6 +168,9 @@ ROUTES: Final = (
         "for owners of all without it too",
         at=at_board,
     ),
+    Route("POST", "/v1/sagas", T.START_SAGA, _start_saga, streamless=True),
+    Route("GET", "/v1/sagas/{key}", T.READ_WORK, _at("/v1/sagas/{granted}"), streamless=True, grants=True),
+    Route("GET", "/v1/rules/firings", T.READ_WORK, _at("/v1/rules/firings"), streamless=True),
     Route("GET", "/livez", Everybody.PUBLIC, _at("/livez"), streamless=True),
     Route("GET", "/readyz", Everybody.PUBLIC, _at("/readyz"), streamless=True),
     Route("GET", "/metrics", Everybody.PUBLIC, _at("/metrics"), streamless=True),

@@ -24,6 +24,8 @@ from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in,
 from core.ports import Log
 from gateway.http import make_app
 from gateway.reads import Reads
+from gateway.work.sagas import new_saga
+from gateway.work_desk import WorkDesk
 from store.memory import MemoryLog
 from store.memory_directory import MemoryDirectory
 from store.postgres import PostgresLog
@@ -140,6 +142,9 @@ def verdict(whose: Whose, place: Place, roles: Collection[str], action: Action) 
     return Verdict.FORBIDDEN
 
 
+SWAP = {"a": {"flight": "room", "passenger": "p1"}, "b": {"flight": "hall", "passenger": "p2"}}
+
+
 class World:
     """A node with the three tenants, and the HTTP API beside it in the same process."""
 
@@ -196,13 +201,15 @@ class World:
         return self.seqs.get((whose.value, stream, principal), 1)
 
     async def grant(self, tenant: str, name: str) -> None:
-        """A service client, a device with a claim, and a revocation, each of this name."""
+        """A service client, a device with a claim, a revocation, and a saga, each of this name."""
         now_ms, note = int(time.time() * 1000), Note("user:root", b"{}")
         client = ServiceClient(f"client-{name}", tenant, f"service:{name}", (), uuid.uuid4().bytes * 2, now_ms)
         await self.directory.add_client(client, note)
         claim, expires_ms = uuid.uuid4().bytes * 2, now_ms + 60_000
         await self.directory.mint_claim(tenant, f"device:{name}", claim, at_ms=now_ms, expires_ms=expires_ms, note=note)
         await self.directory.revoke(tenant, "token", name, at_ms=now_ms, until_ms=None, reason="lost", note=note)
+        assert self.node.work is not None
+        await self.node.work.add([new_saga(tenant, "seat_swap", name, SWAP, now_ms)])
 
     async def state(self, tenant: str) -> list[Any]:
         """All that is kept of a tenant."""
@@ -232,7 +239,9 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
         assert work is not None
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         reads = Reads(node.node, work, node.desk)
-        transport = httpx.ASGITransport(make_app(node.desk, office=node.office, reads=reads))
+        transport = httpx.ASGITransport(
+            make_app(node.desk, office=node.office, reads=reads, work=WorkDesk(node.node, work))
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
             made = World(node, directory, http)
             await made.plant()
