@@ -5,6 +5,7 @@ As `core.flight.registry`, whose rules for names these are.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from core.flight.registry import FLIGHT, SEATS_SUFFIX
@@ -14,6 +15,8 @@ from core.flight.views_cabin import CABIN_VIEW
 from core.flight.views_crew import CREW_VIEW
 
 CREW_PREFIX: Final = "crew."
+NAMES_KEPT: Final = 20_000
+"""Names whose answer is remembered, since it is asked for every event: some 3 MB."""
 
 
 class Source(NamedTuple):
@@ -23,6 +26,7 @@ class Source(NamedTuple):
     name: str
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def source_of(stream: str) -> Source | None:
     """``None`` where read models are not made from the stream."""
     if not stream.startswith(FLIGHT):

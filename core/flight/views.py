@@ -20,7 +20,7 @@ asked waits with that stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from core.flight.machine import Recorded
@@ -37,6 +37,11 @@ S = TypeVar("S")
 
 class View(Protocol[S]):
     """Of one kind of stream. ``name`` is the stream's: what follows `flight:`, without `.seats` or `crew.`."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that it makes rows of."""
+        ...
 
     def initial(self) -> S: ...
 
@@ -67,8 +72,10 @@ class Change(NamedTuple):
     at: int
 
 
-def changes(view: View[S], name: str, state: S, events: Sequence[Recorded]) -> tuple[S, list[Change]]:
-    """The state after the next events of a stream, and one change for each row that is other than before them."""
+def changes(
+    view: View[S], name: str, state: S, events: Sequence[Recorded], models: Container[str] = MODELS
+) -> tuple[S, list[Change]]:
+    """The state after the next events of a stream, and one change for each row of these models that is other than before."""
     touched: dict[Key, int] = {}
     now = state
     for at, event in enumerate(events):
@@ -79,6 +86,8 @@ def changes(view: View[S], name: str, state: S, events: Sequence[Recorded]) -> t
             now = after
     found = []
     for key, at in touched.items():
+        if key[0] not in models:
+            continue
         doc = view.doc(name, now, key)
         if doc != view.doc(name, state, key):
             found.append(Change(*key, doc, at))

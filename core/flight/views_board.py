@@ -29,6 +29,8 @@ OVER: Final = ("completed", "cancelled")
 class BoardView:
     """See the module."""
 
+    models = (BOARD, LINE)
+
     def initial(self) -> State:
         return State()
 

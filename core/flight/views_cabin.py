@@ -22,6 +22,8 @@ _WHOLE: Final = frozenset(("seat.opened", "seat.relaid"))
 class CabinView:
     """See the module."""
 
+    models = (MANIFEST, SEATS)
+
     def initial(self) -> Cabin:
         return Cabin()
 

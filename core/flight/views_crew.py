@@ -30,6 +30,8 @@ class Crew(NamedTuple):
 class CrewView:
     """See the module."""
 
+    models = (ROSTER,)
+
     def initial(self) -> Crew:
         return Crew(Ledger(), {})
 

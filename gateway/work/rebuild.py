@@ -181,9 +181,10 @@ class Rebuild:
     async def _take(self, partition: int, events: Sequence[Event]) -> Effects:
         views, places = self._views, await self._places(partition, events)
         streams: dict[Place, list[Seen]] = {}
+        wanted = {sid: place for sid, place in places.items() if views.concerns(place.stream)}
         for event in events:
-            place = places.get(event.sid)
-            if place is None or not views.concerns(place.stream):
+            place = wanted.get(event.sid)
+            if place is None:
                 continue
             parked = self._parked.get(event.sid)
             if parked is None or event.seq < parked:

@@ -61,7 +61,8 @@ class Views:
         return len(self._folded)
 
     def concerns(self, stream: str) -> bool:
-        return source_of(stream) is not None
+        source = source_of(stream)
+        return source is not None and not self._models.isdisjoint(source.view.models)
 
     # -- memory ---------------------------------------------------------------------------------------------------------
 
@@ -141,14 +142,12 @@ class Views:
         if folded.error is not None:
             raise folded.error
         view, name = folded.source
-        folded.state, changed = changes(view, name, folded.state, [seen.event for seen in events])
+        folded.state, changed = changes(view, name, folded.state, [seen.event for seen in events], self._models)
         effects = Effects()
         if not changed:
             return effects
         self._weigh(folded)
-        models, rows = self._models, effects.rows
         for model, key, doc, at in changed:
-            if model in models:
-                pos, event = events[at]
-                rows.append(Row(model, place.tenant, key, place.partition, pos, event.seq, event.at_ms, doc))
+            pos, event = events[at]
+            effects.rows.append(Row(model, place.tenant, key, place.partition, pos, event.seq, event.at_ms, doc))
         return effects

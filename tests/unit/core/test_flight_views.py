@@ -13,6 +13,8 @@ from tests.flight_rows import FLIGHT, Story, at, milestone, scheduled
 class Counts:
     """A view that counts what events name, under two keys for those that say so."""
 
+    models = ("counts", "same")
+
     def initial(self) -> dict[str, int]:
         return {}
 
@@ -36,9 +38,11 @@ class Counts:
         return len(state)
 
 
-def told(state: dict[str, int], *bodies: dict[str, Any]) -> tuple[dict[str, int], list[Change]]:
+def told(
+    state: dict[str, int], *bodies: dict[str, Any], models: tuple[str, ...] = Counts.models
+) -> tuple[dict[str, int], list[Change]]:
     events = [Recorded(seq, "counted", "user:ops", 0, body) for seq, body in enumerate(bodies, 1)]
-    return changes(Counts(), "n", state, events)
+    return changes(Counts(), "n", state, events, models)
 
 
 def test_a_key_touched_twice_is_one_row_of_the_last_event() -> None:
@@ -54,6 +58,11 @@ def test_a_row_that_is_as_it_was_is_not_told() -> None:
     assert told({}, {"what": "a"}, {"what": "a", "by": -1}) == ({}, [])
     assert told({"a": 3}, {"what": "a", "by": -3, "same": 1}) == ({}, [Change("counts", "n/a", None, 0)])
     assert told({}) == ({}, [])
+
+
+def test_rows_of_other_models_are_left_out() -> None:
+    """The state goes on all the same."""
+    assert told({}, {"what": "a", "same": 1}, models=("same",)) == ({"a": 1}, [])
 
 
 def test_rows_made_anew_are_the_rows_kept_up() -> None:
