@@ -14,6 +14,7 @@ from proof.history import (
     End,
     Ended,
     Follow,
+    Kept,
     Open,
     Record,
     Rejected,
@@ -146,6 +147,21 @@ class Story:
     def sends(self, conn: str, key: str, seq: int, *, dup: bool = False) -> int:
         self.asks(conn, "send", key)
         return self.answered(conn, seq, key, dup=dup)
+
+    def commands(self, conn: str, key: str, seq: int = 0, events: int = 0, *, code: str = "", reason: str = "") -> int:
+        """Asked and answered: obeyed, refused for a reason (``rejected``), or not kept."""
+        self.asks(conn, "command", key)
+        code = "rejected" if reason else code
+        return self.add(Answered(0.0, conn, self._asked, not code, code, seq, False, ROOM, key, events, reason))
+
+    def keeps(
+        self, key: str, seq: int = 0, events: int = 0, *, facts: int | None = None, reason: str = "", epoch: str = ""
+    ) -> int:
+        """A command is kept, its events first."""
+        for n in range(events):
+            self.commit(seq + n, f"{key}.{n}" if n else key, epoch=epoch)
+        facts = events if facts is None else facts
+        return self.add(Kept(0.0, "acme", ROOM, key, "user:acme", seq, events, facts, reason, epoch))
 
     def told(
         self,

@@ -16,15 +16,20 @@ from proof.history import (
     Ended,
     Exit,
     Heal,
+    Leased,
+    Left,
     Lent,
     Member,
+    Modelled,
     Record,
     Run,
     Stand,
     There,
+    Timer,
     Took,
     Unfollow,
     View,
+    Worked,
 )
 from tests.stories import ROOM, Story
 
@@ -48,6 +53,11 @@ NAMES = (
     "Snapshot-law",
     "Clean-exit",
     "Progress",
+    "Whole-commands",
+    "Timers-once",
+    "Fenced",
+    "Models-true",
+    "Worked-off",
 )
 
 
@@ -87,11 +97,20 @@ def a_day() -> list[Record]:
     story.add(There(0.0, "acme", ROOM, present))
     story.add(Stand(0.0, "amy", "acme", ROOM, 4, 4))
     story.add(Bound(0.0, "n2", "rings", 10, 64))
+    story.keeps("k", 5, 1)
+    story.commands("c4", "k", 5, 1)
+    story.took("c3", 5, "k")
+    story.took("c4", 5, "k")
+    story.add(Timer(0.0, "acme", ROOM, "t", "set", 5, due_t=0.5))
+    story.add(Leased(0.0, "views", 0, "w1", 1))
+    story.add(Worked(0.0, "views", 0, 1, 0, 5))
+    story.add(Modelled(0.0, "board", "acme", "QX1", "a", "a"))
+    story.add(Left(0.0, "jobs", 0))
     return story.end()
 
 
 def test_every_guarantee_by_its_name() -> None:
-    """There are nineteen, each with a promise of its own in one sentence."""
+    """There are twenty-four, each with a promise of its own in one sentence."""
     assert tuple(guarantee.name for guarantee in GUARANTEES) == NAMES
     promises = [guarantee.promise for guarantee in GUARANTEES]
     assert len(set(promises)) == len(NAMES)
@@ -141,7 +160,7 @@ def test_findings_come_in_the_order_of_the_history() -> None:
     records = a_day()
     took = next(at for at, record in enumerate(records) if isinstance(record, Took) and record.seq == 2)
     ended = next(at for at, record in enumerate(records) if isinstance(record, Ended))
-    records[took] = dataclasses.replace(records[took], mark="other")  # type: ignore[type-var]
+    records[took] = dataclasses.replace(records[took], mark="other")  # type: ignore[arg-type]
     records[ended] = Ended(records[ended].t, "c1", "server", 1011)
     report = check(records)
     assert [(finding.guarantee, finding.index) for finding in report.findings] == [
