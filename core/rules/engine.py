@@ -122,7 +122,8 @@ def _concerns(rule: Rule, event: Recorded) -> bool:
 
 
 def _event(turn: Turn) -> None:
-    if ("wait" in turn.memory or "steps" in turn.memory) and turn.holds(turn.rule.unless, False):
+    waiting = turn.memory.get("wait") or turn.memory.get("steps")
+    if waiting and turn.holds(turn.rule.unless, False, waiting["trigger"]):
         _call_off(turn, _UNLESS)
     when = turn.rule.when
     if isinstance(when, OnEvent):
@@ -250,8 +251,8 @@ def _relative(turn: Turn, when: Relative) -> None:
     if wait:
         _call_off(turn, f"the time has moved and is past: {time_text(due)}")
     if done is not None:
-        memory["done"] = due  # it has fired; that it should have fired at another time is no news
-    elif at_ms - due > LATE_MAX_MS:
+        return  # it has fired; that it should have fired at another time is no news
+    if at_ms - due > LATE_MAX_MS:
         memory["done"] = due
         turn.note("held", f"it was due at {time_text(due)}, too long ago to be news")
     elif (

@@ -224,6 +224,20 @@ def test_a_wait_does_not_begin_where_unless_holds() -> None:
     assert flight.waits() == {}
 
 
+def test_unless_may_look_at_what_began_the_wait() -> None:
+    """At every event while it waits, when its timer fires, and at its steps."""
+    flight = told(f'{ABSENT}\nunless = "trigger.body.n < event.seq"', do=LATER)
+    flight.event("a", body={"n": 3})
+    assert flight.event("c", 1) == []
+    assert flight.event("c", 2) == []
+    assert flight.event("c", 3) == ["r held"]
+    flight.event("a", 4, body={"n": 6})
+    assert flight.fire() == ["r fired"]
+    assert flight.fire("rule:r:1") == ["r held"]
+    flight.event("a", 5, body={"n": 8})
+    assert flight.event("c", 6) == ["r held"]
+
+
 def test_the_chain_of_rules_goes_through_a_wait() -> None:
     """What began it counts, though the timer's own event bears nothing."""
     flight = told(ABSENT)
