@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import cli_access, cli_audit, cli_demo, cli_rebuild, cli_rules
+from gateway import cli_access, cli_audit, cli_demo, cli_rebuild, cli_rules, cli_work_tools
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
@@ -552,6 +552,11 @@ app.add_typer(cli_audit.app, name="audit", rich_help_panel="Operate")
 app.add_typer(cli_demo.app, name="demo", rich_help_panel="Use")
 app.command("rebuild", rich_help_panel="Operate")(cli_rebuild.rebuild)
 app.add_typer(cli_rules.rules_app, name="rules", rich_help_panel="Operate")
+
+app.add_typer(cli_work_tools.dlq_app, name="dlq", rich_help_panel="Operate")
+app.add_typer(cli_work_tools.saga_app, name="saga", rich_help_panel="Operate")
+app.add_typer(cli_work_tools.jobs_app, name="jobs", rich_help_panel="Operate")
+app.command("lag", rich_help_panel="Operate")(cli_work_tools.lag)
 
 
 def main() -> None:
