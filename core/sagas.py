@@ -182,7 +182,11 @@ def passed_by(kind: Kind, tenant: str, saga: Saga) -> Saga:
     if move is None:
         return saga
     mark: Mark = "undone" if move.undo else "met"
-    return replace(saga, marks={**saga.marks, move.step.name: mark}, tries=0, reason="")
+    return replace(saga, marks=_marked(saga, move.step, mark), tries=0, reason="")
+
+
+def _marked(saga: Saga, step: Step, mark: Mark) -> Mapping[str, Mark]:
+    return {**{name: own for name, own in saga.marks.items() if name != step.name}, step.name: mark}
 
 
 def next_move(kind: Kind, tenant: str, saga: Saga) -> tuple[Saga, Move | None]:
@@ -263,7 +267,7 @@ def take(saga: Saga, move: Move, got: Got, wanted: str = "") -> tuple[Saga, Then
 
 
 def _went_on(saga: Saga, step: Step, mark: Mark, wanted: str) -> tuple[Saga, Then]:
-    saga = replace(saga, marks={**saga.marks, step.name: mark}, tries=0, reason="")
+    saga = replace(saga, marks=_marked(saga, step, mark), tries=0, reason="")
     return (turned(saga, wanted) if wanted else saga), _NEXT
 
 
@@ -275,8 +279,7 @@ def _took_back(saga: Saga, move: Move, got: Got) -> tuple[Saga, Then]:
             return _again(saga, move, got)
     elif isinstance(got, Never) and not step.optional:
         return replace(saga, reason=got.reason[:REASON_MAX]), Then("park", _said(move, got.reason))
-    marks: dict[str, Mark] = {**saga.marks, step.name: "undone"}
-    return replace(saga, marks=marks, tries=0, reason=""), _NEXT
+    return replace(saga, marks=_marked(saga, step, "undone"), tries=0, reason=""), _NEXT
 
 
 def _again(saga: Saga, move: Move, got: Refusal) -> tuple[Saga, Then]:
