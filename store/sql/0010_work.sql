@@ -1,7 +1,8 @@
 -- What workers ask of the store (core/work.py): leased cursors, tasks, rows of read models, parked streams, firings.
 --
 -- Locks are taken in this order, by every function here:
---   1. the lock of rebuilds (7303), by who begins one, swaps, or forgets a consumer;
+--   1. the lock of consumers (7303), by who makes or deletes one's rows: begins a rebuild, swaps, forgets, beats the first time.
+--      So of those that are locked in 2 none appears in between, which would be locked out of order;
 --   2. rows of consumers, ascending by (consumer, partition). What is written under a lease is written under its row's lock,
 --      and so are the rows of workers, memories and parked of that consumer;
 --   3. rows of models, ascending by name, then rows of rows, ascending by (model, tenant, key): the callers sort them;
@@ -186,31 +187,41 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     mine text[];
+    named text[];
     name text;
     now_ms bigint := readback.now_ms();
     share integer;
     excess integer;
 begin
-    insert into readback.consumers (consumer, partition, at_ms)
-    select c, p.partition, now_ms from unnest(of_consumers) c cross join readback.partitions p
-    where not exists (select from readback.consumers k where k.consumer = c and k.partition = p.partition)
-    order by c, p.partition
-    on conflict do nothing;
+    if exists (
+        select from unnest(of_consumers) c cross join readback.partitions p
+        where not exists (select from readback.consumers k where k.consumer = c and k.partition = p.partition)
+    ) then
+        perform pg_advisory_xact_lock(7303, 0);
+        insert into readback.consumers (consumer, partition, at_ms)
+        select c, p.partition, now_ms from unnest(of_consumers) c cross join readback.partitions p
+        on conflict do nothing;
+    end if;
     select array_agg(distinct c.consumer) into mine from (
         select w.consumer from readback.workers w where w.holder = of_holder
         union all select c.consumer from readback.consumers c where c.holder = of_holder
         union all select unnest(of_consumers)
     ) c;
-    perform from readback.consumers c where c.consumer = any (mine) order by c.consumer, c.partition for update;
+    -- Only what is locked here is touched below: one may be forgotten, and made again, while this waits.
+    select array_agg(distinct l.consumer) into mine from (
+        select c.consumer from readback.consumers c where c.consumer = any (mine) order by c.consumer, c.partition for update
+    ) l;
+    mine := coalesce(mine, '{}');
+    named := array(select c from unnest(of_consumers) c where c = any (mine));
     now_ms := readback.now_ms();
     update readback.consumers c set holder = ''
-    where c.consumer = any (mine) and c.holder = of_holder and c.consumer <> all (of_consumers);
+    where c.consumer = any (mine) and c.holder = of_holder and c.consumer <> all (named);
     delete from readback.workers w
-    where w.consumer = any (mine) and (w.until_ms <= now_ms or w.holder = of_holder and w.consumer <> all (of_consumers));
+    where w.consumer = any (mine) and (w.until_ms <= now_ms or w.holder = of_holder and w.consumer <> all (named));
     insert into readback.workers (consumer, holder, until_ms)
-    select c, of_holder, now_ms + ttl_ms from unnest(of_consumers) c
+    select c, of_holder, now_ms + ttl_ms from unnest(named) c
     on conflict (consumer, holder) do update set until_ms = excluded.until_ms;
-    foreach name in array of_consumers loop
+    foreach name in array named loop
         select p.partitions / w.ready + (w.before < p.partitions % w.ready)::integer - h.held into share
         from (select count(*) as partitions from readback.consumers c where c.consumer = name) p,
             (select count(*) as ready, count(*) filter (where w.holder < of_holder) as before
@@ -231,7 +242,7 @@ begin
     end loop;
     return query
         update readback.consumers c set until_ms = now_ms + ttl_ms
-        where c.consumer = any (of_consumers) and c.holder = of_holder
+        where c.consumer = any (named) and c.holder = of_holder
         returning c.consumer, c.partition, c.fence, c.pos;
 end
 $$;
@@ -248,7 +259,9 @@ begin
         select w.consumer from readback.workers w where w.holder = of_holder
         union all select c.consumer from readback.consumers c where c.holder = of_holder
     ) c;
-    perform from readback.consumers c where c.consumer = any (mine) order by c.consumer, c.partition for update;
+    select array_agg(distinct l.consumer) into mine from (
+        select c.consumer from readback.consumers c where c.consumer = any (mine) order by c.consumer, c.partition for update
+    ) l;
     update readback.consumers c set holder = '' where c.consumer = any (mine) and c.holder = of_holder;
     delete from readback.workers w where w.consumer = any (mine) and w.holder = of_holder;
     -- One that is locked is being settled, or is somebody else's by now.
@@ -271,10 +284,14 @@ $$;
 
 create function readback.hold_consumer(of_consumer text, for_ms bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    locked integer[];
 begin
-    perform from readback.consumers c where c.consumer = of_consumer order by c.partition for update;
+    select array_agg(l.partition) into locked from (
+        select c.partition from readback.consumers c where c.consumer = of_consumer order by c.partition for update
+    ) l;
     update readback.consumers c set hold_until_ms = case when for_ms > 0 then readback.now_ms() + for_ms else 0 end
-    where c.consumer = of_consumer;
+    where c.consumer = of_consumer and c.partition = any (locked);
 end
 $$;
 
