@@ -149,6 +149,9 @@ class Effects:
     unparks: list[int] = field(default_factory=list)
     """sids to wait with no longer: all up to the cursor is taken."""
 
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in self.__slots__)
+
     def merge(self, other: Effects) -> None:
         for name in self.__slots__:
             getattr(self, name).extend(getattr(other, name))

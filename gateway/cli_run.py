@@ -144,7 +144,7 @@ async def run_dev(config: Config, *, say: Say, on_ready: Callable[[Ready, Demo],
     load_tls(config)
     make_data_dir(config.data)
     check_ports(config)
-    config = replace(raise_file_limit(config, say), dev_tokens=True)
+    config = replace(raise_file_limit(config, say), dev_tokens=True, work=True)
     ensure_secrets(config.secrets_path)
     secrets = load_secrets(config)
     if config.origins == frozenset():

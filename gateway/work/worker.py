@@ -1,8 +1,10 @@
 """A worker: shares the log's partitions with others by lease, follows them for each consumer, and runs tasks that are due.
 
 One task a leased (consumer, partition) reads on from its cursor, has the consumer turn events into effects, and commits
-these with the cursor's move, under the lease's fence (`core.work`). It is woken by commits that this process hears of, and
-looks by itself every `poll_s`. One task a kind of tasks claims those that are due and runs them side by side.
+these with the cursor's move, under the lease's fence (`core.work`). It is woken by commits that this process hears of, and by
+a look at the partitions' heads every `poll_s`, one for all. Consumers that stand at the same place share what is read. What led
+to nothing moves a cursor only now and then: most of a log is chat, which most consumers pass over. One task a kind of tasks
+claims those that are due and runs them side by side.
 
 Promises: a consumer's effects of a stream are committed in the stream's order, each exactly once, whoever crashes; one
 stream whose event cannot be taken is parked with its reason while all others go on; what fails for want of the store is
@@ -32,6 +34,10 @@ from gateway.work.tasks import Tasks
 log = logging.getLogger("readback.work")
 
 HELD_S: Final = 0.02
+CURSOR_S: Final = 1.0
+"""How far a cursor may lag behind what was taken without effect: read again after a crash, and seen as lag."""
+IDLE_S: Final = 5.0
+"""How long a partition rests that nobody told of, should the look at the heads be missed."""
 REASON_MAX: Final = 300
 
 
@@ -63,6 +69,8 @@ class Worker:
         self._following: dict[tuple[str, int], _Following] = {}
         self._left = False
         self._names: dict[int, Place] = {}
+        self._pages: dict[int, tuple[int, list[Event]]] = {}
+        """Of each partition what was read last, and after which position: another consumer most often wants the same."""
         self._nursery: trio.Nursery
         self.events = 0
         """Taken by consumers, each once a consumer; `skipped` were not theirs or parked."""
@@ -81,8 +89,32 @@ class Worker:
         """Something was committed to the log, as far as ``last``. A hint: it may be early, late, or wrong."""
         for name in self.consumers:
             following = self._following.get((name, partition))
-            if following is not None and last > following.lease.pos:
+            if following is not None and last > following.read:
                 following.wake.set()
+
+    async def _watch_heads(self) -> None:
+        """Hints can be missed, and nobody tells of other nodes' commits where there is no bus."""
+        while True:
+            await trio.sleep(self.limits.poll_s)
+            if not self._following:
+                continue
+            try:
+                heads = await self.log.heads()
+            except Unavailable as error:
+                self.failed(error)
+                continue
+            for partition, head in enumerate(heads):
+                self.heard(partition, head)
+
+    async def tail(self, partition: int, after: int) -> tuple[list[Event], bool]:
+        """Events of a partition past a position, at most `batch_events`, and whether there are more, most likely."""
+        limit = self.limits.batch_events
+        page = self._pages.get(partition)
+        if page is None or not page[0] <= after < page[0] + len(page[1]):
+            page = after, await self.log.tail(partition, after, limit)
+            if page[1]:
+                self._pages[partition] = page
+        return page[1][after - page[0] :], len(page[1]) >= limit  # positions are dense
 
     # -- sharing --------------------------------------------------------------------------------------------------------
 
@@ -91,10 +123,12 @@ class Worker:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self.tasks.run)
+            nursery.start_soon(self._watch_heads)
             task_status.started()
             while not self._left:
                 await self._beat()
                 await trio.sleep(self.limits.beat_s * (0.75 + 0.5 * self.rng.random()))
+            nursery.cancel_scope.cancel()
 
     async def leave(self) -> None:
         """Give everything up at once, so that others go on without a pause. Nothing is taken after that."""
@@ -128,8 +162,20 @@ class Worker:
                 following = self._following[place] = _Following(self, self.consumers[lease.consumer], lease)
                 self._nursery.start_soon(following.run)
             following.until_s = now_s + self.limits.lease_s
-            following.look_at_parked = True
-            following.wake.set()
+        await self._look_for_retries()
+
+    async def _look_for_retries(self) -> None:
+        """Parked streams that an operator wants tried again, of what is held here."""
+        try:
+            parked = await self.work.parked(limit=self.limits.parked_max)
+        except Unavailable as error:
+            self.failed(error)
+            return
+        again = {(one.consumer, one.partition) for one in parked if one.retry}
+        for place, following in self._following.items():
+            if place in again or following.too_many:
+                following.look_at_parked = True
+                following.wake.set()
 
     async def _stand(self) -> None:
         try:
@@ -200,13 +246,17 @@ class _Following:
         self._worker = worker
         self._consumer = consumer
         self.lease = lease
+        self.read = lease.pos
+        """As far as events were taken; beyond the lease's position they led to nothing."""
+        self._moved_at_s = 0.0
+        """When the first of those was read."""
         self.until_s = 0.0
         self.wake = trio.Event()
         self.scope = trio.CancelScope()
         self.behind = 0
         self.look_at_parked = True
         self._parked: dict[int, Parked] = {}
-        self._too_many = False
+        self.too_many = False
         """So many streams are parked that not all are known here: nothing is taken, lest one of those were."""
         self._failures = 0
 
@@ -222,12 +272,14 @@ class _Following:
                     return
                 except Held:
                     self._consumer.forget(self.lease.partition)
+                    self.read = self.lease.pos
                     await trio.sleep(HELD_S)
                 except StoreError as error:
                     # It may have been committed, and then the cursor is elsewhere: the next commit is fenced, and the
                     # lease is looked up anew.
                     self._consumer.forget(self.lease.partition)
                     self._worker.failed(error)
+                    self.read = self.lease.pos
                     await trio.sleep(self._backoff_s())
                 else:
                     self._failures = 0
@@ -242,7 +294,7 @@ class _Following:
         return wait_s * (0.5 + self._worker.rng.random())
 
     async def _wait(self) -> None:
-        with trio.move_on_after(self._worker.limits.poll_s):
+        with trio.move_on_after(CURSOR_S if self.read > self.lease.pos else IDLE_S):
             await self.wake.wait()
 
     async def _step(self) -> bool:
@@ -253,24 +305,30 @@ class _Following:
             self.look_at_parked = False
             await self._look_at_parked()
             lease = self.lease
-        if self._too_many:
+        if self.too_many:
             return False
         limit = worker.limits.batch_events
-        events = await worker.log.tail(lease.partition, lease.pos, limit)
+        events, more = await worker.tail(lease.partition, self.read)
         self.behind = len(events)
-        if not events:
-            return False
-        effects = await self._take(events)
-        self.lease = await worker.work.commit(lease, events[-1].pos, effects)
-        worker.commits += 1
-        self._done(effects)
-        for told in worker.committed:
-            told(lease.consumer, lease.partition, self.lease.pos)
-        return len(events) >= limit
+        effects = await self._take(events) if events else Effects()
+        now_s = trio.current_time()
+        if self.read == lease.pos:
+            self._moved_at_s = now_s
+        if events:
+            self.read = events[-1].pos
+        rests = self.read > lease.pos and (now_s >= self._moved_at_s + CURSOR_S or self.read - lease.pos >= limit)
+        if effects or rests:
+            self.lease = await worker.work.commit(lease, self.read, effects)
+            worker.commits += 1
+            self._done(effects)
+            for told in worker.committed:
+                told(lease.consumer, lease.partition, self.lease.pos)
+        return more
 
     def _done(self, effects: Effects) -> None:
         for parked in effects.parks:
             self._parked[parked.sid] = parked
+            self.look_at_parked = True  # perhaps that was one too many
         for sid in effects.unparks:
             self._parked.pop(sid, None)
         if effects.tasks:
@@ -338,9 +396,9 @@ class _Following:
         worker, partition = self._worker, self.lease.partition
         parked_max = worker.limits.parked_max
         parked = await worker.work.parked(self._consumer.name, limit=parked_max)
-        if len(parked) >= parked_max and not self._too_many:
+        if len(parked) >= parked_max and not self.too_many:
             log.error("%s stops: %d streams are parked; see `readback dlq list`", self._consumer.name, len(parked))
-        self._too_many = len(parked) >= parked_max
+        self.too_many = len(parked) >= parked_max
         self._parked = {one.sid: one for one in parked if one.partition == partition}
         for one in list(self._parked.values()):
             if one.retry:
@@ -353,7 +411,7 @@ class _Following:
         after = parked.seq - 1
         while True:
             events = await worker.log.read(place.tenant, place.sid, after, worker.limits.batch_events)
-            due = [Seen(event.pos, recorded(event)) for event in events if event.pos <= self.lease.pos]
+            due = [Seen(event.pos, recorded(event)) for event in events if event.pos <= self.read]
             effects = Effects()
             if due:
                 consumer.forget(place.partition, place.sid)
@@ -367,7 +425,7 @@ class _Following:
             elif not again:
                 # Some are taken: from here on, should this worker end now.
                 effects.parks.append(parked._replace(seq=after + 1, pos=due[-1].pos))
-            self.lease = await worker.work.commit(self.lease, self.lease.pos, effects)
+            self.lease = await worker.work.commit(self.lease, self.read, effects)
             self._done(effects)
             if again or whole:
                 return

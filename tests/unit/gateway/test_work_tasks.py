@@ -122,7 +122,7 @@ async def test_what_fails_for_good_is_parked_and_stops_its_lane_only(
         task = await becomes(world, "a1", "parked")
         await becomes(world, "b1", "done")
         await trio.sleep(60)
-        assert doing.ran == ["a1", "b1"]
+        assert sorted(doing.ran) == ["a1", "b1"]
         await world.work.tell(task.id, "drop")
         await becomes(world, "a2", "done")
         nursery.cancel_scope.cancel()
