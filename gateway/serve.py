@@ -256,6 +256,8 @@ async def _work(
         rng=node.rng,
     )
     worker.committed.append(node.rows_changed)
+    if node.cluster is not None:
+        node.cluster.listen_everywhere()
     await nursery.start(worker.run)
     return worker
 
