@@ -54,6 +54,9 @@ class _Clients:
         self.base_ms = int(1000 * time.time()) + 7_200_000
         self.due: dict[str, float] = {}
         self.taken: list[float] = []
+        self.asked: dict[int, float] = {}
+        self.answered: list[float] = []
+        """Milliseconds from due to row, and to the answer of who gave the command."""
         self.scheduled: set[str] = set()
         self.ready = trio.Event()
         self.refused: list[str] = []
@@ -82,7 +85,7 @@ class _Clients:
                 due = began + number / self.rate
                 await trio.sleep_until(due)
                 at = write(self.base_ms + 1_000 * (number + 1))
-                self.due[at] = due
+                self.due[at] = self.asked[1_000 + number] = due
                 body = {"milestone": "OUT", "at": at, "source": "ops"}
                 await self.command(socket, 1_000 + number, number % FLIGHTS, "estimate", body)
             with trio.move_on_after(LATE_S):
@@ -93,6 +96,9 @@ class _Clients:
     async def _answers(self, socket: WebSocketConnection) -> None:
         while True:
             answer = json.loads(await socket.get_message())
+            due = self.asked.pop(answer.get("id", 0), None)
+            if due is not None:
+                self.answered.append(1000 * (trio.current_time() - due))
             if answer["op"] == "error":
                 self.refused.append(answer["message"])
 
@@ -151,7 +157,7 @@ def _worker(cluster: Cluster) -> Iterator[None]:
         process.wait(20)
 
 
-def measure(rate: float, seconds: float, *, apart: bool) -> list[float]:
+def measure(rate: float, seconds: float, *, apart: bool) -> tuple[list[float], list[float]]:
     env = {} if apart else {"READBACK_WORK": "true"}
     with readback_cluster(1, bus=apart, env=env) as cluster:
         assert cluster.database_url is not None
@@ -161,7 +167,7 @@ def measure(rate: float, seconds: float, *, apart: bool) -> list[float]:
     assert not clients.refused, clients.refused[:3]
     if clients.due:
         print(f"{len(clients.due)} rows were overtaken by later ones of their flight, or never came", file=sys.stderr)
-    return clients.taken[WARM:]
+    return clients.taken[WARM:], clients.answered[WARM:]
 
 
 def main(arguments: list[str]) -> int:
@@ -171,13 +177,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--apart", action="store_true", help="the worker as a process of its own, over Redis")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args(arguments)
-    values = measure(options.rate, options.seconds, apart=options.apart)
+    values, answers = measure(options.rate, options.seconds, apart=options.apart)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     where = "the worker apart, over Redis" if options.apart else "the worker in the node"
     print(
         f"{platform.machine()}, Python {platform.python_version()}, {options.rate:g} commands/s, {where}; milliseconds"
     )
     print(f"command to row, {len(values)} of them: p50 {cuts[49]:.1f}, p95 {cuts[94]:.1f}, worst {max(values):.1f}")
+    print(f"command to answer, of the same: p50 {statistics.median(answers):.1f}")
     print(f"p50 at most {P50_MAX_MS:g} ms: {'met' if cuts[49] <= P50_MAX_MS else 'not met'}")
     if options.json is not None:
         options.json.write_text(json.dumps(values) + "\n")
