@@ -17,6 +17,7 @@ import trio
 from core.commands import Answer
 from core.flight import times
 from core.model import Event
+from core.work import Work
 from core.work_limits import WorkLimits
 from gateway.config import ConfigError
 from gateway.work.make import make_worker, reload_rules
@@ -63,7 +64,7 @@ command = { type = "timer.set", body = { name = "ask-again", due = "2020-01-01T0
 class Airport:
     """A node, the work on its log, and workers that come and go."""
 
-    def __init__(self, node: TestNode, work: MemoryWork, nursery: trio.Nursery, rules: Path | None) -> None:
+    def __init__(self, node: TestNode, work: Work, nursery: trio.Nursery, rules: Path | None) -> None:
         self.node = node
         self.work = work
         self.rules = rules
