@@ -24,8 +24,10 @@ from core.wire import Close
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
 from store.memory import MemoryLog
+from tests.flight_rows import FLIGHT, flight
 from tests.hubs import Bench
 from tests.nodes import TestNode, memory_log, serving_node
+from tests.wire_client import hello
 from tests.wire_page import ANY, blocks, playing
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -221,6 +223,22 @@ def test_what_large_rooms_are_told_has_its_schema() -> None:
     ]
     with pytest.raises(AssertionError):
         check("latest", told[2] | {"left": ["user:u1"]})
+
+
+async def test_rows_of_a_board_have_their_schema() -> None:
+    """As a node says them: a row that is there, and one that is gone."""
+    async with serving_node() as node:
+        await node.stream("flight:board")
+        async with hello(node.url, "user:amy", {"flight:board": {}}) as amy:
+            stream = node.node.hub.by_name["demo", "flight:board"]
+            for value in (flight().rows["flight_board", FLIGHT], None):
+                node.node.hub.signals.rows(stream, {FLIGHT: (value, 0.0)}, 0.0)
+                node.node.settle()
+                frame = await amy.next("signal", kind="row")
+                check("latest", frame)
+                assert frame["value"] == value
+        with pytest.raises(AssertionError):
+            check("latest", frame | {"by": "user:amy"})
 
 
 def test_a_frame_of_no_schema_is_noticed() -> None:
