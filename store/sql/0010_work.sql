@@ -66,7 +66,8 @@ create index rows_gone on readback.rows (at_ms) where doc is null;
 
 -- Generations that are no more, until their rows are cleaned away.
 create table readback.outdated (
-    generation bigint primary key
+    generation bigint primary key,
+    model text collate "C" not null
 );
 
 -- at_ms is when the task last changed its state. behind: another one of its lane is before it, which is not done or dropped; so
@@ -311,7 +312,8 @@ begin
     perform from readback.consumers c where c.consumer = of_consumer order by c.partition for update;
     perform readback.restart_consumer(of_consumer);
     perform from readback.models m where m.builder = of_consumer order by m.model for update;
-    insert into readback.outdated (generation) select m.building from readback.models m where m.builder = of_consumer;
+    insert into readback.outdated (generation, model)
+    select m.building, m.model from readback.models m where m.builder = of_consumer;
     update readback.models m set building = 0, builder = '' where m.builder = of_consumer;
 end
 $$;
@@ -748,8 +750,8 @@ begin
         perform readback.forget_consumer(before);
     end if;
     perform readback.restart_consumer(of_consumer);
-    insert into readback.outdated (generation)
-    select m.building from readback.models m where m.model = of_model and m.building > 0;
+    insert into readback.outdated (generation, model)
+    select m.building, m.model from readback.models m where m.model = of_model and m.building > 0;
     insert into readback.models as m (model, live, shown, building, builder)
     select of_model, n, n, nextval('readback.generation_numbers'), of_consumer
     from nextval('readback.generation_numbers') n
@@ -781,7 +783,7 @@ begin
     end if;
     update readback.models m set live = of_generation, shown = of_generation, building = 0, builder = ''
     where m.model = of_model;
-    insert into readback.outdated (generation) values (outdated);
+    insert into readback.outdated (generation, model) values (outdated, of_model);
     if not exists (select from readback.models m where m.builder = of_consumer) then
         perform readback.restart_consumer(of_consumer);
     end if;
