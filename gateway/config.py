@@ -102,7 +102,7 @@ class Secrets:
     """Ed25519 seeds, 32 bytes each: what the gateway's own tokens (services, devices) and anchors are signed with. Without
     any it issues none."""
     webhook_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """What calls to others' webhooks are signed with (HMAC-SHA256), so that they know whose they are. Without any, no signature."""
+    """What calls to others' webhooks are signed with (HMAC-SHA256), as a sign whose they are. Without any, none go out."""
 
 
 @dataclass(frozen=True, slots=True)

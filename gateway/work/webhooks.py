@@ -17,7 +17,6 @@ else says that it will not.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -228,14 +227,3 @@ def _retry_after_s(headers: httpx.Headers, now_s: float) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
-
-
-def verified(
-    secret: str, id: str, timestamp: str, body: bytes, given: str, now_s: float, *, tolerance_s: int = 300
-) -> bool:
-    """What a receiver does (docs/workers.md): whether a request is ours, this very body, and not an old one sent again."""
-    if not timestamp.isdigit() or abs(now_s - int(timestamp)) > tolerance_s:
-        return False
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
-    expected = base64.b64encode(hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()).decode()
-    return any(hmac.compare_digest(f"v1,{expected}", each) for each in given.split(" "))
