@@ -65,6 +65,10 @@ Workers = Annotated[
     str | None,
     typer.Option("--workers", metavar="N", help="Node processes on one port (1): one a core.", show_default=False),
 ]
+Rules = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="FOLDER", help="Where the rules are: its *.toml files.", show_default=False),
+]
 NodeName = Annotated[
     str | None,
     typer.Option("--node", metavar="NAME", help="This node's name (the machine's).", show_default=False),
@@ -103,6 +107,7 @@ def dev(
     http_host: HttpHost = None,
     http_port: HttpPort = None,
     workers: Workers = None,
+    rules: Rules = None,
     data: Data = None,
     config: ConfigFile = None,
     ready_file: ReadyFile = None,
@@ -119,9 +124,11 @@ def dev(
       readback dev --port 9400 --http-port 9401 --data ./scratch
 
       readback dev --workers 2
+
+      readback dev --rules docs/examples/rules
     """
     settings = _settings(
-        config, host=host, port=port, http_host=http_host, http_port=http_port, workers=workers, data=data
+        config, host=host, port=port, http_host=http_host, http_port=http_port, workers=workers, rules=rules, data=data
     )
     console = start_console(settings)
 
@@ -216,10 +223,7 @@ def serve(
 def work(
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option("--rules", metavar="FOLDER", help="Where the rules are: its *.toml files.", show_default=False),
-    ] = None,
+    rules: Rules = None,
     node: NodeName = None,
     http_host: HttpHost = None,
     http_port: HttpPort = None,
@@ -230,8 +234,8 @@ def work(
 
     Any number of them share the work, beside nodes that serve; `readback dev` has one inside. They need the Postgres and
     the keys of the nodes, and the same rules; with the nodes' Redis they hear of commits at once, and within a quarter of
-    a second without. A worker that dies is replaced by the others within ten seconds; SIGTERM gives its work back at once.
-    The HTTP port answers probes and /metrics.
+    a second without. A worker that dies is replaced by the others within ten seconds. SIGTERM gives its work back at once,
+    SIGHUP reads the rules anew. The HTTP port answers probes and /metrics.
 
     Examples:
 
@@ -239,15 +243,15 @@ def work(
 
       READBACK_REDIS_URL=redis://redis.internal readback work --config /etc/readback.toml --http-port 0
     """
-    settings = _settings(
-        config,
-        database_url=database_url,
-        redis_url=redis_url,
-        rules=rules,
-        node=node,
-        http_host=http_host,
-        http_port=http_port,
-    )
+    arguments = {
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "rules": rules,
+        "node": node,
+        "http_host": http_host,
+        "http_port": http_port,
+    }
+    settings = _settings(config, **arguments)
     console = start_console(settings)
 
     import trio
@@ -265,7 +269,9 @@ def work(
         if ready_file is not None:
             write_ready_file(ready_file, facts)
 
-    hurried = trio.run(lambda: run_work(settings, say=saying(console), on_ready=ready))
+    hurried = trio.run(
+        lambda: run_work(settings, say=saying(console), on_ready=ready, reload=lambda: _settings(config, **arguments))
+    )
     deaf_to_interrupts()
     say_end(console, hurried)
 

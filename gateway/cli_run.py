@@ -226,8 +226,10 @@ async def run_serve(
         notifier.close()
 
 
-async def run_work(config: Config, *, say: Say, on_ready: Callable[[Ready], None]) -> bool:
-    """Everything of `readback work`. Returns whether the end was hurried."""
+async def run_work(
+    config: Config, *, say: Say, on_ready: Callable[[Ready], None], reload: Callable[[], Config] | None = None
+) -> bool:
+    """Everything of `readback work`. Returns whether the end was hurried. ``reload`` as for `run_serve`."""
     if config.database_url is None:
         raise ConfigError(
             "`work` needs the Postgres that the nodes have: give --database-url or READBACK_DATABASE_URL; inside "
@@ -236,6 +238,10 @@ async def run_work(config: Config, *, say: Say, on_ready: Callable[[Ready], None
     secrets = load_secrets(config)
     notifier = Notifier(os.environ)
 
+    def read() -> tuple[Config, Secrets]:
+        now = config if reload is None else reload()
+        return now, load_secrets(now)
+
     async def run(stopper: Stopper) -> None:
         from gateway.serve import work  # late: it brings the whole server
 
@@ -243,7 +249,7 @@ async def run_work(config: Config, *, say: Say, on_ready: Callable[[Ready], None
             stopper.ready(facts)
             on_ready(facts)
 
-        await work(config, secrets, on_ready=ready, place=Place(notifier))
+        await work(config, secrets, on_ready=ready, place=Place(notifier, reload=read))
 
     try:
         return await _with_signals(run, say)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -176,7 +177,7 @@ async def _serve_node(
             without_password(config.database_url),
             drain=ending.asked.set,
             retire=ending.retire,
-            reload=None if place.reload is None else partial(_reload, node, place, place.reload),
+            reload=None if place.reload is None else partial(_reload, node, place, place.reload, worker),
         )
     )
 
@@ -258,6 +259,8 @@ async def _work(
     worker.committed.append(node.rows_changed)
     if node.cluster is not None:
         node.cluster.listen_everywhere()
+    if node.cluster is not None:
+        node.cluster.listen_everywhere()
     await nursery.start(worker.run)
     return worker
 
@@ -314,8 +317,25 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
             node.pulse.on_beat = Watchdog(place.notifier, lambda: True, trio.current_time)
             place.notifier.ready("working")
             on_ready(
-                Ready(0, http_sock.getsockname()[1], without_password(config.database_url), drain=ending.asked.set)
+                Ready(
+                    0,
+                    http_sock.getsockname()[1],
+                    without_password(config.database_url),
+                    drain=ending.asked.set,
+                    reload=None if place.reload is None else partial(_reload, node, place, place.reload, worker),
+                )
             )
+
+
+def _reload_rules(worker: Worker, folder: Path) -> None:
+    from gateway.work.make import reload_rules
+
+    problems = reload_rules(worker, folder)
+    for problem in problems:
+        log.error("%s", problem)
+    log.warning(
+        "the rules stay as they were" if problems else "reloaded: the rules in %s", *([] if problems else [folder])
+    )
 
 
 def _bind(config: Config, place: Place) -> tuple[socket.socket, socket.socket]:
@@ -382,8 +402,8 @@ def _turning(shard: Shard) -> Callable[[], bool]:
     return turning
 
 
-def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]) -> None:
-    """Keys and log level as they are now; what cannot be used is said, and changes nothing."""
+def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]], worker: Worker | None = None) -> None:
+    """Keys, rules and log level as they are now; what cannot be used is said, and changes nothing."""
     place.notifier.reloading()
     try:
         config, secrets = read()
@@ -403,6 +423,8 @@ def _reload(node: Node, place: Place, read: Callable[[], tuple[Config, Secrets]]
             log.warning("reloaded: the limits %s", ", ".join(changed))
         if later:
             log.warning("these limits change with the next start only: %s", ", ".join(later))
+        if worker is not None and config.rules is not None:
+            _reload_rules(worker, config.rules)
     if node.shard.tls is not None and node.shard.tls.reload():
         log.warning("reloaded: the certificate, for connections from now on")
     place.notifier.ready("serving")
