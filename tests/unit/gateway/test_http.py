@@ -582,6 +582,8 @@ async def test_openapi_is_complete(service: FakeService) -> None:
         ("/v1/streams/{stream}/events", "get"),
         ("/v1/streams/{stream}/events", "delete"),
         ("/v1/me/streams", "get"),
+        ("/v1/flights", "post"),
+        ("/v1/flights/{flight}/commands", "post"),
         ("/livez", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
