@@ -270,7 +270,8 @@ def resume_saga(config: Config, id: str, tenant: str | None, *, past: bool) -> s
 
 async def resume_of(work: Work, id: str, tenant: str | None, *, past: bool) -> str:
     task = await find_saga(work, id, tenant)
-    return _said(task, await running.resume(work, task, now_ms(), past=past), "goes on")
+    said = _said(task, await running.resume(work, task, now_ms(), past=past), "goes on")
+    return said + await _now(work, task)
 
 
 def abort_saga(config: Config, id: str, tenant: str | None) -> str:
@@ -279,7 +280,14 @@ def abort_saga(config: Config, id: str, tenant: str | None) -> str:
 
 async def abort_of(work: Work, id: str, tenant: str | None) -> str:
     task = await find_saga(work, id, tenant)
-    return _said(task, await running.abort(work, task, now_ms()), "turns back: what was done is undone")
+    said = _said(task, await running.abort(work, task, now_ms()), "turns back: what was done is undone")
+    return said + await _now(work, task)
+
+
+async def _now(work: Work, task: Task) -> str:
+    """One that is written anew has another number."""
+    found = await running.find(work, task.tenant, task.key)
+    return "" if found is None or found.id == task.id else f"; its number is {found.id} now"
 
 
 def _said(task: Task, said: running.Said, done: str) -> str:

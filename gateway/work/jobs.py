@@ -8,8 +8,8 @@ A job's body says what to ``do``:
 - ``notify``: ``to`` (a principal, whose inbox it goes to), ``body`` (or ``text``), ``key``, ``type`` (``notice``)
 - ``webhook``: ``url``, ``body``, ``key``
 
-Those of one stream are done in their order, one after the other; calls outside have a lane a stream and host, so that a host
-that is away holds up nothing but the calls to it.
+What comes of one stream and goes to one place is done in its order, one after the other. An inbox that is not there, a host
+that is away, a command that its rule wrote wrongly hold up what goes there, and not the timers by which rules wait.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ class Did(NamedTuple):
     says: str = ""
 
 
-def lane_of(sid: int, body: Mapping[str, Any]) -> str:
-    return f"{sid} {host_of(body['url'])}" if body["do"] == "webhook" else str(sid)
+def lane_of(stream: str, sid: int, body: Mapping[str, Any]) -> str:
+    """Of a job that comes of a stream: one for each place that it goes to, and one for the stream's timers."""
+    if body["do"] == "webhook":
+        return f"{sid} {host_of(body['url'])}"
+    if body["do"] == "command" and body["type"].startswith("timer."):
+        return f"{sid} timers"
+    to = body["to"] if body["do"] == "notify" else body["stream"]
+    return str(sid) if to == stream else f"{sid} {to}"
 
 
-def job(tenant: str, key: str, due_ms: int, body: dict[str, Any], sid: int) -> NewTask:
+def job(tenant: str, key: str, due_ms: int, body: dict[str, Any], stream: str, sid: int) -> NewTask:
     """A job that comes of a stream; ``key`` is the task's, the body has its own."""
-    return NewTask(KIND, tenant, key, due_ms, body, lane=lane_of(sid, body))
+    return NewTask(KIND, tenant, key, due_ms, body, lane=lane_of(stream, sid, body))
 
 
 class Deeds:

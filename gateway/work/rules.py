@@ -205,7 +205,7 @@ class Rules:
             self.fired += sum(firing.verdict == "fired" for firing in firings)
             effects.firings += firings
             effects.tasks += [
-                job(place.tenant, action.key, event.at_ms, to_do(action), place.sid) for action in actions
+                job(place.tenant, action.key, event.at_ms, to_do(action), place.stream, place.sid) for action in actions
             ]
         if known.memory != before:
             effects.memories.append((place.tenant, place.sid, known.memory or None))

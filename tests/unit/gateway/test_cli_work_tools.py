@@ -182,7 +182,7 @@ def test_a_parked_saga_is_resumed_passed_by_or_aborted(store: Store) -> None:
     """By its number or its key; each word is in what is kept, and a saga that has ended takes none."""
     id = trio.run(store.park_saga)
     assert said("saga", "show", str(id))["reason"] == "step 'look at a': there is no stream"
-    assert run("saga", "resume", "swap", "--tenant", "demo").stdout == "the saga swap goes on\n"
+    assert run("saga", "resume", "swap", "--tenant", "demo").stdout == "the saga swap goes on; its number is 2 now\n"
     (saga,) = said("saga", "list")
     assert (saga["state"], saga["next"]) == ("waiting", "look at a")
     assert run("saga", "resume", str(saga["id"]), "--past").exit_code == 0

@@ -420,13 +420,17 @@ async def test_a_host_without_room_costs_no_attempt() -> None:
     assert (outcome.state, outcome.reason, outcome.after_s) == ("waiting", "", 0.375)
 
 
-def test_lanes_keep_a_streams_order_and_a_slow_hosts_calls_apart() -> None:
-    """What is said and commanded in a stream goes one after the other; calls outside have a lane by host."""
+def test_each_place_has_its_lane() -> None:
+    """What goes to one place from one stream keeps its order; what cannot go there holds up nothing else."""
 
     def lane(**body: Any) -> str:
-        return job("demo", "k", 0, body, 7).lane
+        return job("demo", "k", 0, body, "flight:QX1", 7).lane
 
-    assert lane(do="command") == lane(do="message") == "7"
+    assert lane(do="command", stream="flight:QX1", type="gate") == lane(do="message", stream="flight:QX1") == "7"
+    assert lane(do="command", stream="flight:QX1", type="timer.set") == "7 timers"
+    assert lane(do="command", stream="flight:QX2", type="gate") == "7 flight:QX2"
+    assert lane(do="message", stream="chat:ops") == "7 chat:ops"
+    assert lane(do="notify", to="user:amy") == "7 user:amy"
     assert lane(do="webhook", url=URL) == "7 hooks.example"
     assert lane(do="webhook", url="https://[::1") == "7 "
     assert host_of(5) == ""  # type: ignore[arg-type]  # a rule's text can be anything
