@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import trio
 
+from bench import proc
 from core.commands import derived_key
 from core.flight.machine import Recorded
 from core.flight.read_models import source_of
@@ -190,15 +191,30 @@ def pure(events: int) -> dict[str, float]:
     return {**found, "all": 1e6 * sum(every) / len(every)}
 
 
+def _cpu_s(postgres_pid: int) -> tuple[float, float]:
+    """Of this process, and of Postgres."""
+    return time.process_time(), proc.tree_cpu_s(postgres_pid)
+
+
+def _each(what: str, before: tuple[float, float], after: tuple[float, float], events: int) -> dict[str, float]:
+    ours, postgres = (1e6 * (late - early) / events for early, late in zip(before, after, strict=True))
+    return {f"{what}_us": ours, f"{what}_postgres_us": postgres}
+
+
 async def measure(events: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="readback-bench-") as folder:
         async with running_postgres(f"{folder}/postgres") as server:
             await migrate_database(server.url(user=SUPERUSER))
             async with open_postgres_log(server.url(user=USER)) as log:
+                assert server.pid is not None
                 written = await fill(log, events)
+                before = _cpu_s(server.pid)
                 taken = await _project(log)
+                projecting = _cpu_s(server.pid)
                 rows = {model: len(await log.work.rows(model, TENANT, limit=1_000_000)) for model in MODELS}
+                rebuild_before = _cpu_s(server.pid)
                 all_s, held_s = await _rebuild(log, *MODELS)
+                rebuilding = _cpu_s(server.pid)
                 again = {model: len(await log.work.rows(model, TENANT, limit=1_000_000)) for model in MODELS}
                 assert again == rows
                 board_s, _ = await _rebuild(log, "flight_board")
@@ -209,6 +225,8 @@ async def measure(events: int) -> dict[str, float]:
         "rebuilt_per_s": written / all_s,
         "rebuilt_board_per_s": written / board_s,
         "held_ms": 1000 * held_s,
+        **_each("projected", before, projecting, written),
+        **_each("rebuilt", rebuild_before, rebuilding, written),
     }
 
 
@@ -232,6 +250,9 @@ def main(arguments: list[str]) -> int:
         met = found[name] >= least
         good = good and met
         print(f"{words:36} {found[name]:9,.0f}   at least {least:,.0f}: {'met' if met else 'not met'}")
+    for what in ("projected", "rebuilt"):
+        ours, postgres = found[f"{what}_us"], found[f"{what}_postgres_us"]
+        print(f"{f'CPU an event, {what}: worker, Postgres':36} {ours:6.1f} us {postgres:6.1f} us")
     print(f"{'workers waited for the change, ms':36} {found['held_ms']:9.0f}")
     if options.json is not None:
         options.json.write_text(json.dumps({**found, "pure_us": costs}, indent=1) + "\n")
