@@ -24,6 +24,7 @@ from gateway.http import make_app
 from gateway.reads import Reads
 from gateway.work.views import Views
 from gateway.work.worker import Worker
+from store.memory import MemoryLog
 from store.postgres import open_postgres_log
 from tests.nodes import TestNode, bus_away, serving_cluster, serving_node, token
 from tests.servers import Database, database, postgres_server  # noqa: F401
@@ -400,6 +401,21 @@ async def test_who_was_removed_is_shown_nothing_past_it() -> None:
         await nodes[0].log.remove_member("demo", f"flight:{FLIGHT}", "user:amy", "user:ops")
         await first.command(FLIGHT, "cancel", reason="weather")
         assert await second.code(f"/v1/flights/{FLIGHT}", "user:amy") == "forbidden"
+
+
+async def test_a_store_that_does_not_answer_is_said() -> None:
+    """Of the past and of rows alike: come back, nothing is wrong with what was asked."""
+    async with place() as here:
+        await here.flight()
+        await here.caught_up()
+        assert await here.code(f"/v1/flights/{FLIGHT}", "user:ops", ("admin",)) == "ok"
+        log = here.node.log
+        assert isinstance(log, MemoryLog)
+        log.down = "away"
+        for path in (f"/v1/flights/{FLIGHT}", "/v1/board", "/v1/aircraft/VH-ABC/line"):
+            assert await here.code(path, "user:ops", ("admin",)) == "unavailable"
+        log.down = None
+        assert await here.code("/v1/board", "user:ops", ("admin",)) == "ok"
 
 
 # Over Postgres
