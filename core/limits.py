@@ -40,7 +40,7 @@ class Limits:
         1_024  # entries of one commit; at 25,000 sends/s about 800 gather, and they leave in fewer sends
     )
     commands_kept_max: int = 20_000  # streams whose folded state is remembered: a day of a large airline, 5 KB each
-    board_rows_max: int = 5_000  # rows of a tenant's live board: a week of a large airline, 1.5 KB each
+    board_rows_max: int = 2_000  # rows of a live board, a tenant: a day; who comes gets all at once, 4 us and 1 KB each
     commands_per_stream_max: int = 256  # commands of one stream waiting for each other; more answer overloaded
     commit_timeout_s: float = 5.0  # a commit unanswered this long is unknown: its senders get unavailable
     heads_interval_s: float = 1.0  # how often silence is checked against the partition heads
