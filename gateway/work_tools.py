@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 PAGE = 1_000
 LETTERS_MAX = 10_000
-BEHIND_MAX = 10_000
+BEHIND_MAX = 1_000
 """Events behind a parked stream that are counted."""
 
 

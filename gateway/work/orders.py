@@ -15,7 +15,7 @@ import orjson
 from core.commands import FOLDED_AT_ONCE, Answer, recorded
 from core.flight.machine import BY_GATEWAY, Command, Recorded
 from core.flight.registry import machine_of
-from core.model import Entry, Outcome
+from core.model import FACT_TYPES, Entry, Outcome
 from core.ports import Refused
 from gateway.commander import Ask, Waiting
 from gateway.service import WireError
@@ -70,7 +70,9 @@ class Orders:
             raise _raised(error) from None
 
     async def send(self, tenant: str, stream: str, type: str, body: dict[str, Any], key: str) -> int:
-        """Send one event; its seq, the same when sent again."""
+        """Send one event; its seq, the same when sent again. What only commands become is not sent."""
+        if type.startswith(FACT_TYPES):
+            raise Impossible(f"events of type {type} come of commands alone")
         try:
             found = await self.stream(tenant, stream)
             entry = Entry(tenant, found.sid, key, type, BY_GATEWAY, orjson.dumps(body), privileged=True)
