@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import trio
 from trio.testing import MockClock
 
+from core.flight.machine import BY_GATEWAY
+from core.model import Decided
 from core.rules import engine
 from core.rules.load import Problem
 from core.rules.model import RuleSet
@@ -255,3 +259,75 @@ def test_loops_are_found_by_what_verbs_become() -> None:
     assert "timer.set" in facts["timer.set"]
     assert "seat.assigned" in facts["assign"]
     assert "crew.assigned" in facts["assign"]
+
+
+FLIGHT = """
+[[rule]]
+id = "gate"
+version = "1"
+says = "Answers with the state of the flight"
+tenants = ["*"]
+streams = "flight:*"
+[rule.when]
+event = "message"
+where = "event.body.text == 'gate?'"
+[[rule.do]]
+message.text = "${flight.flight} at ${flight.gates.departure.gate}"
+"""
+
+
+async def decided(world: World, stream: str, type: str, body: dict[str, Any]) -> None:
+    """A fact, as a command of the stream would have become it."""
+    sid, log = world.sids[stream], world.log
+    ruled = await log.ruled("demo", sid, 0, 1_000)
+    key, raw = str(uuid.uuid4()), orjson.dumps(body)
+    state = ruled[-1].seq if ruled else 0
+    kept = Decided("demo", sid, key, type, BY_GATEWAY, state, [(key, f"flight.{type}", raw)], privileged=True)
+    (judged,) = await log.command([kept])
+    assert judged.outcome == 0, judged
+
+
+async def a_flight(world: World, gates: int) -> None:
+    await world.event("flight:QX1", text="x")
+    scheduled = {"flight": "QX1", "operator": "QX", "from": "SYD", "to": "MEL"}
+    times = {"out": "2026-11-21T08:00:00.000Z", "in": "2026-11-21T09:30:00.000Z"}
+    await decided(world, "flight:QX1", "scheduled", scheduled | times)
+    for n in range(gates):
+        await decided(world, "flight:QX1", "gate", {"departure": {"gate": str(n)}})
+
+
+async def test_a_streams_state_is_folded_anew_where_it_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A worker that follows another folds the stream's past, in pages, up to the event and not past it."""
+    monkeypatch.setattr(rules_module, "FOLDED_AT_ONCE", 3)
+    world = World(1)
+    await a_flight(world, 7)
+    await done(world, consumer(world, rules_in(tmp_path, gate=FLIGHT)), 9)
+    await world.event("flight:QX1", text="gate?")
+    await decided(world, "flight:QX1", "gate", {"departure": {"gate": "99"}})
+    world.log.fail_next("unavailable", "ruled")
+    firings, jobs = await done(world, consumer(world, rules_in(tmp_path, gate=FLIGHT)), 11)
+    assert [firing.verdict for firing in firings] == ["fired"]
+    assert [job["body"]["text"] for job in jobs] == ["QX1 at 6"]
+
+
+async def test_a_past_that_cannot_be_folded_parks_its_stream_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """What the machine stumbles over in a stream's past is its own trouble, and said."""
+    world = World(1)
+    await a_flight(world, 2)
+    await world.event("flight:QX2", text="x")
+    await done(world, consumer(world, rules_in(tmp_path, gate=FLIGHT)), 5)
+
+    def stumbles(self: Any, event: Any) -> None:
+        if event.type == "flight.gate":
+            raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(rules_module._Known, "evolve", stumbles)
+    await world.event("flight:QX1", text="gate?")
+    await world.event("flight:QX2", text="x")
+    await done(world, consumer(world, rules_in(tmp_path, gate=FLIGHT)), 7)
+    (parked,) = await world.work.parked()
+    assert (parked.stream, parked.seq, parked.reason) == ("flight:QX1", 5, "ZeroDivisionError: a fault of ours")
