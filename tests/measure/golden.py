@@ -101,8 +101,7 @@ def replay(given: Iterable[Given]) -> Outcome:
     refusals: Counter[str] = Counter()
     for one in given:
         refusals[refused_for(world.give(one))] += 1
-    events = {stream: list(events) for stream, events in world.events.items()}
-    return outcome(events, refusals)
+    return outcome(world.events, refusals)
 
 
 def outcome(events: Mapping[str, Sequence[Recorded]], refusals: Mapping[str, int]) -> Outcome:
