@@ -592,7 +592,7 @@ async def test_openapi_is_complete(service: FakeService) -> None:
     assert len(set(names)) == len(names)
     for path, _, operation in operations:
         assert operation["summary"]
-        assert "422" not in operation["responses"]
+        assert "application/json" not in operation["responses"].get("422", {}).get("content", {}), "FastAPI's own"
         if path.startswith("/v1/"):
             assert operation["security"] == [{"HTTPBearer": []}]
             for status in ("400", "401", "500", "503"):
