@@ -28,6 +28,11 @@ def load(doc: bytes | str) -> dict[str, Any]:
     return read
 
 
+def storable(text: str) -> str:
+    """The text as a store keeps it: what none can is a question mark."""
+    return text.replace("\0", "?").encode(errors="replace").decode()
+
+
 def check_texts(texts: Iterable[str]) -> None:
     for text in texts:
         if "\0" in text:

@@ -16,7 +16,7 @@ import trio
 from core.ports import StoreError, Unavailable
 from core.work import Fenced, NewTask, Task
 from gateway.work.ports import Outcome, Runner, Transient
-from store.work_input import RAN_OUT
+from store.work_input import RAN_OUT, storable
 
 if TYPE_CHECKING:
     from gateway.work.worker import Worker
@@ -141,7 +141,7 @@ class Tasks:
                     task,
                     state=outcome.state,
                     due_ms=int(1000 * due_s) if outcome.state == "waiting" else 0,
-                    reason=outcome.reason,
+                    reason=storable(outcome.reason),
                     body=outcome.body,
                     tasks=outcome.tasks,
                     failed=failed,

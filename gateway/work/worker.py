@@ -17,7 +17,7 @@ Does not: know what consumers and runners do (`gateway.work.make` puts them toge
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from core.work import Effects, Fenced, Held, Lease, NewTask, Parked, Work
 from core.work_limits import WorkLimits
 from gateway.work.ports import Consumer, Place, Runner, Seen
 from gateway.work.tasks import Tasks
+from store.work_input import storable
 
 log = logging.getLogger("readback.work")
 
@@ -39,6 +40,10 @@ CURSOR_S: Final = 1.0
 IDLE_S: Final = 5.0
 """How long a partition rests that nobody told of, should the look at the heads be missed."""
 REASON_MAX: Final = 300
+PAGE_BYTES_MAX: Final = 1_048_576
+"""Bodies of a page that is kept for other consumers; a larger one each reads for itself."""
+TAKEN_AT_ONCE: Final = 128
+"""Events taken in one turn of the loop, in which nothing else is served; more only where they are of one stream."""
 
 
 class Worker:
@@ -71,6 +76,11 @@ class Worker:
         self._names: dict[int, Place] = {}
         self._pages: dict[int, tuple[int, list[Event]]] = {}
         """Of each partition what was read last, and after which position: another consumer most often wants the same."""
+        self._told: dict[int, int] = {}
+        """How far each partition goes, as was heard last."""
+        self._ending: dict[tuple[str, int], trio.Event] = {}
+        """Of places let go of, set once nothing of that goes on."""
+        self._asking = trio.Lock()
         self._nursery: trio.Nursery
         self.events = 0
         """Taken by consumers, each once a consumer; `skipped` were not theirs or parked."""
@@ -87,6 +97,7 @@ class Worker:
 
     def heard(self, partition: int, last: int) -> None:
         """Something was committed to the log, as far as ``last``. A hint: it may be early, late, or wrong."""
+        self._told[partition] = last
         for name in self.consumers:
             following = self._following.get((name, partition))
             if following is not None and last > following.read:
@@ -110,11 +121,19 @@ class Worker:
         """Events of a partition past a position, at most `batch_events`, and whether there are more, most likely."""
         limit = self.limits.batch_events
         page = self._pages.get(partition)
-        if page is None or not page[0] <= after < page[0] + len(page[1]):
-            page = after, await self.log.tail(partition, after, limit)
-            if page[1]:
-                self._pages[partition] = page
-        return page[1][after - page[0] :], len(page[1]) >= limit  # positions are dense
+        if page is not None and page[0] <= after < (last := page[0] + len(page[1])):  # positions are dense
+            # It may be older than what was heard since, and what was heard wakes nobody twice.
+            return page[1][after - page[0] :], len(page[1]) >= limit or last < self._told.get(partition, 0)
+        events = await self.log.tail(partition, after, limit)
+        if sum(len(event.body or b"") for event in events) > PAGE_BYTES_MAX:
+            self.distrust(partition)
+        elif events:
+            self._pages[partition] = after, events
+        return events, len(events) >= limit
+
+    def distrust(self, partition: int) -> None:
+        """What was read of it may not be what the log has now."""
+        self._pages.pop(partition, None)
 
     # -- sharing --------------------------------------------------------------------------------------------------------
 
@@ -137,17 +156,19 @@ class Worker:
             following.scope.cancel()
         self._following.clear()
         self.tasks.stop()
-        await self.work.leave(self.holder)
+        async with self._asking:  # a beat under way would take again what is given up
+            await self.work.leave(self.holder)
 
     async def _beat(self) -> None:
         try:
-            leases = await self.work.beat(self.holder, list(self.consumers), int(1000 * self.limits.lease_s))
+            async with self._asking:
+                leases = await self._ask()
         except Unavailable as error:
             self.failed(error)
             self._let_go_of_the_expired()
             return
         self.answered()
-        if self._left:  # while it was asked; what it was given runs out by itself
+        if self._left:  # while it was asked
             return
         if self.standing:
             await self._stand()
@@ -160,9 +181,14 @@ class Worker:
             following = self._following.get(place)
             if following is None:
                 following = self._following[place] = _Following(self, self.consumers[lease.consumer], lease)
-                self._nursery.start_soon(following.run)
+                self._nursery.start_soon(following.follow, self._ending.pop(place, None))
             following.until_s = now_s + self.limits.lease_s
         await self._look_for_retries()
+
+    async def _ask(self) -> list[Lease]:
+        if self._left:
+            return []
+        return await self.work.beat(self.holder, list(self.consumers), int(1000 * self.limits.lease_s))
 
     async def _look_for_retries(self) -> None:
         """Parked streams that an operator wants tried again, of what is held here."""
@@ -172,8 +198,9 @@ class Worker:
             self.failed(error)
             return
         again = {(one.consumer, one.partition) for one in parked if one.retry}
+        unseen = len(parked) >= self.limits.parked_max  # of all consumers together
         for place, following in self._following.items():
-            if place in again or following.too_many:
+            if place in again or following.too_many or unseen:
                 following.look_at_parked = True
                 following.wake.set()
 
@@ -188,6 +215,7 @@ class Worker:
 
     def _let_go(self, place: tuple[str, int]) -> None:
         following = self._following.pop(place)
+        self._ending[place] = following.ended
         following.scope.cancel()
 
     def _let_go_of_the_expired(self) -> None:
@@ -253,6 +281,7 @@ class _Following:
         self.until_s = 0.0
         self.wake = trio.Event()
         self.scope = trio.CancelScope()
+        self.ended = trio.Event()
         self.behind = 0
         self.look_at_parked = True
         self._parked: dict[int, Parked] = {}
@@ -260,32 +289,48 @@ class _Following:
         """So many streams are parked that not all are known here: nothing is taken, lest one of those were."""
         self._failures = 0
 
-    async def run(self) -> None:
+    async def follow(self, before: trio.Event | None) -> None:
+        """``before``: once that is set, nobody else here takes events of this partition for this consumer."""
+        try:
+            await self.run(before)
+        finally:
+            self.ended.set()
+
+    async def run(self, before: trio.Event | None) -> None:
         with self.scope:
+            if before is not None:
+                await before.wait()
             self._consumer.forget(self.lease.partition)
             while True:
                 try:
                     more = await self._step()
                 except Fenced:
                     self._consumer.forget(self.lease.partition)
+                    self._worker.distrust(self.lease.partition)
                     self._worker.lost(self)
                     return
                 except Held:
                     self._consumer.forget(self.lease.partition)
-                    self.read = self.lease.pos
+                    self._start_over()
                     await trio.sleep(HELD_S)
                 except StoreError as error:
                     # It may have been committed, and then the cursor is elsewhere: the next commit is fenced, and the
                     # lease is looked up anew.
+                    self._start_over()
                     self._consumer.forget(self.lease.partition)
                     self._worker.failed(error)
-                    self.read = self.lease.pos
                     await trio.sleep(self._backoff_s())
                 else:
                     self._failures = 0
                     self._worker.answered()
                     if not more:
                         await self._wait()
+
+    def _start_over(self) -> None:
+        """What was taken since the last commit did not come to pass, or nobody knows, and so whom to wait with."""
+        self._worker.distrust(self.lease.partition)
+        self.read = self.lease.pos
+        self.look_at_parked = True
 
     def _backoff_s(self) -> float:
         limits = self._worker.limits
@@ -346,14 +391,16 @@ class _Following:
             worker.events += 1
             streams.setdefault(event.sid, []).append(Seen(event.pos, recorded(event)))
         effects = Effects()
-        if streams:
-            await consumer.prepare([(places[sid], seen[0].event.seq) for sid, seen in streams.items()])
-        for sid, seen in streams.items():
-            try:
-                taken = consumer.take(places[sid], seen)
-            except Exception as error:
-                taken = await self._take_singly(places[sid], seen, error)
-            effects.merge(taken)
+        for n, slice in enumerate(_slices(streams)):
+            if n:
+                await trio.lowlevel.checkpoint()
+            await consumer.prepare([(places[sid], seen[0].event.seq) for sid, seen in slice])
+            for sid, seen in slice:
+                try:
+                    taken = consumer.take(places[sid], seen)
+                except Exception as error:
+                    taken = await self._take_singly(places[sid], seen, error)
+                effects.merge(taken)
         return effects
 
     async def _take_singly(self, place: Place, seen: Sequence[Seen], error: Exception, attempts: int = 1) -> Effects:
@@ -385,7 +432,7 @@ class _Following:
             partition=place.partition,
             seq=at.event.seq,
             pos=at.pos,
-            reason=f"{type(why).__name__}: {why}"[:REASON_MAX],
+            reason=storable(f"{type(why).__name__}: {why}"[:REASON_MAX]),
             attempts=attempts,
             since_ms=int(1000 * self._worker.wall()),
             retry=False,
@@ -435,6 +482,20 @@ class _Following:
             return self._consumer.take(place, seen)
         except Exception as error:
             return await self._take_singly(place, seen, error, attempts + 1)
+
+
+def _slices(streams: Mapping[int, list[Seen]]) -> Iterator[list[tuple[int, list[Seen]]]]:
+    """The streams in their order, as many at once as have `TAKEN_AT_ONCE` events, or one that has more."""
+    slice: list[tuple[int, list[Seen]]] = []
+    count = 0
+    for sid, seen in streams.items():
+        if slice and count + len(seen) > TAKEN_AT_ONCE:
+            yield slice
+            slice, count = [], 0
+        slice.append((sid, seen))
+        count += len(seen)
+    if slice:
+        yield slice
 
 
 def facts(worker: Worker) -> dict[str, Any]:
