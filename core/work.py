@@ -268,6 +268,10 @@ class Work(Protocol):
         """By number, those after ``after``. Across tenants unless one is named."""
         ...
 
+    async def task(self, kind: str, tenant: str, key: str) -> Task | None:
+        """The task of this key, whatever its state, or ``None`` where there is none (any more)."""
+        ...
+
     async def next_due_ms(self, kind: str) -> int | None:
         """When the first is due that its lane lets through, or a claim runs out: until then nobody need look. ``None``: there
         is none. Across tenants."""

@@ -194,6 +194,10 @@ class MemoryTasks:
         ]
         return [kept.told() for kept in found[: max(limit, 0)]]
 
+    def task(self, kind: str, tenant: str, key: str) -> Task | None:
+        kept = self._by_key.get((kind, tenant, key))
+        return None if kept is None else kept.told()
+
     def next_due_ms(self, kind: str) -> int | None:
         times = [kept.due_ms for kept in self._let_through(kind)]
         times += [kept.until_ms for kept in self._open[kind].values() if kept.state == "claimed"]

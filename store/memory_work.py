@@ -278,6 +278,10 @@ class MemoryWork:
         async with self._log.call("tasks"):
             return self._tasks.tasks(kind, tenant, state, limit, after)
 
+    async def task(self, kind: str, tenant: str, key: str) -> Task | None:
+        async with self._log.call("task"):
+            return self._tasks.task(kind, tenant, key)
+
     async def next_due_ms(self, kind: str) -> int | None:
         check_kind(kind)
         async with self._log.call("next_due_ms"):

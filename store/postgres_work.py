@@ -275,6 +275,13 @@ class PostgresWork:
         sql = f"select {_TASK} from readback.find_tasks($1, $2, $3, $4, $5)"
         return [_task(row) for row in await self._links.fetch(sql, kind, tenant, state, clamp(after), _limit(limit))]
 
+    async def task(self, kind: str, tenant: str, key: str) -> Task | None:
+        if not _storable(kind, tenant, key):
+            return None
+        sql = f"select {_TASK} from readback.find_task($1, $2, $3)"
+        rows = await self._links.fetch(sql, kind, tenant, key)
+        return _task(rows[0]) if rows else None
+
     async def next_due_ms(self, kind: str) -> int | None:
         check_kind(kind)
         found: int | None = (await self._links.fetch("select readback.next_due($1)", kind))[0][0]

@@ -40,9 +40,6 @@ DEADLINE_S: Final = 3_600.0
 """Where whoever starts one names none."""
 RESUME_S: Final = 3_600.0
 """How long a saga that an operator resumes has at least."""
-PAGE: Final = 1_000
-LOOK_MAX: Final = 100_000
-"""Sagas of a tenant among which one is looked for by its key."""
 
 
 def new_saga(
@@ -122,16 +119,7 @@ Said = Literal["said", "running", "ended"]
 
 async def find(work: Work, tenant: str, key: str) -> Task | None:
     """A saga by its key."""
-    after = 0
-    for _ in range(LOOK_MAX // PAGE):
-        page = await work.tasks(KIND, tenant=tenant, limit=PAGE, after=after)
-        for task in page:
-            if task.key == key:
-                return task
-        if len(page) < PAGE:
-            return None
-        after = page[-1].id
-    return None
+    return await work.task(KIND, tenant, key)
 
 
 async def by_id(work: Work, id: int, tenant: str | None = None) -> Task | None:

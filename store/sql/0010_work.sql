@@ -604,6 +604,11 @@ begin
 end
 $$;
 
+create function readback.find_task(of_kind text, of_tenant text, of_key text) returns setof readback.tasks
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select t.* from readback.tasks t where t.kind = of_kind and t.tenant = of_tenant and t.key = of_key
+$$;
+
 create function readback.next_due(of_kind text) returns bigint
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select least((
@@ -827,7 +832,7 @@ begin
         where p.pronamespace = 'readback'::regnamespace and p.proname in (
             'beat', 'leave_work', 'cursors', 'hold_consumer', 'restart_consumer', 'forget_consumer', 'lock_tasks',
             'advance_lanes', 'put_tasks', 'commit_work', 'recall', 'parked_streams', 'retry_parked', 'add_tasks', 'claim_tasks', 'settle_task', 'pulse_task',
-            'find_tasks', 'next_due', 'tell_task', 'clean_work', 'model_rows', 'model_row', 'rows_after', 'generations',
+            'find_tasks', 'find_task', 'next_due', 'tell_task', 'clean_work', 'model_rows', 'model_row', 'rows_after', 'generations',
             'begin_rebuild', 'swap_model', 'rule_firings')
     loop
         execute format('alter function %s owner to readback_log', f.signature);

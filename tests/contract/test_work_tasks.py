@@ -57,6 +57,20 @@ async def test_there_is_one_of_a_kind_tenant_and_key(work: Work) -> None:
     await work.add([])
 
 
+async def test_a_task_is_found_by_its_key(bench: Bench) -> None:
+    """In whatever state it is; not by another kind, tenant or key, nor by what can be none."""
+    await bench.one.add([task("a"), task("a", tenant="other"), task("b")])
+    [waiting, _, _] = await bench.one.tasks("timer")
+    assert await bench.two.task("timer", "demo", "a") == waiting
+    for each in await bench.one.claim("w1", "timer", 1, TTL):
+        await bench.one.settle(each, state="done")
+    done = await bench.two.task("timer", "demo", "a")
+    assert done is not None
+    assert (done.id, done.state) == (waiting.id, "done")
+    for other in (("job", "demo", "a"), ("timer", "demo", "c"), ("timer", "nobody", "a"), ("timer", "demo", "a\0")):
+        assert await bench.one.task(*other) is None
+
+
 async def test_of_one_key_the_last_counts(work: Work) -> None:
     """In one call, also where others are between."""
     await work.add([task("a", body={"n": 1}), task("b"), task("a", body={"n": 2})])

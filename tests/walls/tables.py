@@ -104,6 +104,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "event_digest": Function(C, f"event_digest(0, 1, 1, 1, {_key(1)}, 1, {{t}}, 'message', {NOTE})"),
     "event_to_prove": Function(C, "event_to_prove({t}, 'chat:x', 1)"),
     "find_client": Function(D, "find_client('c-a')"),
+    "find_task": Function(D, "find_task('timer', 'a', 'k')"),
     "find_tasks": Function(D, "find_tasks('timer', null, null, 0, 10)"),
     "for_tenant": Function(C, "for_tenant({t})"),
     "forget_consumer": Function(D, "forget_consumer('nobody')"),
