@@ -212,15 +212,18 @@ class Commander:
 
     def _forget_if_restored(self) -> None:
         restored = self._node.follower.restored
-        if restored != self._restored:  # the log is another one: no state of before holds
+        if restored != self._restored:  # the log is another one: no state of before holds, nor the number of a stream
             self._restored = restored
-            for sid in [sid for sid, book in self._books.items() if not book.busy]:
-                del self._books[sid]
+            self._books.clear()
 
     # -- deciding -------------------------------------------------------------------------------------------------------
 
     def _next(self, book: _Book) -> None:
         """Decide what waits first and hand it to the log; those that nothing is kept of are answered at once."""
+        self._forget_if_restored()
+        if self._books.get(book.sid) is not book:  # one that is busy is let go of for that reason alone
+            while book.waiting:
+                self._done(book, _unavailable(Unavailable("the log was restored")))
         while book.waiting:
             if book.behind:
                 book.busy = True
