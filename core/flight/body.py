@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from core.flight.machine import Body
+from core.flight.machine import Body, Malformed
 from core.flight.times import read
 
 ID_MAX: Final = 64
@@ -34,6 +34,15 @@ def read_seat(value: object) -> str:
     """The seat's one name (`12a` and `012A` are 12A), or nothing where the value names no seat."""
     match = _SEAT.match(value) if isinstance(value, str) else None
     return "" if match is None else match[1] + match[2].upper()
+
+
+def stray(body: Body, allowed: frozenset[str], verb: str) -> Malformed | None:
+    """What to answer where the body has a field that the verb has not: a slip, which would else be obeyed in silence."""
+    if body.keys() <= allowed:
+        return None
+    wrong = ", ".join(f"`{name}`" for name in sorted(map(str, body.keys() - allowed)))
+    there = f"its fields are {', '.join(sorted(allowed))}" if allowed else "its body is empty"
+    return Malformed(f"{verb} has no {wrong}; {there}")
 
 
 class Fields:

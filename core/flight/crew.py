@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from core.flight import crew_verbs, ledger
+from core.flight.body import stray
 from core.flight.crew_verbs import Ask
 from core.flight.duty import REASONS
 from core.flight.ledger import Ledger
@@ -149,6 +150,23 @@ _RULES: Final[tuple[tuple[Rule, Callable[[Ask], Decision]], ...]] = (
     ),
 )
 
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    verb: frozenset(names.split())
+    for verb, names in {
+        "register": "base name zone roles types valid_until pack",
+        "pack": "pack",
+        "assign": "flight role type report_at release_at block_minutes off_block on_block crew_of sectors from to zone regular",
+        "release": "flight why",
+        "acknowledge": "flight",
+        "report": "flight at",
+        "off": "flight at block_minutes",
+        "extend": "flight release_at why",
+        "leave": "from to kind",
+        "return": "at from",
+    }.items()
+}
+"""What a verb's body may have."""
+
 
 class Crew:
     """`core.flight.machine.Machine` of `Ledger`."""
@@ -166,6 +184,8 @@ class Crew:
             return Malformed(f"no command {command.type!r} here; there are {', '.join(self.table)}")
         if command.role not in rule.roles:
             return Unallowed(f"{rule.verb} is for owners of the stream")
+        if (wrong := stray(command.body, FIELDS[rule.verb], rule.verb)) is not None:
+            return wrong
         return self._obey[rule.verb](Ask(state, command, now_ms))
 
     def evolve(self, state: Ledger, event: Recorded) -> Ledger:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from core.flight import cabin, seat_verbs
+from core.flight.body import stray
 from core.flight.cabin import Cabin
 from core.flight.machine import Command, Decision, Malformed, Recorded, Rule, Unallowed
 from core.flight.seat_asks import Ask
@@ -199,6 +200,33 @@ _RULES: Final[tuple[tuple[Rule, Callable[[Ask], Decision]], ...]] = (
     ),
 )
 
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    verb: frozenset(names.split())
+    for verb, names in {
+        "open": "flight layout overbooking",
+        "relayout": "layout registration",
+        "block": "seats why",
+        "unblock": "seats",
+        "book": "passenger",
+        "hold": "passenger seat until for_s",
+        "assign": "passenger seat",
+        "change": "passenger seat",
+        "swap": "a b",
+        "release": "passenger",
+        "expire": "",
+        "cancel": "passenger why",
+        "check_in": "passenger at",
+        "board": "passenger at",
+        "deboard": "passenger at why",
+        "offload": "passenger at why",
+        "transfer_out": "passenger to saga keep_for until",
+        "transfer_in": "passenger from saga seat",
+        "close": "",
+        "reopen": "why",
+    }.items()
+}
+"""What a verb's body may have."""
+
 
 class Seats:
     """`core.flight.machine.Machine` of `Cabin`."""
@@ -216,6 +244,8 @@ class Seats:
             return Malformed(f"no command {command.type!r} here; there are {', '.join(self.table)}")
         if command.role not in rule.roles:
             return Unallowed(f"{rule.verb} is for owners of the stream")
+        if (wrong := stray(command.body, FIELDS[rule.verb], rule.verb)) is not None:
+            return wrong
         return self._obey[rule.verb](Ask(state, command, now_ms))
 
     def evolve(self, state: Cabin, event: Recorded) -> Cabin:

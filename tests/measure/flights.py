@@ -12,8 +12,10 @@ from typing import Final
 
 from core.flight import diagram
 from core.flight.crew import CREW
+from core.flight.crew import FIELDS as CREW_FIELDS
 from core.flight.leg_table import FIELDS
 from core.flight.legs import LEGS
+from core.flight.seats import FIELDS as SEAT_FIELDS
 from core.flight.seats import SEATS
 from core.flight.timers import FIELDS as TIMER_FIELDS
 from core.flight.timers import TABLE as TIMERS
@@ -27,8 +29,8 @@ def parts() -> dict[str, str]:
     return {
         "states": diagram.states(),
         "legs": diagram.verbs(LEGS.table, FIELDS),
-        "seats": diagram.verbs(SEATS.table),
-        "crew": diagram.verbs(CREW.table),
+        "seats": diagram.verbs(SEATS.table, SEAT_FIELDS),
+        "crew": diagram.verbs(CREW.table, CREW_FIELDS),
         "timers": diagram.verbs(TIMERS, TIMER_FIELDS),
         "codes": diagram.codes(),
     }

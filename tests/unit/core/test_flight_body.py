@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.flight.body import Fields, read_instant, read_seat
+from core.flight.body import Fields, read_instant, read_seat, stray
+from core.flight.machine import Malformed
 
 
 def test_times_with_any_offset_are_one_instant() -> None:
@@ -100,3 +101,12 @@ def test_whether_a_field_is_there() -> None:
     """And what it is, whatever it is."""
     fields = Fields({"a": {"b": 1}, "n": None})
     assert (fields.has("a"), fields.has("n"), fields.has("x"), fields.raw("a")) == (True, False, False, {"b": 1})
+
+
+def test_a_field_that_the_verb_has_not_is_named() -> None:
+    """With those that there are, so that a slip is not obeyed in silence."""
+    assert stray({"at": 1}, frozenset(("at", "why")), "off") is None
+    assert stray({"colour": 1, "at": 1}, frozenset(("why", "at")), "off") == Malformed(
+        "off has no `colour`; its fields are at, why"
+    )
+    assert stray({"why": 1}, frozenset(), "close") == Malformed("close has no `why`; its body is empty")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.flight.crew import CREW
+import pytest
+
+from core.flight.crew import CREW, FIELDS
 from core.flight.duty_time import HOUR_MS
 from core.flight.ledger import Ledger
+from core.flight.machine import Command, Malformed
 from core.flight.times import write
 from tests.flight_desk import Desk, ms
 
@@ -92,3 +95,31 @@ def test_the_roster_at_a_moment() -> None:
     desk.done("acknowledge", flight="A")
     assert CREW.show(CREW.fold(desk.events, recorded_ms=then)) == shown
     assert CREW.show(CREW.fold(desk.events)) == desk.show()
+
+
+class Asked(dict[str, Any]):
+    """A body that remembers which fields were looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("verb", CREW.table)
+def test_a_verb_looks_for_the_fields_that_it_has(verb: str) -> None:
+    """All of them, and no other: what `FIELDS` leaves out could never be said."""
+    desk, body = _desk(), Asked()
+    CREW.decide(desk.state, Command(verb, body, "user:ann", "owner"), desk.now_ms)
+    assert body.names == FIELDS[verb]
+
+
+def test_a_field_that_the_verb_has_not_is_refused() -> None:
+    """Rather than left out in silence."""
+    assert _desk().ask("off", flight="A", block=90) == Malformed(
+        "off has no `block`; its fields are at, block_minutes, flight"
+    )
+    assert FIELDS.keys() == CREW.table.keys()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from core.flight.cabin import Cabin
-from core.flight.machine import Fact, Recorded
-from core.flight.seats import SEATS
+from core.flight.machine import Command, Fact, Malformed, Recorded
+from core.flight.seats import FIELDS, SEATS
 from core.flight.timers import Timed
 from tests.flight_desk import Desk, ms
 
@@ -119,3 +121,29 @@ def test_the_state_at_a_moment() -> None:
     assert SEATS.show(SEATS.fold(desk.events, recorded_ms=then)) == shown
     assert SEATS.show(SEATS.fold(desk.events)) == desk.show()
     assert ms("2026-11-21T06:00:00Z") == then
+
+
+class Asked(dict[str, Any]):
+    """A body that remembers which fields were looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("verb", SEATS.table)
+def test_a_verb_looks_for_the_fields_that_it_has(verb: str) -> None:
+    """All of them, and no other: what `FIELDS` leaves out could never be said."""
+    desk, body = _desk(), Asked()
+    SEATS.decide(desk.state, Command(verb, body, "user:ann", "owner"), desk.now_ms)
+    assert body.names == FIELDS[verb]
+
+
+def test_a_field_that_the_verb_has_not_is_refused() -> None:
+    """Rather than left out in silence."""
+    assert _desk().ask("book", passenger="p1", name="Ann") == Malformed("book has no `name`; its fields are passenger")
+    assert FIELDS.keys() == SEATS.table.keys()
