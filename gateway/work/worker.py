@@ -311,12 +311,14 @@ class _Following:
                     return
                 except Held:
                     self._consumer.forget(self.lease.partition)
-                    self._start_over()
+                    self.read = self.lease.pos
                     await trio.sleep(HELD_S)
                 except StoreError as error:
                     # It may have been committed, and then the cursor is elsewhere: the next commit is fenced, and the
                     # lease is looked up anew.
-                    self._start_over()
+                    self.read = self.lease.pos
+                    self.look_at_parked = True  # a stream may be parked or not, and it said nothing here
+                    self._worker.distrust(self.lease.partition)
                     self._consumer.forget(self.lease.partition)
                     self._worker.failed(error)
                     await trio.sleep(self._backoff_s())
@@ -325,12 +327,6 @@ class _Following:
                     self._worker.answered()
                     if not more:
                         await self._wait()
-
-    def _start_over(self) -> None:
-        """What was taken since the last commit did not come to pass, or nobody knows, and so whom to wait with."""
-        self._worker.distrust(self.lease.partition)
-        self.read = self.lease.pos
-        self.look_at_parked = True
 
     def _backoff_s(self) -> float:
         limits = self._worker.limits

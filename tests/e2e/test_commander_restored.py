@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 import trio
 
 from core.commands import Answer
@@ -40,12 +41,9 @@ async def test_what_waits_is_sent_back_and_what_comes_is_decided_anew() -> None:
         coming = give("fourth")
         gate.set()
         assert isinstance(await committing.answer(), Answer)
-        try:
+        with pytest.raises(WireError) as told:
             await behind.answer()
-        except WireError as error:
-            assert error.code == "unavailable"
-        else:
-            raise AssertionError("decided on a state of the other log")
+        assert told.value.code == "unavailable"
         assert isinstance(await coming.answer(), Answer)
         assert log.calls["ruled"] > folded
         assert (len(commander), commander.waiting) == (1, 0)
