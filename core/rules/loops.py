@@ -25,6 +25,9 @@ def _facts() -> dict[str, tuple[str, ...]]:
 FACTS: Final[Mapping[str, Sequence[str]]] = _facts()
 """What a command of each verb may become, by the tables of all machines."""
 
+_MACHINES: Final = frozenset(fact.partition(".")[0] for facts in FACTS.values() for fact in facts) - {"timer"}
+"""First words of types: an event of such a type is in a stream of that machine, and so is what its rule does there."""
+
 
 def chain_of(rules: Sequence[Rule], facts: Mapping[str, Sequence[str]]) -> list[Rule]:
     """Rules of which each sets off the next, and the last the first; empty where there are none.
@@ -69,10 +72,19 @@ def _sets_off(rule: Rule, other: Rule, facts: Mapping[str, Sequence[str]]) -> bo
     for do in rule.do:
         written: Sequence[str] = ()
         if do.stream is None and do.kind == "command":
-            written = facts.get(do.type, ())
+            written = _there(rule, facts.get(do.type, ()))
         elif do.stream is None and do.kind == "message":
             written = ("message",)
         # Every fact that it may become: which of several it becomes is the machine's decision.
         if written and all(other.when.pattern.types.match(type) for type in written):
             return True
     return False
+
+
+def _there(rule: Rule, facts: Sequence[str]) -> Sequence[str]:
+    """Of facts those that can be in a stream where the rule acts: several machines have a `cancel`, one of them decides it."""
+    assert isinstance(rule.when, OnEvent)
+    words = {pattern.partition(".")[0] for pattern in rule.when.pattern.types.patterns}
+    if not words <= _MACHINES:
+        return facts
+    return [fact for fact in facts if fact.partition(".")[0] not in _MACHINES - words]

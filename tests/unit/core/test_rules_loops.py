@@ -71,6 +71,15 @@ def test_rules_that_never_meet_are_no_ring() -> None:
     assert chain(early, rule("y", "did.b", "a", head="effective_from = 2026-12-01")) == []
 
 
+def test_a_verb_of_several_machines_is_the_one_of_the_stream() -> None:
+    """`cancel` and `return` are verbs of seats or crew as well; what a rule on a flight's events gives becomes a flight's."""
+    rules = [rule("x", "flight.cancelled", "reinstate"), rule("y", "flight.reinstated", "cancel")]
+    read = [Reader(tomllib.loads(text)["rule"][0]).rule("f.toml", 1) for text in rules]
+    known = [found for found in read if found is not None]
+    assert [found.id for found in chain_of(known, ALL)] == ["x", "y"]
+    assert chain_of(known[:1], ALL) == []
+
+
 def test_other_triggers_are_let_be() -> None:
     """What waits goes round slowly, and is stopped by the chain that events bear."""
     assert (
