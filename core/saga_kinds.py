@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from core.flight.cabin import read_layout
 from core.model import PRINCIPAL_RE, STREAM_RE
 from core.sagas import Kind, Learned, Order, Step, Way
 
@@ -64,6 +65,12 @@ def _bad_names(data: Data, *names: str) -> str:
     return ""
 
 
+def _stray(data: Data, *names: str) -> str:
+    """A field that is not looked at is a slip, and must not be obeyed as if it were not there."""
+    wrong = ", ".join(f"`{name}`" for name in sorted(map(str, data.keys() - set(names))))
+    return f"there is no {wrong} here; the fields are {', '.join(names)}" if wrong else ""
+
+
 def _bad_text(data: Data, name: str) -> str:
     value = data.get(name)
     if isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable():
@@ -84,6 +91,8 @@ def _is_inbox(value: object) -> bool:
 def _bad_passenger(one: object) -> str:
     if not isinstance(one, Mapping) or not _is_id(one.get("id")):
         return "each passenger is an object with an `id`"
+    if wrong := _stray(one, "id", "seat", "inbox"):
+        return f"{one['id']}: {wrong}"
     if "seat" in one and not _is_id(one["seat"]):
         return f"the `seat` asked for {one['id']} is a seat such as 12A"
     if "inbox" in one and not _is_inbox(one["inbox"]):
@@ -96,7 +105,11 @@ def _bad_passenger(one: object) -> str:
 
 def _check_rebook(data: Data) -> str:
     passengers, crew = data.get("passengers"), data.get("crew", [])
-    wrong = _bad_names(data, "flight", "to") or _bad_text(data, "why")
+    wrong = (
+        _stray(data, "flight", "to", "why", "passengers", "crew", "refund")
+        or _bad_names(data, "flight", "to")
+        or _bad_text(data, "why")
+    )
     if wrong:
         return wrong
     if data["flight"] == data["to"]:
@@ -251,11 +264,15 @@ def _ask_for_refund(key: str, flight: str, who: str, refund: Data) -> Step:
 
 
 def _check_swap(data: Data) -> str:
+    if wrong := _stray(data, "a", "b"):
+        return wrong
     for name in ("a", "b"):
         side = data.get(name)
-        if not isinstance(side, Mapping):
-            return f"`{name}` must be {{flight, passenger}}"
-        wrong = _bad_names(side, "flight") or _bad_passenger({**side, "id": side.get("passenger")})
+        if not isinstance(side, Mapping) or not _is_id(side.get("passenger")):
+            return f"`{name}` must be {{flight, passenger, inbox?}}, the passenger by their id"
+        wrong = _stray(side, "flight", "passenger", "inbox") or _bad_names(side, "flight")
+        if not wrong and "inbox" in side and not _is_inbox(side["inbox"]):
+            wrong = "the `inbox` is a user such as user:amy"
         if wrong:
             return f"`{name}`: {wrong}"
     if data["a"]["flight"] == data["b"]["flight"]:
@@ -348,13 +365,15 @@ def _returns(here: str, there: str, back: str, person: Data, found: Data) -> Ord
 
 
 def _check_substitution(data: Data) -> str:
-    wrong = _bad_names(data, "flight") or (
-        "" if _is_id(data.get("registration")) else "`registration` is the aircraft's"
+    wrong = (
+        _stray(data, "flight", "registration", "type", "layout", "inboxes")
+        or _bad_names(data, "flight")
+        or ("" if _is_id(data.get("registration")) else "`registration` is the aircraft's")
     )
     if wrong:
         return wrong
-    if not isinstance(data.get("layout"), Mapping):
-        return "`layout` must be the new cabin's, as `relayout` takes it"
+    if isinstance(layout := read_layout(data.get("layout")), str):
+        return layout
     if "type" in data and not _is_id(data["type"]):
         return "`type` must be the aircraft's, such as B738"
     inboxes = data.get("inboxes", {})
