@@ -229,7 +229,7 @@ def print_report(report: Report, console: Console) -> None:
 def _lines(rule: RuleReport) -> Iterator[str]:
     if not rule.first and not rule.errors:
         return
-    yield f"{rule.rule.id}: {rule.rule.says or 'would have'}"
+    yield f"{rule.rule.id}: {rule.rule.says}" if rule.rule.says else f"{rule.rule.id}:"
     for firing in rule.first:
         done = "; ".join(_done(action) for action in firing.actions) or _reason(firing)
         yield f"  {time_text(firing.at_ms)}  {firing.stream}  {firing.verdict}: {done}"

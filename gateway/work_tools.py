@@ -353,6 +353,9 @@ def lag(config: Config, consumer: str | None) -> list[dict[str, Any]]:
 
 
 async def lag_of(work: Work, consumer: str | None) -> list[dict[str, Any]]:
+    cursors = await work.cursors(consumer)
+    if not cursors and (known := {cursor.consumer for cursor in await work.cursors(None)}):
+        raise CliError(f"there is no consumer {consumer!r}; there are {', '.join(sorted(known))}", USAGE)
     return [
         {
             "consumer": cursor.consumer,
@@ -362,5 +365,5 @@ async def lag_of(work: Work, consumer: str | None) -> list[dict[str, Any]]:
             "holder": cursor.holder,
             "moved": times.write(cursor.at_ms),
         }
-        for cursor in await work.cursors(consumer)
+        for cursor in cursors
     ]

@@ -168,8 +168,8 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 
 INSTEAD: Final[Mapping[str, str]] = {
     "new": "it is not scheduled: `schedule` it first",
-    "scheduled": "it has not left the gate",
-    "boarding": "it is boarding, and has not left the gate",
+    "scheduled": "it is scheduled, and has not left the gate; other times are given by `reschedule`",
+    "boarding": "it is boarding, and has not left the gate; other times are given by `reschedule`",
     "departed": "it has left the gate: `return` or `divert` it, or `withdraw` what was said wrongly",
     "landed": "it has landed; what was said wrongly is withdrawn by the seq of its event",
     "completed": "it has arrived; what was said wrongly is withdrawn by the seq of its event",

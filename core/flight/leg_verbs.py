@@ -147,7 +147,7 @@ def correct(ask: Ask) -> Decision:
     found = find(leg, ref)
     milestone, kind = (OUT, ACTUAL) if found is None else divmod(found[0], 4)
     if found is None and (leg.boarding is None or leg.boarding.seq != ref):
-        return _no_such_fact(ref)
+        return _no_such_fact(ask, ref)
     at_ms = ask.time(ask.body.get("at"), "at", at_arrival=milestone >= ON)
     at = times.write(at_ms)
     done = amended(leg, ref, Said(0, at_ms, at, "", ""))
@@ -166,7 +166,7 @@ def withdraw(ask: Ask) -> Decision:
     ref, why = _ref(ask), fields.prose(ask.body, "why", "why it was wrong")
     done = withdrawn(ask.leg, ref)
     if done is None:
-        return _no_such_fact(ref)
+        return _no_such_fact(ask, ref)
     after, was = done
     in_order(after, {})  # what was said before holds again, and may not fit what came since
     return [Fact("flight.withdrawn", {"ref": ref, "was": was, "why": why})]
@@ -179,7 +179,10 @@ def _ref(ask: Ask) -> int:
     return ref
 
 
-def _no_such_fact(ref: int) -> Refusal:
+def _no_such_fact(ask: Ask, ref: int) -> Refusal:
+    for note in reversed(ask.state.corrections):
+        if note["ref"] == ref and note["at"] is None:
+            return Refusal("no_such_fact", f"what seq {ref} said was withdrawn by seq {note['seq']}: say it anew")
     message = f"seq {ref} is no time of the present leg, nor its boarding or diversion"
     return Refusal("no_such_fact", f"{message}; what was scheduled is changed by `reschedule`")
 

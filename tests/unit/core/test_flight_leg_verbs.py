@@ -246,6 +246,9 @@ def test_a_withdrawal_brings_back_what_was_said_before() -> None:
     flight.did("withdraw", ref=2, why="another flight's")
     assert (flight.status, flight.shown["times"]["OUT"]["actual"]) == ("scheduled", None)
     assert flight.refused("withdraw", ref=2, why="twice").reason == "no_such_fact"
+    assert flight.refused("correct", ref=3, at=at("09:33"), why="x").message == (
+        "what seq 3 said was withdrawn by seq 4: say it anew"
+    )
 
 
 def test_a_time_that_does_not_hold_may_be_corrected_to_what_would_not_fit() -> None:

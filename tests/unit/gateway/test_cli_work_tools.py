@@ -171,7 +171,7 @@ def test_a_saga_is_started_from_a_file_once(store: Store, tmp_path: Path) -> Non
     assert run(*start).stdout == "saga 1 was started before, and is waiting\n"
     file.write_bytes(b"{}")
     wrong = run("saga", "start", "seat_swap", str(file), "--key", "other", "--tenant", "demo")
-    assert (wrong.exit_code, "`a` must be {flight, passenger}" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "`a` must be {flight, passenger" in wrong.stderr) == (2, True)
     file.write_bytes(b"{")
     assert "is no JSON" in run(*start).stderr
     (saga,) = said("saga", "list")
@@ -226,6 +226,9 @@ def test_lag_says_who_is_where(store: Store) -> None:
     assert sum(cursor["pos"] for cursor in cursors) == 4
     assert sum(cursor["behind"] for cursor in cursors) == 0
     assert "rules" in run("lag").stdout
+    unknown = run("lag", "rulez")
+    assert unknown.exit_code == 2
+    assert "there is no consumer 'rulez'; there are rules" in unknown.stderr.replace("There", "there")
 
 
 def test_webhook_secrets_are_of_a_tenant(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
