@@ -14,6 +14,7 @@ else's word for it is kept.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ TIMERS_MAX: Final = 64
 """Timers of one stream that wait at once."""
 AHEAD_MAX_MS: Final = 400 * 86_400_000
 """A year and a month: schedules are published no further."""
+DO_BYTES_MAX: Final = 32_768
+"""Of what is to follow: the event that says that a timer fired has all of it and more, and must fit where the setting did."""
 NAME_RE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
@@ -182,6 +185,8 @@ class Timed(Generic[S]):
             or not isinstance(do.get("body", {}), Mapping)
         ):
             return Malformed("`do` is a command to give in this stream: {type, body}, or is left out")
+        if do is not None and len(json.dumps(do, ensure_ascii=False).encode(errors="replace")) > DO_BYTES_MAX:
+            return Malformed(f"`do` has at most {DO_BYTES_MAX} bytes as JSON")
         if do is not None and (do["type"] not in tuple(self.table) or do["type"] == "timer.fire"):
             verbs = ", ".join(verb for verb in self.table if verb != "timer.fire")
             return Malformed(f"`do.type` is a command of this stream: {verbs}")

@@ -9,7 +9,7 @@ import pytest
 
 from core.flight import timers, times
 from core.flight.machine import BY_GATEWAY, Command, Decision, Fact, Malformed, Recorded, Refusal, Rule, Unallowed
-from core.flight.timers import TIMERS_MAX, Timed, TimedState, timers_of
+from core.flight.timers import DO_BYTES_MAX, TIMERS_MAX, Timed, TimedState, timers_of
 
 NOW_MS = times.read("2026-11-21T12:00Z").ms
 DUE = "2026-11-21T12:30:00.000Z"
@@ -115,6 +115,17 @@ def test_timers_are_bounded_in_number_and_in_time() -> None:
     _, far = _give(MACHINE.initial(), "timer.set", name="t", due="2028-01-01T00:00Z")
     assert isinstance(far, Refusal)
     assert far.reason == "too_far"
+
+
+def test_what_is_to_follow_has_a_bound() -> None:
+    """The event of its firing has all of it and more: set as large as an event may be, it could never fire."""
+    do = {"type": "note", "body": {"text": "ü" * (DO_BYTES_MAX // 2), "n": 2**70, "half": "\ud800"}}
+    state, decision = _give(MACHINE.initial(), "timer.set", name="eta", due=DUE, do=do)
+    assert decision == Malformed(f"`do` has at most {DO_BYTES_MAX} bytes as JSON")
+    assert not timers_of(state)
+    do = {"type": "note", "body": {"text": "ü" * (DO_BYTES_MAX // 2 - 40)}}
+    state, _ = _give(state, "timer.set", name="eta", due=DUE, do=do)
+    assert timers_of(state)["eta"].do == do
 
 
 def test_a_timer_of_a_time_that_has_passed_is_due_at_once() -> None:
