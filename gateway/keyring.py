@@ -94,6 +94,7 @@ def ensure_secrets(path: Path) -> None:
         "token_secrets": {"dev-1": _encode(secrets.token_bytes(SECRET_BYTES_MIN))},
         "resume_keys": {"r1": _encode(secrets.token_bytes(SECRET_BYTES_MIN))},
         "signing_keys": {"s1": _encode(secrets.token_bytes(SIGNING_BYTES))},
+        "webhook_keys": {"w1": _encode(secrets.token_bytes(SECRET_BYTES_MIN))},
     }
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

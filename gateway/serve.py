@@ -259,8 +259,6 @@ async def _work(
     worker.committed.append(node.rows_changed)
     if node.cluster is not None:
         node.cluster.listen_everywhere()
-    if node.cluster is not None:
-        node.cluster.listen_everywhere()
     await nursery.start(worker.run)
     return worker
 

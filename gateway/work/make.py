@@ -6,6 +6,7 @@ used: an installation that had rules does not go on without them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import ip_network
@@ -32,6 +33,8 @@ from gateway.work.worker import Worker
 
 if TYPE_CHECKING:
     from gateway.node import Node
+
+log = logging.getLogger("readback.work")
 
 EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 PROBLEMS_TOLD: Final = 10
@@ -61,13 +64,17 @@ def make_worker(
         allowed = EVERYWHERE if webhooks_private else tuple(private)
         webhooks = Webhooks(outside, limits, node.wall, webhook_keys, private=allowed)
     deeds = Deeds(orders, webhooks)
-    rules = Rules(node.log, work, RuleSet() if rules_folder is None else rules_of(rules_folder), node.wall)
+    wanted = RuleSet() if rules_folder is None else rules_of(rules_folder)
+    if rules_folder is not None:
+        say_rules(wanted, rules_folder, webhook_keys)
+    rules = Rules(node.log, work, wanted, node.wall)
     consumers: list[Consumer] = [Views(node.log), TimerRows(), rules]
     jobs: dict[str, LongJob] = {CLEAN: Clean(work, limits, node.wall)}
     runners: list[Runner] = [TimerRunner(orders), JobRunner(deeds, rng.random), SagaRunner(deeds), LongRunner(jobs)]
     worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
     worker.standing.append(clean_task(int(1000 * node.wall())))
     node.on_commit.append(worker.heard)
+    worker.restored = lambda: node.follower.restored
     if measured:
         add_metrics(node, worker, outside, rules)
     return worker
@@ -81,6 +88,15 @@ def rules_of(folder: Path) -> RuleSet:
     said = [str(problem) for problem in found[:PROBLEMS_TOLD]]
     more = f" … and {len(found) - PROBLEMS_TOLD} more" if len(found) > PROBLEMS_TOLD else ""
     raise ConfigError(f"The rules in {folder} cannot be used: {'; '.join(said)}{more}.")
+
+
+def say_rules(rules: RuleSet, folder: Path, webhook_keys: Mapping[str, bytes]) -> None:
+    """Into the log: how many there are, and those of which something can never be done as the worker is set up."""
+    log.info("%d rules are obeyed, from %s", len(rules.rules), folder)
+    calling = dict.fromkeys(rule.id for rule in rules.rules if any(do.kind == "webhook" for do in rule.do))
+    if calling and not webhook_keys:
+        says = "there are no webhook_keys in the secrets: webhooks of the rules %s will be parked instead of sent"
+        log.warning(says, ", ".join(calling))
 
 
 def reload_rules(worker: Worker, folder: Path) -> list[Problem]:

@@ -50,7 +50,7 @@ async def test_a_saga_is_started_once_and_read() -> None:
     ("given", "status", "says"),
     [
         ({**START, "kind": "dance"}, 400, "there is no saga 'dance'"),
-        ({**START, "data": {}}, 400, "`a` must be {flight, passenger}"),
+        ({**START, "data": {}}, 400, "`a` must be {flight, passenger, inbox?}"),
         ({**START, "key": "two words"}, 400, "body.key"),
         ({**START, "deadline_s": 0}, 400, "body.deadline_s"),
         ({**START, "more": 1}, 400, "body.more"),

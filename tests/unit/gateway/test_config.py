@@ -292,6 +292,7 @@ def test_keys_are_made_once_and_privately(tmp_path: Path) -> None:
     assert load_secrets(at(path.parent), {}) == first
     assert len(next(iter(first.token_secrets.values()))) == 32
     assert first.token_secrets != first.resume_keys
+    assert [len(key) for key in first.webhook_keys.values()] == [32], "or no webhook of a rule would go out"
     assert [entry.name for entry in path.parent.iterdir()] == ["secrets.json"]
 
 
