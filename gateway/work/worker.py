@@ -81,6 +81,11 @@ class Worker:
         self._ending: dict[tuple[str, int], trio.Event] = {}
         """Of places let go of, set once nothing of that goes on."""
         self._asking = trio.Lock()
+        self._followed: set[int] = set()
+        """Partitions of which consumers may know something still."""
+        self.restored: Callable[[], int] = lambda: 0
+        """How often the log was found to be another one (`Follower.restored`)."""
+        self._restored = 0
         self._nursery: trio.Nursery
         self.events = 0
         """Taken by consumers, each once a consumer; `skipped` were not theirs or parked."""
@@ -160,6 +165,7 @@ class Worker:
             await self.work.leave(self.holder)
 
     async def _beat(self) -> None:
+        before = {place: following.lease for place, following in self._following.items()}
         try:
             async with self._asking:
                 leases = await self._ask()
@@ -174,12 +180,20 @@ class Worker:
             await self._stand()
         now_s = trio.current_time()
         held = {(lease.consumer, lease.partition): lease for lease in leases}
+        # A cursor never goes back, unless it is made anew, under a higher fence, or the database went back.
+        went_back = any(
+            place in held and held[place].fence <= lease.fence and held[place].pos < lease.pos
+            for place, lease in before.items()
+        )
+        if went_back or self.restored() != self._restored:
+            self._start_over()
         for place in list(self._following):
             if place not in held or held[place].fence != self._following[place].lease.fence:
                 self._let_go(place)
         for place, lease in held.items():
             following = self._following.get(place)
             if following is None:
+                self._followed.add(lease.partition)
                 following = self._following[place] = _Following(self, self.consumers[lease.consumer], lease)
                 self._nursery.start_soon(following.follow, self._ending.pop(place, None))
             following.until_s = now_s + self.limits.lease_s
@@ -212,6 +226,19 @@ class Worker:
         else:
             self.tasks.heard(self.standing)
             self.standing = []
+
+    def _start_over(self) -> None:
+        """The log was restored to an earlier point: what was read, and whose which number was, may be other than it is now."""
+        self._restored = self.restored()
+        log.error("the log is behind what was read of it: it is read anew from the cursors that it has now")
+        for place in list(self._following):
+            self._let_go(place)
+        self._names.clear()
+        self._pages.clear()
+        self._told.clear()
+        for consumer in self.consumers.values():
+            for partition in self._followed:
+                consumer.forget(partition)
 
     def _let_go(self, place: tuple[str, int]) -> None:
         following = self._following.pop(place)
@@ -247,6 +274,9 @@ class Worker:
 
     async def places(self, events: Sequence[Event]) -> dict[int, Place]:
         """The streams of these events."""
+        if self.restored() != self._restored:
+            self._start_over()
+            await trio.lowlevel.checkpoint()  # where whoever asks ends
         # What is remembered may be thrown away by another partition's way while this one waits for names: what was found stays
         # in hand, lest an event be passed over as one of a stream that is not there.
         known = self._names

@@ -149,6 +149,45 @@ async def test_reasons_that_no_store_keeps_are_kept_as_far_as_they_can_be(autoju
     assert [task.reason for task in await world.work.tasks("job")] == ["ValueError: said ? and ?"]
 
 
+async def test_a_cursor_that_went_back_is_followed_from_there(autojump_clock: MockClock) -> None:
+    """Where the database was restored to an earlier point, a worker that has read further would wait until the log is as long
+    again. The next beat tells it, and what it knew of the other log is forgotten."""
+    world, noting = World(1), Noting()
+    for _ in range(3):
+        await world.event("chat:a")
+    worker = world.worker([noting])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(worker.run)
+        await world.fires({"chat:a": [1, 2, 3]})
+        world.work._cursors["noting"][0].pos = 1
+        noting.forgotten.clear()
+        await world.fires({"chat:a": [1, 2, 3, 2, 3]})
+        assert (0, None) in noting.forgotten
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_believed_of_a_log_that_was_restored(autojump_clock: MockClock) -> None:
+    """What the node beside it says of the log holds for the worker: a stream's number may be another's now, another tenant's too.
+    Nothing is taken by names, pages and folded states of before, not even in what was read already."""
+    world, noting, restored = World(1), Noting(), [0]
+    worker = world.worker([noting])
+    worker.restored = lambda: restored[0]
+    await world.event("chat:a")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(worker.run)
+        await world.fires({"chat:a": [1]})
+        assert worker._names
+        assert worker._pages
+        noting.forgotten.clear()
+        restored[0] = 1
+        sid = world.sids["chat:a"]
+        worker._names[sid] = worker._names[sid]._replace(stream="chat:of-before")
+        await world.event("chat:a")
+        await world.fires({"chat:a": [1, 2]})
+        assert (0, None) in noting.forgotten
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_was_given_a_partition_anew_begins_after_the_one_before(autojump_clock: MockClock) -> None:
     """One that lost its lease and got it back at the same beat has two ways through the partition for a moment: what the first
     still has in hand is forgotten before the second begins."""
@@ -250,6 +289,10 @@ async def test_a_beat_under_way_is_waited_for_before_leaving(autojump_clock: Moc
 
 def _job(key: str) -> NewTask:
     return NewTask("job", "demo", key, 0, {})
+
+
+async def _true(value: object) -> bool:
+    return bool(value)
 
 
 async def _has(did: list[str], what: str) -> bool:
