@@ -123,7 +123,6 @@ MUTANTS: Final = (
     Mutant("parked-stream-overtaken", "gateway.work.worker:_Following._look_at_parked",
            "self._parked = {one.sid: one for one in parked if one.partition == partition}", "self._parked = {}"),
     Mutant("names-thrown-away", "gateway.work.worker:Worker.places", "return found", "return known"),
-    Mutant("settled-without-its-fence", "store.memory_tasks:MemoryTasks._claimed", "kept.fence != task.fence or ", ""),
     Mutant("claim-never-runs-out", "store.memory_tasks:MemoryTasks.claim",
            'kept.state == "claimed" and kept.until_ms <= now_ms', "False"),
     Mutant("timer-of-another-setting", "core.flight.timers:Timed._timer", "if fence != timer.fence:", "if False:"),

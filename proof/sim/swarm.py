@@ -142,7 +142,7 @@ def draw(seed: int, size: Size = "small") -> Swarm:
     rng = random.Random(f"swarm work {size} {seed}")
     if size == "short":
         return replace(swarm, flights=1, workers=1) if seed % 2 else swarm
-    if rng.random() > (0.5 if size == "large" else 0.3):
+    if rng.random() > (0.5 if size == "large" else 0.2):
         return swarm
     troubles = tuple(name for name in WORKERS if rng.random() < 0.25)
     return replace(
