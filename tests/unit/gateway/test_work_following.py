@@ -167,7 +167,7 @@ async def test_a_cursor_that_went_back_is_followed_from_there(autojump_clock: Mo
 
 
 async def test_nothing_is_believed_of_a_log_that_was_restored(autojump_clock: MockClock) -> None:
-    """What the node beside it says of the log holds for the worker: a stream's number may be another's now, another tenant's too.
+    """What the node beside it says of the log holds for the worker: a stream's number may be another's now, in another tenant.
     Nothing is taken by names, pages and folded states of before, not even in what was read already."""
     world, noting, restored = World(1), Noting(), [0]
     worker = world.worker([noting])
