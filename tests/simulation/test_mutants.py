@@ -18,6 +18,9 @@ QUICK = (
     "removed-follows-on",
     "slow-reader-skips-one",
     "followers-left-behind",
+    "half-a-command",
+    "cursor-moved-without-effects",
+    "moved-timer-left-as-it-was",
 )
 
 
