@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WRITES: Final = ("beat", "leave", "commit", "claim", "settle", "pulse")
 """Calls whose effect may be there though no answer came."""
-KEPT_OUTSIDE: Final = ("_log", "_now_ms", "_recorder")
+KEPT_OUTSIDE: Final = ("_log", "_now_ms", "_recorder", "life")
 
 
 class TruthWork(MemoryWork):
@@ -34,6 +34,8 @@ class TruthWork(MemoryWork):
     def __init__(self, world: World) -> None:
         super().__init__(world.log, world.log._now_ms)
         self._recorder = world.recorder
+        self.life = 0
+        """How often it was put back to a backup: what was sent to it before that is not for it."""
 
     def _share(self, holder: str, consumer: str, ttl_ms: int, now_ms: int) -> list[Lease]:
         before = [(cursor.holder, cursor.until_ms, cursor.fence) for cursor in self._cursors.get(consumer, ())]
@@ -60,6 +62,7 @@ class TruthWork(MemoryWork):
     def restore(self, backup: dict[str, Any]) -> None:
         """Nobody may be using it meanwhile."""
         vars(self).update(copy.deepcopy(backup))
+        self.life += 1
 
 
 class NodeWork:
@@ -76,7 +79,7 @@ class NodeWork:
         world, host = self._world, self._host
         rng, weather, timeout_s = host.rng, world.work_weather, world.limits.commit_timeout_s
         world.recorder.trace(b"work " + method.encode() + b" " + host.name.encode())
-        make = partial(getattr(world.work, method), *args, **kwargs)
+        make, life = partial(getattr(world.work, method), *args, **kwargs), world.work.life
         down = world.weather.down or weather.down
         if down is not None or (weather.refused and rng.random() < weather.refused):
             await trio.lowlevel.checkpoint()
@@ -88,7 +91,7 @@ class NodeWork:
         there_s, back_s = rng.choice(weather.slow_s), rng.choice(weather.slow_s)
         writes, fate = method in WRITES, rng.random()
         if writes and fate < weather.late:
-            world.timers.after(timeout_s * (0.5 + rng.random()), lambda: self._effect(method, make, "late"))
+            world.timers.after(timeout_s * (0.5 + rng.random()), lambda: self._effect(life, make, "late"))
             await trio.sleep(timeout_s)
             raise Unavailable("no answer in time", 0.05)
         try:
@@ -96,7 +99,7 @@ class NodeWork:
         except trio.Cancelled:
             # The host crashed, or the worker let go, with this on its way: it may have been sent already.
             if writes and rng.random() < 0.5:
-                self._effect(method, make, "orphaned")
+                self._effect(life, make, "orphaned")
             raise
         if host.dead:
             await trio.sleep_forever()
@@ -110,8 +113,10 @@ class NodeWork:
             raise Unavailable("the link broke, as the seed has it", 0.05)
         return answer
 
-    def _effect(self, method: str, make: Callable[[], Any], how: str) -> None:
+    def _effect(self, life: int, make: Callable[[], Any], how: str) -> None:
         """Without anybody who waits for it: the store in memory never waits, so one step is all of it."""
+        if life != self._world.work.life:
+            return
         self._world.meters.seen(f"effects {how}")
         coroutine = make()
         try:
