@@ -1,7 +1,8 @@
 """The sagas that there are, each as a table of steps made from its data.
 
-- `cancel_and_rebook`: passengers of a cancelled flight go to another one: their seats are released, they are booked there and
-  told; the crew is released; for whom there was no room a refund is asked for.
+- `cancel_and_rebook`: a flight is cancelled, if it is not yet, and its passengers go to another one: their seats are released,
+  they are booked there, leave the manifest here, and are told; the crew is released; for whom there was no room a refund is
+  asked for, and they stay on the manifest, for the desk to see to.
 - `seat_swap`: two passengers of two flights change places.
 - `aircraft_substitution`: another aircraft flies a flight: the cabin is laid out anew, and who lost a seat is told.
 
@@ -145,6 +146,10 @@ def _found(data: Data, learned: Learned) -> Data:
     return {**data, "found": found}
 
 
+def _standing(data: Data, learned: Learned) -> Data:
+    return {**data, "standing": learned.shown.get("status", "")}
+
+
 def _duty(crew: str, flight: str) -> Callable[[Data, Learned], Data]:
     """Their duty of this flight, as `assign` takes it."""
     fields = ("flight", "role", "report_at", "release_at", "block_minutes", "crew_of", "sectors", "zone", "from", "to")
@@ -159,16 +164,22 @@ def _duty(crew: str, flight: str) -> Callable[[Data, Learned], Data]:
 
 def _plan_rebook(key: str, data: Data) -> Sequence[Step]:
     old, new, why = data["flight"], data["to"], data["why"]
-    steps = [Step("look at the cabin", _look(_seats(old)), learn=_found)]
+    leg = f"flight:{old}"
+    steps = [Step("look at the flight", _look(leg), learn=_standing)]
+    steps.append(Step("look at the cabin", _look(_seats(old)), learn=_found))
     for crew in data.get("crew", ()):
         steps.append(Step(f"look at {crew}", _look(f"flight:crew.{crew}"), learn=_duty(crew, old)))
     found: Data = data.get("found", {})
     people = [one for one in data["passengers"] if one["id"] in found]
+    if data.get("standing", "cancelled") != "cancelled":
+        again = _command(leg, "reinstate", reason="the rebooking was undone")
+        steps.append(Step("cancel", _command(leg, "cancel", reason=why), again, undo_on={"wrong_state": "met"}))
     steps += [
         _let_go_of_seat(old, one["id"], found[one["id"]]["seat"]) for one in people if found[one["id"]].get("seat")
     ]
     for one in people:
         steps += _book(new, old, one, found[one["id"]])
+        steps += _leave(new, old, one["id"], found[one["id"]])
     for one in people:
         if one.get("inbox"):
             steps += _tell_of_rebooking(key, old, new, one)
@@ -219,6 +230,30 @@ def _book(new: str, old: str, one: Data, found: Data) -> list[Step]:
         needs=booked.name,
     )
     return [booked, seated]
+
+
+def _leave(new: str, old: str, who: str, found: Data) -> list[Step]:
+    """Off the manifest here. Undone they are booked here again, and checked in if they were: that stands before it, since
+    steps back are taken in the plan's order reversed."""
+    booked = f"book {who}"
+    left = Step(
+        f"take {who} off",
+        _command(_seats(old), "cancel", passenger=who, why=f"rebooked on {new}"),
+        _command(_seats(old), "book", passenger=_person(who, found)),
+        {"no_such_passenger": "met"},
+        {"duplicate_passenger": "met"},
+        needs=booked,
+    )
+    if found.get("status") != "checked_in":
+        return [left]
+    checked_in = Step(
+        f"check-in of {who}",
+        None,
+        _command(_seats(old), "check_in", passenger=who),
+        undo_on={"unchanged": "met", "no_such_passenger": "met"},
+        needs=booked,
+    )
+    return [checked_in, left]
 
 
 def _tell_of_rebooking(key: str, old: str, new: str, one: Data) -> list[Step]:
@@ -454,7 +489,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         for kind in (
             Kind(
                 "cancel_and_rebook",
-                "Passengers of a cancelled flight go to another one; crew is released, refunds are asked for.",
+                "A flight is cancelled, its passengers go to another one; crew is released, refunds are asked for.",
                 _check_rebook,
                 _plan_rebook,
             ),

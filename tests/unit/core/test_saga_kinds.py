@@ -58,6 +58,7 @@ class Airline:
             self.give(f"flight:{flight}.seats", "open", {"flight": flight, "layout": LAYOUT})
         for who, seat in (("p1", "1B"), ("p2", "2C"), ("p3", "")):
             self.sit("QX1", who, seat)
+        self.give("flight:QX1.seats", "check_in", {"passenger": "p2"})
         self.sit("QX2", "q1", "2A")
         register = {"base": "SYD", "zone": "Australia/Sydney", "roles": ["captain"], "pack": "FAA-135"}
         for crew in ("c1", "c2"):
@@ -117,7 +118,7 @@ class Airline:
         shown: dict[str, Any] = {}
         for flight in ("QX1", "QX2"):
             cabin, leg = self.show(f"flight:{flight}.seats"), self.show(f"flight:{flight}")
-            shown[flight] = (cabin["passengers"], cabin["layout"], leg["registration"], leg["type"])
+            shown[flight] = (cabin["passengers"], cabin["layout"], leg["registration"], leg["type"], leg["status"])
         for crew in ("c1", "c2"):
             shown[crew] = [
                 (duty["flight"], duty["role"], duty["report_at"], duty["release_at"])
@@ -160,7 +161,8 @@ def test_cancel_and_rebook() -> None:
     saga, _ = run(airline, "cancel_and_rebook", REBOOK)
     assert ended(saga) == "done"
     assert [airline.seat("QX2", who) for who in ("p1", "p2", "p3", "stranger")] == ["1A", "", "", None]
-    assert [airline.seat("QX1", who) for who in ("p1", "p2", "p3")] == ["", "", ""]
+    assert airline.show("flight:QX1.seats")["passengers"] == {}, "nobody is on two manifests"
+    assert airline.show("flight:QX1")["status"] == "cancelled"
     assert airline.show("flight:QX2.seats")["passengers"]["p1"]["name"] == "P1"
     assert airline.show("flight:crew.c1")["duties"] == []
     told = "QX1 is cancelled; you are booked on QX2"
@@ -175,6 +177,7 @@ def test_for_whom_there_is_no_room_a_refund_is_asked() -> None:
     saga, _ = run(airline, "cancel_and_rebook", REBOOK)
     assert ended(saga) == "done"
     assert [airline.seat("QX2", who) for who in ("p1", "p2", "p3")] == ["1A", None, None]
+    assert [airline.seat("QX1", who) for who in ("p1", "p2", "p3")] == [None, "", ""]
     assert airline.told == [
         ("user:amy", "QX1 is cancelled; you are booked on QX2"),
         ("user:ben", "QX1 is cancelled, and QX2 has no room for you; a refund is on its way"),
@@ -200,6 +203,28 @@ def test_nobody_is_asked_for_refunds_where_nobody_is_named() -> None:
     saga, _ = run(airline, "cancel_and_rebook", {name: value for name, value in REBOOK.items() if name != "refund"})
     assert (ended(saga), airline.seat("QX1", "p3")) == ("done", "")
     assert "user:desk" not in [to for to, _ in airline.told]
+
+
+def test_a_flight_that_is_cancelled_already_stays_so() -> None:
+    """It is not cancelled again, and not reinstated where the saga turns back."""
+    airline = Airline()
+    airline.give("flight:QX1", "cancel", {"reason": "fog"})
+    saga, moves = run(airline, "cancel_and_rebook", REBOOK)
+    assert (ended(saga), "cancel" in saga.marks) == ("done", False)
+    airline = Airline()
+    airline.give("flight:QX1", "cancel", {"reason": "fog"})
+    saga, _ = run(airline, "cancel_and_rebook", REBOOK, moves - 1)
+    assert (ended(saga), airline.show("flight:QX1")["status"]) == ("undone", "cancelled")
+
+
+def test_a_flight_that_has_left_is_not_cancelled() -> None:
+    """The saga turns back before anybody loses a seat, and says why."""
+    airline = Airline()
+    airline.give("flight:QX1", "depart", {"at": "2026-11-21T05:59:00.000Z"})
+    before = airline.who_sits()
+    saga, _ = run(airline, "cancel_and_rebook", REBOOK)
+    assert (ended(saga), saga.why.split(":")[0]) == ("undone", "step 'cancel'")
+    assert airline.who_sits() == before
 
 
 def test_a_seat_that_is_gone_leaves_nobody_behind() -> None:
