@@ -40,7 +40,9 @@ def _whole_commands(scene: Scene, judge: Judge) -> None:
         before = commands.setdefault((kept.tenant, kept.stream, kept.key), [])
         first = _held(scene, before, standing.life, at)
         if first is not None:
-            judge.finds(at, f"{kept.tenant}/{kept.stream}", f"{kept.key} was kept again, first by record {first.at + 1}")
+            judge.finds(
+                at, f"{kept.tenant}/{kept.stream}", f"{kept.key} was kept again, first by record {first.at + 1}"
+            )
         before.append(standing)
         wrong = _not_whole(scene, standing)
         if wrong:
@@ -162,7 +164,11 @@ def _fenced(scene: Scene, judge: Judge) -> None:
         judge.judged += 1
         place = (scene.restores.life_at(at), record.consumer, record.partition)
         where = f"{record.consumer}, partition {record.partition}"
-        wrong = _lease(record, fences.get(place, 0)) if isinstance(record, Leased) else _work(record, place, fences, cursors)
+        wrong = (
+            _lease(record, fences.get(place, 0))
+            if isinstance(record, Leased)
+            else _work(record, place, fences, cursors)
+        )
         if wrong:
             judge.finds(at, where, wrong)
         fences[place] = max(record.fence, fences.get(place, 0))
@@ -198,7 +204,9 @@ def _models_true(scene: Scene, judge: Judge) -> None:
     for at, row in scene.all(Modelled):
         judge.judged += 1
         if row.held != row.truth:
-            what = "is missing" if not row.held else "should not be there" if not row.truth else "is not what the log says"
+            what = (
+                "is missing" if not row.held else "should not be there" if not row.truth else "is not what the log says"
+            )
             judge.finds(at, f"{row.tenant}, {row.model}", f"row {row.key} {what}")
 
 

@@ -68,7 +68,9 @@ _LEG: Final[tuple[Callable[[random.Random, int, int], Said], ...]] = (
 def _seats(rng: random.Random, now_ms: int) -> Said:
     who = f"p{rng.randrange(4)}"
     seat = rng.choice(("1A", "1B", "2A", "9Z"))
-    verb = rng.choice(("open", "open", "book", "book", "assign", "assign", "hold", "change", "release", "cancel", "board"))
+    verb = rng.choice(
+        ("open", "open", "book", "book", "assign", "assign", "hold", "change", "release", "cancel", "board")
+    )
     if verb == "open":
         return verb, {"flight": "RB10", "layout": "1-2:AB"}
     if verb == "hold":

@@ -120,7 +120,9 @@ class Tally:
         return effects
 
     def forget(self, partition: int, sid: int | None = None) -> None:
-        for known in [each for each, (of, _) in self._known.items() if sid == each or (sid is None and of == partition)]:
+        for known in [
+            each for each, (of, _) in self._known.items() if sid == each or (sid is None and of == partition)
+        ]:
             del self._known[known]
 
 

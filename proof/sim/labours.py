@@ -43,7 +43,11 @@ async def left(world: World) -> AsyncIterator[history.Left]:
     now_ms = world.log._now_ms()
     for kind in ("timer", "job", "saga"):
         tasks = [task for task in await work.tasks(kind, limit=EVERYTHING) if task.state not in ("done", "dropped")]
-        due = [f"{task.key} {task.state} {task.reason}" for task in tasks if task.state != "waiting" or task.due_ms <= now_ms]
+        due = [
+            f"{task.key} {task.state} {task.reason}"
+            for task in tasks
+            if task.state != "waiting" or task.due_ms <= now_ms
+        ]
         yield history.Left(t, f"tasks of kind {kind}", len(due), "; ".join(due))
 
 
