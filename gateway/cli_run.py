@@ -47,7 +47,7 @@ DEMO_TTL_S = 30 * 86_400.0
 DEV_PAGE_PORTS = (3000, 5173, 8000, 8080)
 """Where the usual development servers of web pages listen; `dev` lets their pages connect unless told otherwise."""
 
-LINKS_PER_NODE = 11  # to Postgres; `readback doctor` counts them
+LINKS_PER_NODE = 16  # to Postgres; `readback doctor` counts them
 LINKS_SPARE = 20
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

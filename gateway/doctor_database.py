@@ -30,7 +30,7 @@ ROUND_TRIPS = 5
 ROUND_TRIP_WARN_MS = 5.0  # every commit waits for one; a database in another building shows here
 CLOCK_WARN_S = 2.0
 CLOCK_FAIL_S = 30.0  # the leeway of a token's times
-LINKS_SPARE = 20  # a node takes about ten, and somebody must get in beside it
+LINKS_SPARE = 20  # a node takes up to sixteen, and somebody must get in beside it
 
 MUST_BE_ON = {
     "fsync": "a power cut may lose what was acknowledged, or the whole database",
@@ -174,7 +174,7 @@ async def _links(link: Connection) -> list[Finding]:
     seen = f"{used} of {most} connections are in use"
     if most - used < LINKS_SPARE:
         return [
-            Finding("links", "warn", seen, "raise max_connections, or stop what holds them: a node takes about ten")
+            Finding("links", "warn", seen, "raise max_connections, or stop what holds them: a node takes up to sixteen")
         ]
     return [Finding("links", "ok", seen)]
 

@@ -49,7 +49,9 @@ class StoreLimits:
     """Bounds of one node's use of Postgres."""
 
     writers: int = 4  # links that append: at most so many commits in flight; more only wait for each other's locks
-    readers: int = 4  # links for everything else
+    readers: int = 4  # links for everything else but what the next two are for
+    commanders: int = 2  # links that keep commands: what people read and what workers do takes none of their turns
+    workers: int = 3  # links of the workers' store (`core.work`), for the same reason; none without a worker or a board
     connect_timeout_s: float = 3.0
     query_timeout_s: float = 5.0  # of one call, waiting for a link included
     statement_timeout_s: float = 10.0  # the server's own, so that what nobody waits for any more ends
@@ -159,12 +161,12 @@ class Connector:
 
 
 class Links:
-    """The pool. At most ``limits.readers`` links; those idle longest are used least."""
+    """A pool. At most ``links`` of them, ``limits.readers`` unless given; those idle longest are used least."""
 
-    def __init__(self, connector: Connector, limits: StoreLimits) -> None:
+    def __init__(self, connector: Connector, limits: StoreLimits, links: int | None = None) -> None:
         self._connector = connector
         self._limits = limits
-        self._free = trio.CapacityLimiter(limits.readers)
+        self._free = trio.CapacityLimiter(limits.readers if links is None else links)
         self._idle: deque[asyncpg.Connection] = deque()
         self._closed = False
 

@@ -63,6 +63,8 @@ class PostgresLog:
 
     def __init__(self, connector: Connector, limits: StoreLimits, new_key: Callable[[], str]) -> None:
         self._links = Links(connector, limits)
+        self._commanding = Links(connector, limits, limits.commanders)
+        self._working = Links(connector, limits, limits.workers)
         self._appender = Appender(connector, limits)
         self._connector = connector
         self._limits = limits
@@ -70,7 +72,7 @@ class PostgresLog:
         self._epoch: Epoch | None = None
         self._wellformed = Wellformed()
         self.directory = PostgresDirectory(self._links, new_key)
-        self.work = PostgresWork(self._links)
+        self.work = PostgresWork(self._working)
         """What is kept beside this log, over its links."""
 
     async def open(self) -> None:
@@ -98,7 +100,7 @@ class PostgresLog:
         asked = [commands[place] for place in places]
         facts = [fact for command in asked for fact in command.facts]
         counts = [len(command.facts) for command in asked]
-        rows = await self._links.fetch(
+        rows = await self._commanding.fetch(
             "select * from readback.command($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             ["" if "\0" in command.tenant else command.tenant for command in asked],
             [clamp(command.sid) for command in asked],
@@ -317,6 +319,8 @@ class PostgresLog:
 
     async def aclose(self) -> None:
         self._appender.close()
+        self._commanding.close()
+        self._working.close()
         self._links.close()
         await trio.lowlevel.checkpoint()
 

@@ -35,6 +35,8 @@ from store.work_input import storable
 log = logging.getLogger("readback.work")
 
 HELD_S: Final = 0.02
+READS_AT_ONCE: Final = 2
+"""Partitions read at once: the node beside has its clients' reads over the same few links."""
 CURSOR_S: Final = 1.0
 """How far a cursor may lag behind what was taken without effect: read again after a crash, and seen as lag."""
 IDLE_S: Final = 5.0
@@ -74,6 +76,7 @@ class Worker:
         self._following: dict[tuple[str, int], _Following] = {}
         self._left = False
         self._names: dict[int, Place] = {}
+        self._reads = trio.CapacityLimiter(READS_AT_ONCE)
         self._pages: dict[int, tuple[int, list[Event]]] = {}
         """Of each partition what was read last, and after which position: another consumer most often wants the same."""
         self._told: dict[int, int] = {}
@@ -129,7 +132,8 @@ class Worker:
         if page is not None and page[0] <= after < (last := page[0] + len(page[1])):  # positions are dense
             # It may be older than what was heard since, and what was heard wakes nobody twice.
             return page[1][after - page[0] :], len(page[1]) >= limit or last < self._told.get(partition, 0)
-        events = await self.log.tail(partition, after, limit)
+        async with self._reads:
+            events = await self.log.tail(partition, after, limit)
         if sum(len(event.body or b"") for event in events) > PAGE_BYTES_MAX:
             self.distrust(partition)
         elif events:
