@@ -18,6 +18,7 @@ class WorkLimits:
     claim_tasks: int = 64  # tasks claimed at once, a kind
     running_tasks_max: int = 32  # of one kind at once, here: a kind that hangs takes no other's room
     task_s: float = 30.0  # a claim; what runs longer says so as it goes
+    timer_s: float = 5.0  # a claim of a timer, which is one command: how late it fires where its worker dies
     retry_first_s: float = 0.5  # wait after a first failure, doubled each time
     retry_max_s: float = 300.0
     task_look_s: float = 1.0  # how often tasks are looked for that nobody told of

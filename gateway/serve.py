@@ -282,6 +282,7 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
     config = replace(config, work=True)
     assert config.database_url is not None
     tenants = _tenants(config)
+    _check_verifiable(config, secrets, tenants)
     http_sock = bind_http(config.http_host, config.http_port)
     faulthandler.enable()
     async with open_postgres_log(

@@ -45,7 +45,7 @@ class CabinView:
                     if known is not None and known.seat:
                         seats[known.seat] = None
             if before.holds is not after.holds:
-                seats.update((seat, None) for seat in before.holds.keys() ^ after.holds.keys())
+                seats.update((seat, None) for seat in sorted(before.holds.keys() ^ after.holds.keys()))
         yield from ((MANIFEST, f"{name}/{who}") for who in people)
         yield from ((SEATS, f"{name}/{seat}") for seat in seats)
 

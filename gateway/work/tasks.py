@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("readback.work")
 
 REASON_MAX = 500
+TIMER = "timer"
 RAN_OUT_MAX = 10
 """Claims of one task that may run out before it is no longer tried: whatever takes a worker with it must not take all."""
 APART_S = 0.02
@@ -75,7 +76,7 @@ class Tasks:
             wait_s = limits.task_look_s
             try:
                 if room > 0:
-                    ttl_ms = int(1000 * limits.task_s)
+                    ttl_ms = int(1000 * (limits.timer_s if kind.runner.kind == TIMER else limits.task_s))
                     claimed = await worker.work.claim(worker.holder, kind.runner.kind, room, ttl_ms)
                     if not claimed:
                         due_ms = await worker.work.next_due_ms(kind.runner.kind)
