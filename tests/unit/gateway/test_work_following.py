@@ -1,4 +1,4 @@
-"""gateway.work.worker, one partition's way: answers that never came, pages that are shared, words that no store keeps."""
+"""gateway.work.following, one partition's way: answers that never came, pages that are shared, words that no store keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from core.work import Effects, Lease, NewTask, Task
-from gateway.work import worker as module
+from gateway.work import following as module
 from gateway.work.ports import Hold, Outcome, Place, Seen
 from tests.working import LIMITS, Doing, Noting, World, happens
 
