@@ -22,12 +22,13 @@ import trio
 
 from core.commands import FOLDED_AT_ONCE, recorded
 from core.flight.machine import Machine, Recorded
-from core.flight.registry import MACHINES, machine_of
+from core.flight.registry import machine_of
 from core.ports import Log, StoreError
 from core.rules.engine import step
 from core.rules.expr import State
 from core.rules.limits import FILE_BYTES_MAX
 from core.rules.load import Problem, load
+from core.rules.loops import FACTS
 from core.rules.model import Action, RuleSet
 from core.work import Effects, Firing, Work
 from gateway.work.jobs import job
@@ -56,21 +57,12 @@ def read_rules(folder: Path) -> RuleSet | list[Problem]:
         return [Problem(error.filename or str(folder), 0, "", "", f"cannot be read: {error.strerror}")]
     except UnicodeDecodeError:
         return [Problem(str(folder), 0, "", "", "a file of it is no UTF-8 text")]
-    return load(files, facts_of_verbs())
+    return load(files, FACTS)
 
 
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(FILE_BYTES_MAX + 1).decode()
-
-
-def facts_of_verbs() -> dict[str, tuple[str, ...]]:
-    """What each verb of any machine may become; where machines share a verb, all of it."""
-    found: dict[str, tuple[str, ...]] = {}
-    for machine in MACHINES:
-        for verb, rule in machine.table.items():
-            found[verb] = tuple(dict.fromkeys((*found.get(verb, ()), *rule.facts)))
-    return found
 
 
 class _Known:

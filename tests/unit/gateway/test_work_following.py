@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from core.work import Effects, Lease, NewTask, Task
 from gateway.work import following as module
+from gateway.work import worker as worker_module
 from gateway.work.ports import Hold, Outcome, Place, Seen
 from tests.working import LIMITS, Doing, Noting, World, happens
 
@@ -97,7 +98,7 @@ async def test_a_hint_that_is_wrong_makes_nobody_read_without_end(autojump_clock
 
 async def test_large_pages_are_not_kept(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shared between consumers is bounded in bytes, whatever people send."""
-    monkeypatch.setattr(module, "PAGE_BYTES_MAX", 1_000)
+    monkeypatch.setattr(worker_module, "PAGE_BYTES_MAX", 1_000)
     world = World(1)
     worker = world.worker([Noting(), Other()], limits=ALONE)
     await world.event("chat:a", text="x" * 2_000)

@@ -18,7 +18,7 @@ from core.rules.load import Problem
 from core.rules.model import RuleSet
 from core.work import Firing
 from gateway.work import rules as rules_module
-from gateway.work.rules import ACTS_WITHIN_MS, Rules, facts_of_verbs, read_rules
+from gateway.work.rules import ACTS_WITHIN_MS, Rules, read_rules
 from gateway.work.worker import Worker
 from tests.working import World, happens, wall
 
@@ -250,15 +250,6 @@ def _problems(folder: Path) -> list[Problem]:
     found = read_rules(folder)
     assert isinstance(found, list)
     return found
-
-
-def test_loops_are_found_by_what_verbs_become() -> None:
-    """The loader is told what each verb of each machine may become, timers included."""
-    facts = facts_of_verbs()
-    assert facts["depart"] == ("flight.milestone",)
-    assert "timer.set" in facts["timer.set"]
-    assert "seat.assigned" in facts["assign"]
-    assert "crew.assigned" in facts["assign"]
 
 
 FLIGHT = """
