@@ -64,7 +64,7 @@ class Log(Protocol):
         Each is judged by itself, and kept whole or not at all. The first of these that holds is its answer: ``NOT_FOUND``
         (no such stream in this tenant); ``FORBIDDEN`` (no right to send there; something malformed; a fact of a type that is
         no machine's own, `core.model.FACT_TYPES`; an audit stream); ``DUP`` (the key was used before, by a command or a send,
-        with what was kept then); ``CONFLICT`` (``expect`` is not the head, ``seq``); ``STALE`` (decided on another state, or
+        with what was kept then); ``CONFLICT`` (there is more past ``expect`` than timers of the gateway's own; ``seq`` is the head); ``STALE`` (decided on another state, or
         not its stream's first in the batch); ``FORBIDDEN`` again where a later fact's key was used before.
         """
         ...

@@ -15,13 +15,14 @@ import trio
 
 from core.ports import StoreError
 from core.rules.load import load
+from core.rules.loops import FACTS
 from core.rules.model import RuleSet
 from core.work import Effects, Firing, Row, Work
 from core.work_limits import WorkLimits
 from gateway.node import Node
 from gateway.work.make import make_worker
 from gateway.work.ports import Place, Seen
-from gateway.work.rules import Rules, facts_of_verbs
+from gateway.work.rules import Rules
 from gateway.work.worker import Worker
 from proof.history import digest
 from proof.sim.work import NodeWork
@@ -77,7 +78,7 @@ NOBODY: Final = cast("Webhooks", object())
 
 
 def rules() -> RuleSet:
-    found = load([("sim.toml", RULES)], facts_of_verbs())
+    found = load([("sim.toml", RULES)], FACTS)
     assert isinstance(found, RuleSet), found
     return found
 

@@ -71,7 +71,9 @@ begin
                         or coalesce(m.role, case when s.open and s.stream <> bys[ord] then 'member' end, 'reader')
                             in ('owner', 'member')) then 2
                     when c.sid is not null or e.seq is not null then 1
-                    when expects[ord] <> s.head then 4
+                    when expects[ord] <> s.head and (expects[ord] > s.head or exists (
+                        select from readback.events x where x.sid = s.sid and x.seq > expects[ord]
+                            and not (x.by = 'service:readback' and x.type like 'timer.%'))) then 4
                     when states[ord] <> s.ruled or ord > min(ord) over (partition by s.sid) then 5
                     when counts[ord] > 1 and (exists (
                         select from readback.events k where k.sid = s.sid

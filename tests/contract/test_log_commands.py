@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 
+from core.flight.machine import BY_GATEWAY
 from core.model import AUDIT_STREAM, FACTS_MAX, Decided, Entry, Event, Judged, Member, Outcome, StreamFacts
 from core.ports import Log
 from store.memory import MemoryLog
@@ -266,6 +267,30 @@ async def test_expect_is_the_head(log: Log) -> None:
     assert outcomes(await judge(log, decided(facts, 9, expect=2))) == [Outcome.STALE]
     assert outcomes(await judge(log, decided(facts, 0, expect=2**80))) == [Outcome.CONFLICT]
     assert outcomes(await judge(log, decided(facts, 0, expect=2))) == [Outcome.OK]
+
+
+async def test_the_gateways_own_timers_do_not_count_for_expect(log: Log) -> None:
+    """What a rule sets to wait by tells nobody anything; somebody's timer, and anything else of the gateway's, does."""
+    facts = await flight(log)
+    await log.append([sent(facts)])
+
+    async def kept(state: int, type: str, by: str, expect: int | None = None) -> Judged:
+        key = new_key()
+        privileged = by == BY_GATEWAY
+        command = Decided(
+            facts.tenant, facts.sid, key, "x", by, state, [(key, type, b"{}")], expect=expect, privileged=privileged
+        )
+        [judged] = await log.command([command])
+        return judged
+
+    assert (await kept(0, "timer.set", BY_GATEWAY)).seq == 2
+    assert (await kept(2, "timer.fired", BY_GATEWAY)).seq == 3
+    assert (await kept(3, "flight.gate", AMY, expect=1)).seq == 4
+    assert (await kept(4, "timer.set", AMY, expect=4)).seq == 5
+    for expect in (1, 3, 4, 6, -1, 0):
+        assert (await kept(5, "flight.gate", AMY, expect=expect)).outcome is Outcome.CONFLICT
+    assert (await kept(5, "flight.gate", BY_GATEWAY, expect=5)).seq == 6
+    assert (await kept(6, "flight.gate", AMY, expect=5)) == Judged(Outcome.CONFLICT, facts.partition, 0, 6, 0, 0, None)
 
 
 async def test_of_many_decided_on_one_state_one_is_kept(log: Log) -> None:
