@@ -140,7 +140,8 @@ async def read_board(
     reads: Reads,
     who: Who,
     station: Annotated[
-        str, Query(pattern=r"^[A-Z0-9]{0,8}$", description="flights from there, to there, or diverted there")
+        str,
+        Query(pattern=r"^[A-Z0-9]{0,8}$", description="IATA or ICAO: flights from there, to there, or diverted there"),
     ] = "",
     day: Annotated[
         str,

@@ -82,6 +82,20 @@ def zone_of(airport: str) -> str | None:
     return _zones().get(airport)
 
 
+def codes_of(airport: str) -> tuple[str, ...]:
+    """The airport by the code given, then by its other one (IATA, ICAO), where it has one."""
+    other = _others().get(airport)
+    return (airport,) if other is None else (airport, other)
+
+
+@cache
+def _others() -> dict[str, str]:
+    pairs = [
+        (code, airport["icao"]) for code, airport in airportsdata.load("IATA").items() if len(airport["icao"]) == 4
+    ]
+    return {**{iata: icao for iata, icao in pairs}, **{icao: iata for iata, icao in pairs}}
+
+
 @cache
 def _zones() -> dict[str, str]:
     """By code. ICAO location indicators have four letters and IATA codes three, so that neither hides the other."""

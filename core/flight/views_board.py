@@ -85,10 +85,10 @@ def _line(state: State) -> dict[str, Any]:
 
 
 def stations(doc: Mapping[str, Any]) -> tuple[str, ...]:
-    """The airports that a board row is of: where the flight is from, where it is to go, and where it was diverted to."""
+    """The airports that a board row is of, by either code: whence, whither, and where it was diverted."""
     diverted = doc.get("diverted") or {}
     found = (doc.get("from"), doc.get("to"), diverted.get("to"))
-    return tuple(dict.fromkeys(station for station in found if station))
+    return tuple(dict.fromkeys(code for station in found if station for code in times.codes_of(station)))
 
 
 def order(doc: Mapping[str, Any]) -> tuple[bool, str]:
@@ -100,7 +100,7 @@ def days(doc: Mapping[str, Any], station: str = "") -> tuple[str, ...]:
     """Local dates on which the flight is scheduled to leave from, or come to, the station; of any, its departure's."""
     origin, found = doc.get("from"), []
     for place, milestone in ((origin, "OUT"), (doc.get("to"), "IN")):
-        if place and (place == station or (not station and milestone == "OUT")):
+        if place and (station in times.codes_of(place) or (not station and milestone == "OUT")):
             planned = _planned(doc, milestone)
             if planned is not None:
                 found.append(_local_date(planned, place))

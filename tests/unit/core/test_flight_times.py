@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.flight import times
-from core.flight.times import LATEST_MS, read, write, zone_of
+from core.flight.times import LATEST_MS, codes_of, read, write, zone_of
 
 MELBOURNE = "Australia/Melbourne"
 
@@ -103,6 +103,13 @@ def test_airports_have_zones_by_either_code() -> None:
     assert zone_of("JFK") == "America/New_York"
     assert zone_of("Q!") is None
     assert zone_of("") is None
+
+
+def test_an_airport_has_two_codes() -> None:
+    """Whichever is given comes first; what is no airport's is alone."""
+    assert codes_of("MEL") == ("MEL", "YMML")
+    assert codes_of("YMML") == ("YMML", "MEL")
+    assert codes_of("Q!") == ("Q!",)
 
 
 def test_every_zone_of_an_airport_is_one_that_can_be_read_in() -> None:

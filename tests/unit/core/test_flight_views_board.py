@@ -62,12 +62,12 @@ def test_cancelled_and_diverted_are_told() -> None:
     story = flight()
     story.tell(("flight.diverted", {"to": "CBR", "at": at("07:20"), "reason": "weather"}))
     board = story.of("flight_board")[FLIGHT]
-    assert (board["status"], stations(board)) == ("diverted", ("SYD", "MEL", "CBR"))
+    assert (board["status"], stations(board)) == ("diverted", ("SYD", "YSSY", "MEL", "YMML", "CBR", "YSCB"))
     assert story.of("aircraft_line")[f"VH-ABC/{OUT}/{FLIGHT}"]["to"] == "CBR"
     other = flight()
     other.tell(("flight.cancelled", {"reason": "crew"}))
     assert other.of("flight_board")[FLIGHT]["cancelled"]["reason"] == "crew"
-    assert stations(other.of("flight_board")[FLIGHT]) == ("SYD", "MEL")
+    assert stations(other.of("flight_board")[FLIGHT]) == ("SYD", "YSSY", "MEL", "YMML")
 
 
 def test_flights_that_are_over_go_first_and_of_those_the_oldest() -> None:
@@ -82,6 +82,7 @@ def test_a_flights_day_is_the_local_date_at_the_station() -> None:
     """06:30 UTC on the 21st is the 21st in Sydney, 20:30 UTC is the 22nd there; an unknown station's day is UTC's."""
     doc = flight().of("flight_board")[FLIGHT]
     assert (days(doc), days(doc, "SYD"), days(doc, "PER")) == (("2026-11-21",), ("2026-11-21",), ())
+    assert days(doc, "YSSY") == ("2026-11-21",)
     late = flight(out=at("12:30"), **{"in": "2026-11-21T14:05:00.000Z"}).of("flight_board")[FLIGHT]
     assert (days(late, "SYD"), days(late, "MEL")) == (("2026-11-21",), ("2026-11-22",))
     odd = flight(**{"from": "QQQ1", "to": "QQQ1", "out": at("20:30")}).of("flight_board")[FLIGHT]
