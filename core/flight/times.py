@@ -93,7 +93,7 @@ def _others() -> dict[str, str]:
     pairs = [
         (code, airport["icao"]) for code, airport in airportsdata.load("IATA").items() if len(airport["icao"]) == 4
     ]
-    return {**{iata: icao for iata, icao in pairs}, **{icao: iata for iata, icao in pairs}}
+    return dict(pairs) | {icao: iata for iata, icao in pairs}
 
 
 @cache

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from core.model import (
+    FACTS_MAX,
     KEY_RE,
     PRINCIPAL_RE,
     ROLES,
@@ -15,9 +16,11 @@ from core.model import (
     TENANT_RE,
     TENANT_ROLES,
     TYPE_RE,
+    Decided,
     Entry,
     Epoch,
     Event,
+    Judged,
     Mark,
     Member,
     MyStream,
@@ -82,6 +85,20 @@ def test_values_do_not_change_under_those_who_share_them() -> None:
             setattr(value, field, 0)
 
 
+def test_a_decided_command_is_facts_or_a_refusal() -> None:
+    """Never both and never neither; the first fact is under the command's key, and there are so many at most."""
+    key = "0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11"
+    facts = [(key, "flight.gate", b"{}"), ("b", "flight.delayed", b"[1]")]
+    decided = Decided("demo", 1, key, "movement", "user:amy", 3, facts, expect=4)
+    assert (decided.body, decided.expect, decided.refusal, decided.privileged) == (b"{}[1]", 4, None, False)
+    assert Decided("demo", 1, key, "gate", "user:amy", 3, facts[:1]).body == b"{}"
+    assert Decided("demo", 1, key, "gate", "user:amy", 3, [], refusal=b"{}").body == b"{}"
+    for wrong, refusal in (([], None), (facts, b"{}"), (facts[1:], None), (facts[:1] * (FACTS_MAX + 1), None)):
+        with pytest.raises(AssertionError):
+            Decided("demo", 1, key, "gate", "user:amy", 3, wrong, refusal=refusal)
+    assert Judged._fields == ("outcome", "partition", "pos", "seq", "events", "at_ms", "refusal")
+
+
 def test_events_and_verdicts_are_tuples_in_the_order_of_the_log() -> None:
     """The fields that the store fills by position."""
     assert Event._fields == ("partition", "pos", "sid", "seq", "key", "type", "by", "at_ms", "body")
@@ -96,5 +113,6 @@ def test_numbers_and_words_that_are_stored_or_sent() -> None:
         ("FORBIDDEN", 2),
         ("NOT_FOUND", 3),
         ("CONFLICT", 4),
+        ("STALE", 5),
     ]
     assert (ROLES, TENANT_ROLES) == (("owner", "member", "reader"), ("admin", "service", "auditor"))
