@@ -16,6 +16,8 @@ AIRPORT_RE: Final = re.compile(r"[A-Z]{3}\Z|[A-Z]{2}[A-Z0-9]{2}\Z|[A-Z0-9]{3,4}\
 TEXT_MAX: Final = 500
 """Characters of a reason or a note: a paragraph, and no document."""
 PLACE_RE: Final = re.compile(r"[A-Za-z0-9-]{1,8}\Z")
+_ORDERS_RE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Control characters but tab and line ends: terminals obey them, and Postgres takes no NUL in its JSON."""
 SOURCE_RE: Final = re.compile(r"[a-z][a-z0-9_-]{0,15}\Z")
 
 
@@ -48,8 +50,10 @@ def prose(body: Mapping[str, Any], field: str, what: str, default: str | None = 
     value = body.get(field)
     if value is None and default is not None:
         return default
-    if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX:
-        raise No(Malformed(f"`{field}` is {what}: a text of 1 to {TEXT_MAX} characters"))
+    if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX or _ORDERS_RE.search(value):
+        raise No(
+            Malformed(f"`{field}` is {what}: a text of 1 to {TEXT_MAX} characters, none of them control characters")
+        )
     return value.strip()
 
 

@@ -72,10 +72,21 @@ def near_schedule(leg: Leg, milestone: int, at_ms: int) -> None:
         raise No(Refusal("too_far", f"{message}: look at the date, or `reschedule` first"))
 
 
+def _begun(leg: Leg) -> str:
+    """What ``leg.since_ms`` is the time of."""
+    return "the return before this attempt" if leg.attempt > 1 else "the landing where it was diverted to"
+
+
+def boarded_since(leg: Leg, at_ms: int) -> None:
+    if at_ms < leg.since_ms:
+        message = f"boarding at {times.write(at_ms)} would be before {_begun(leg)} at {times.write(leg.since_ms)}"
+        raise No(Refusal("out_of_order", message))
+
+
 def in_order(leg: Leg, actual: Mapping[int, int]) -> None:
     """Actual times that hold, with these in place of theirs: OUT, OFF, ON, IN never go back, nor before a return that came
-    first."""
-    before_ms, before = leg.since_ms, "the return before this attempt"
+    first, or the landing that the leg goes on from."""
+    before_ms, before = leg.since_ms, _begun(leg)
     for milestone in (OUT, OFF, ON, IN):
         at_ms = actual.get(milestone, -1)
         if at_ms < 0:

@@ -38,6 +38,8 @@ SAID_MAX: Final = 32
 """Times kept of one (milestone, kind); past that the oldest go that a newer one of their source has overtaken."""
 CORRECTIONS_MAX: Final = 32
 """Corrections shown; the log has all."""
+DIVERSIONS_MAX: Final = 8
+"""Diversions of one leg that can be withdrawn: the present one, and those that it was told in place of."""
 
 
 class Said(NamedTuple):
@@ -74,7 +76,9 @@ class Diverted(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """The leg that is flown, or to be. ``since_ms`` is when its last attempt ended, else 0: nothing of this one is earlier."""
+    """The leg that is flown, or to be. ``since_ms`` is when its last attempt ended, or the leg before landed where it was
+    diverted to, else 0: nothing of this one is earlier. ``instead_of`` are diversions that the present one was told in place
+    of, the oldest first."""
 
     departure: str
     arrival: str
@@ -83,6 +87,7 @@ class Leg(NamedTuple):
     since_ms: int = 0
     boarding: Said | None = None
     diverted: Diverted | None = None
+    instead_of: tuple[Diverted, ...] = ()
 
 
 class State(NamedTuple):
@@ -247,13 +252,19 @@ def _reinstated(state: State, event: Recorded, body: Mapping[str, Any]) -> State
     return state._replace(cancelled=None)
 
 
+def _diversions(leg: Leg) -> tuple[Diverted, ...]:
+    """Those that hold, or would if later ones were withdrawn."""
+    return leg.instead_of if leg.diverted is None else (*leg.instead_of, leg.diverted)
+
+
 def _diverted(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
     leg, at, eta = _present(state), _said(event, body["at"]), body.get("eta")
     slots = _without_forecasts(leg.slots, (ON, IN))
     if eta is not None:
         slots = _say(slots, ON * 4 + ESTIMATED, _said(event, eta))
     diverted = Diverted(str(body["to"]), at.at, eta, str(body.get("reason", "")), event.seq)
-    return state._replace(leg=leg._replace(slots=slots, diverted=diverted), arrival_gate=None)
+    leg = leg._replace(slots=slots, diverted=diverted, instead_of=_diversions(leg)[1 - DIVERSIONS_MAX :])
+    return state._replace(leg=leg, arrival_gate=None)
 
 
 def _over(leg: Leg, to: str, how: str, at: str, reason: str) -> dict[str, Any]:
@@ -276,7 +287,9 @@ def _continued(state: State, event: Recorded, body: Mapping[str, Any]) -> State:
     if diverted is None:
         raise ValueError("not diverted")
     over = _over(leg, diverted.to, "diverted", diverted.at, diverted.reason)
-    onward = Leg(str(body["from"]), str(body["to"]), _scheduled_slots(event, body, NO_SLOTS))
+    landed = holds(leg, IN, ACTUAL) or holds(leg, ON, ACTUAL)
+    slots = _scheduled_slots(event, body, NO_SLOTS)
+    onward = Leg(str(body["from"]), str(body["to"]), slots, since_ms=0 if landed is None else landed.at_ms)
     return state._replace(
         leg=onward, past=(*state.past, over), reasons=(), departure_gate=state.arrival_gate, arrival_gate=None
     )
@@ -309,6 +322,8 @@ def amended(leg: Leg, ref: int, new: Said) -> tuple[Leg, Said] | None:
         return None
     index, slot, old = found
     said = tuple(_amended(one, new) if one is old else one for one in slot.said)
+    if leg.diverted is not None and leg.diverted.seq == ref:
+        leg = leg._replace(diverted=leg.diverted._replace(eta=new.at))
     return leg._replace(slots=_put(leg.slots, index, _slot(index % 4, said))), old
 
 
@@ -320,14 +335,17 @@ def _amended(old: Said, new: Said) -> Said:
 def withdrawn(leg: Leg, ref: int) -> tuple[Leg, str] | None:
     """The leg without what the event ``ref`` said, and the time that was in it; ``None`` where it said nothing of it.
 
-    A diversion goes with its ``eta``; what had been estimated before it does not come back.
+    A diversion goes with its ``eta``, and the one that it was told in place of holds again; what had been estimated before it
+    does not come back.
     """
     if leg.boarding is not None and leg.boarding.seq == ref:
         return leg._replace(boarding=None), leg.boarding.at
     found, was = find(leg, ref), ""
-    diverted = leg.diverted
-    if diverted is not None and diverted.seq == ref:
-        leg, was = leg._replace(diverted=None), diverted.at
+    told = _diversions(leg)
+    gone = next((diverted for diverted in told if diverted.seq == ref), None)
+    if gone is not None:
+        rest = tuple(diverted for diverted in told if diverted is not gone)
+        leg, was = leg._replace(diverted=rest[-1] if rest else None, instead_of=rest[:-1]), gone.at
     if found is not None:
         index, slot, old = found
         said = tuple(one for one in slot.said if one is not old)

@@ -68,7 +68,13 @@ TABLE: Final[Mapping[str, Rule]] = {
             ("scheduled", "boarding", "departed", "landed", "diverted"),
             _EXPECTED,
         ),
-        _rule("board", "Boarding has begun.", ("boarding",), ("scheduled",), (*_TIMED, "in_future", "too_far")),
+        _rule(
+            "board",
+            "Boarding has begun.",
+            ("boarding",),
+            ("scheduled",),
+            (*_TIMED, "in_future", "out_of_order", "too_far"),
+        ),
         _rule("depart", "OUT: it has left the gate.", ("milestone",), BEGUN, _MOVED),
         _rule("takeoff", "OFF: it is in the air.", ("milestone",), BEGUN, _MOVED),
         _rule("land", "ON: it has touched down.", ("milestone",), BEGUN, _MOVED),
@@ -118,7 +124,7 @@ TABLE: Final[Mapping[str, Rule]] = {
             "return",
             "It came back to the gate (return to ramp) or to the field (forced return), and a new attempt begins.",
             ("returned",),
-            ("departed", "landed"),
+            ("departed", "landed", "completed"),
             (*_TIMED, "in_future", "out_of_order", "too_many_legs"),
         ),
         _rule(
@@ -172,7 +178,7 @@ INSTEAD: Final[Mapping[str, str]] = {
     "boarding": "it is boarding, and has not left the gate; other times are given by `reschedule`",
     "departed": "it has left the gate: `return` or `divert` it, or `withdraw` what was said wrongly",
     "landed": "it has landed; what was said wrongly is withdrawn by the seq of its event",
-    "completed": "it has arrived; what was said wrongly is withdrawn by the seq of its event",
+    "completed": "it has arrived: `return` or `divert` it, if it came elsewhere; what was said wrongly is withdrawn by its seq",
     "diverted": "it is diverted: `continue` it, or `withdraw` the diversion",
     "cancelled": "it is cancelled: `reinstate` it first",
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.flight import fields, times
-from core.flight.leg_asks import LEGS_MAX, Ask, block, in_order, near_schedule, not_in_future
+from core.flight.leg_asks import LEGS_MAX, Ask, block, boarded_since, in_order, near_schedule, not_in_future
 from core.flight.leg_state import ACTUAL, IN, OFF, ON, OUT, Leg, Said, amended, find, holds, withdrawn
 from core.flight.leg_times import REGISTRATION_RE, TYPE_RE
 from core.flight.machine import Decision, Fact, Malformed, Refusal
@@ -21,6 +21,7 @@ def board(ask: Ask) -> Decision:
     at_ms = ask.at(at_arrival=False)
     not_in_future("boarding", at_ms, ask.now_ms)
     near_schedule(ask.leg, OUT, at_ms)
+    boarded_since(ask.leg, at_ms)
     return [Fact("flight.boarding", {"at": times.write(at_ms)})]
 
 
@@ -119,11 +120,12 @@ def go_on(ask: Ask) -> Decision:
 
 
 def come_back(ask: Ask) -> Decision:
-    """To the gate: it never took off. To the field: it did, and its landing there (if told) is the ended attempt's."""
+    """To the gate: it never took off. To the field: it did, and its landing there (if told) is the ended attempt's; as is its
+    arrival at the gate, which an aircraft tells by itself before anybody says why."""
     leg = ask.leg
     to = fields.one_of(ask.body, "to", ("gate", "field"))
     reason = fields.prose(ask.body, "reason", "why it came back")
-    actual = [said for milestone in (OUT, OFF, ON) if (said := holds(leg, milestone, ACTUAL)) is not None]
+    actual = [said for milestone in (OUT, OFF, ON, IN) if (said := holds(leg, milestone, ACTUAL)) is not None]
     flew = holds(leg, OFF, ACTUAL) is not None or holds(leg, ON, ACTUAL) is not None
     if flew != (to == "field"):
         what = (
@@ -137,7 +139,7 @@ def come_back(ask: Ask) -> Decision:
     at_ms = ask.at(at_arrival=False)
     not_in_future("the return", at_ms, ask.now_ms)
     if at_ms < max(said.at_ms for said in actual):
-        return Refusal("out_of_order", f"at {times.write(at_ms)} it had not gone yet: that was at {actual[-1].at}")
+        return Refusal("out_of_order", f"at {times.write(at_ms)} it was not back yet: {actual[-1].at} was after that")
     fact = {"to": to, "at": times.write(at_ms), "reason": reason, "attempt": leg.attempt}
     return [Fact("flight.returned", fact)]
 
@@ -156,6 +158,8 @@ def correct(ask: Ask) -> Decision:
     if at_ms == was.at_ms:
         return Refusal("unchanged", f"seq {ref} says {was.at} already")
     near_schedule(leg, milestone, at_ms)
+    if found is None:
+        boarded_since(leg, at_ms)
     if kind == ACTUAL:
         not_in_future(f"seq {ref}", at_ms, ask.now_ms)
         in_order(after, {})

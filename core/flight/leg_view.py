@@ -6,6 +6,7 @@ else: estimates, targets, changes of schedule, gates, delays, cancellation and r
 at 10:05 that was recorded at 10:20 is not true at 10:00, is true at 10:05, and was not known at 10:10.
 
 A correction and a withdrawal say what was true all along: recorded by the moment asked about, they count from the first.
+What is said of the leg onward after a diversion is true from its continuation on at the earliest: of the leg before it is not.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: i
     """
     known = [event for event in events if recorded_ms is None or event.at_ms <= recorded_ms]
     if valid_ms is not None:
-        amended = {str(event.body.get("ref")): true for event in known if (true := _amended_ms(event)) >= 0}
-        known = [event for event in known if _true_from_ms(event, amended) <= valid_ms]
+        amended = {str(event.body.get("ref")): own_ms for event in known if (own_ms := _amended_ms(event)) >= 0}
+        since_ms, true = 0, []
+        for event in known:
+            if event.type == "flight.continued":
+                since_ms = event.at_ms
+            if max(since_ms, _true_from_ms(event, amended)) <= valid_ms:
+                true.append(event)
+        known = true
     state = State()
     for event in known:
         state = evolve(state, event)
@@ -73,7 +80,8 @@ def _amended_ms(event: Recorded) -> int:
 
 
 def _true_from_ms(event: Recorded, amended: Mapping[str, int]) -> int:
-    if amended and _has_own_time(event):
+    # What is corrected of a diversion is its `eta`: it was diverted when it was.
+    if amended and event.type != "flight.diverted" and _has_own_time(event):
         return amended.get(str(event.seq), true_from_ms(event))
     return true_from_ms(event)
 

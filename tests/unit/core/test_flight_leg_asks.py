@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from core.flight.fields import No
-from core.flight.leg_asks import Ask, block, can_be_expected, fits, in_order, near_schedule, not_in_future, repeated
+from core.flight.leg_asks import (
+    Ask,
+    block,
+    boarded_since,
+    can_be_expected,
+    fits,
+    in_order,
+    near_schedule,
+    not_in_future,
+    repeated,
+)
 from core.flight.leg_state import ACTUAL, ESTIMATED, IN, NO_SLOTS, OFF, ON, OUT, Leg
 from core.flight.machine import Command, Refusal
 from tests.legs import Flight, at, flown, ms
@@ -153,3 +165,16 @@ def test_what_is_left_out_is_now_and_nobody() -> None:
     ask = Ask(flight.state, _leg(flight), Command("depart", {"at": None}, "user:amy", "owner"), 5)
     assert (ask.at(at_arrival=False), ask.source()) == (5, "")
     assert "`source`" in flight.malformed("depart", source="The Tower")
+
+
+def test_a_leg_begins_after_what_is_before_it() -> None:
+    """Nobody boards, or goes, before the attempt before came back, or before the landing that the leg goes on from."""
+    for attempt, before in ((2, "the return before this attempt"), (1, "the landing where it was diverted to")):
+        leg = Leg("MEL", "SYD", NO_SLOTS, attempt, ms("09:50"))
+        boarded_since(leg, ms("09:50"))
+        in_order(leg, {OUT: ms("09:50")})
+        for early in (partial(boarded_since, leg, ms("09:49")), partial(in_order, leg, {OUT: ms("09:49")})):
+            with pytest.raises(No) as no:
+                early()
+            assert _reason(no) == "out_of_order"
+            assert f"would be before {before} at {at('09:50')}" in no.value.decision.message

@@ -57,6 +57,12 @@ def _diverted() -> Flight:
     return flight
 
 
+def _returned_late() -> Flight:
+    flight = _departed()
+    flight.did("return", to="gate", at=at("09:50"), reason="a light")
+    return flight
+
+
 def _at_alternate() -> Flight:
     flight = _diverted()
     flight.did("land", at=at("10:50"))
@@ -132,6 +138,7 @@ REACHED: dict[tuple[str, str], Case] = _moves() | {
     ("board", "skipped_time"): (Flight, {"at": SKIPPED, "zone": "local"}),
     ("board", "doubled_time"): (Flight, {"at": DOUBLED, "zone": "local"}),
     ("board", "in_future"): (Flight, {"at": at("12:11")}),
+    ("board", "out_of_order"): (_returned_late, {"at": at("09:49")}),
     ("board", "too_far"): (Flight, {"at": "2026-11-19T21:00Z"}),
     ("movement", "wrong_state"): (_new, {"actual": {"OUT": at("09:32")}}),
     ("movement", "skipped_time"): (Flight, {"actual": {"OUT": SKIPPED}, "zone": "local"}),

@@ -316,3 +316,47 @@ def test_only_what_the_present_leg_said_is_corrected() -> None:
     flight.did("return", to="gate", at=at("09:50"), reason="a light")
     for ref in (1, 2, 99):
         assert flight.refused("correct", ref=ref, at=at("09:33"), why="x").reason == "no_such_fact"
+
+
+def test_a_late_message_of_the_leg_before_is_not_taken_for_the_onward_one() -> None:
+    """The landing where it was diverted to is before all of the leg onward, as a return is before the next attempt."""
+    flight = _diverted()
+    flight.did("land", at=at("10:50"))
+    flight.did("continue", {"out": at("12:30"), "in": at("13:20")})
+    refusal = flight.refused("depart", at=at("09:32"), source="ops")
+    assert (refusal.reason, flight.status) == ("out_of_order", "scheduled")
+    assert "before the landing where it was diverted to" in refusal.message
+    assert flight.refused("board", at=at("10:40")).reason == "out_of_order"
+    flight.did("board", at=at("11:50"))
+    assert flight.refused("correct", ref=flight.seq, at=at("10:40"), why="typed").reason == "out_of_order"
+
+
+def test_a_diversion_that_was_told_in_place_of_another_is_withdrawn_for_that_one() -> None:
+    """It is bound for where it was bound before that was said."""
+    flight = _diverted()
+    first = flight.shown["diverted"]
+    flight.did("divert", to="NTL", at=at("10:30"), reason="of another flight")
+    flight.did("withdraw", ref=flight.seq, why="it was another flight")
+    assert (flight.status, flight.shown["diverted"]) == ("diverted", first)
+    flight.did("divert", to="NTL", at=at("10:30"), reason="fog at Canberra too")
+    flight.did("withdraw", ref=first["ref"], why="it was never bound for there")
+    assert flight.shown["diverted"]["to"] == "NTL"
+    flight.did("withdraw", ref=flight.shown["diverted"]["ref"], why="the fog has gone")
+    assert (flight.status, flight.shown["diverted"]) == ("departed", None)
+
+
+def test_it_may_be_at_the_gate_again_before_somebody_says_that_it_came_back() -> None:
+    """The aircraft tells its times by itself: ON and IN of a flight that came back are of the attempt that ended."""
+    flight = flown()
+    refusal = flight.refused("return", to="field", at=at("10:45"), reason="bird strike")
+    assert refusal.reason == "out_of_order"
+    flight.did("return", to="field", reason="bird strike", at=at("10:55"))
+    assert (flight.status, flight.shown["attempt"]) == ("scheduled", 2)
+    assert flight.shown["legs"][0]["times"]["IN"] == at("10:52")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\x1b[31mred", "a\x9bb"])
+def test_what_people_write_has_no_signs_that_are_orders_to_machines(text: str) -> None:
+    """A terminal would obey them and Postgres has no NUL in its JSON; lines and tabs are well."""
+    assert "`reason` is" in Flight().malformed("cancel", reason=text)
+    Flight().did("cancel", reason="no crew:\n\tall ill")

@@ -188,3 +188,26 @@ def test_a_leg_that_was_never_scheduled_well_is_shown_all_the_same() -> None:
     flight.record(Fact("flight.milestone", {"milestone": "ON", "kind": "actual", "at": at("10:00")}))
     shown = flight.shown
     assert (shown["status"], shown["delayed"], shown["etd"], shown["eta"]) == ("landed", None, None, at("10:00"))
+
+
+def test_an_estimate_that_is_corrected_moves_no_diversion() -> None:
+    """A diversion with its `eta` is one event: what is corrected of it is the estimate, and it was diverted when it was."""
+    flight = flown(to="OFF")
+    flight.did("divert", to="CBR", at=at("10:00"), eta=at("11:00"), reason="fog")
+    flight.did("correct", ref=flight.seq, at=at("11:30"), why="holding")
+    seen = _seen(flight, valid="10:30")
+    assert seen["status"] == "diverted"
+    assert (flight.shown["diverted"]["eta"], flight.best("ON")) == (at("11:30"), "11:30")
+
+
+def test_what_is_told_of_the_onward_leg_is_not_told_of_the_one_before() -> None:
+    """It may be older than the event by which there was an onward leg: then it is true from that one on."""
+    flight = flown(to="OFF")
+    flight.did("divert", to="CBR", at=at("10:20"), reason="fog")
+    flight.did("land", at=at("10:50"))
+    flight.did("continue", {"out": at("11:30"), "in": at("12:20")}, now="2026-11-21T11:40Z")
+    flight.did("depart", at=at("11:31"), now="2026-11-21T11:45Z")
+    between, after = _seen(flight, valid="11:35"), _seen(flight, valid="11:40")
+    assert (between["status"], between["times"]["OUT"]["actual"]) == ("diverted", at("09:32"))  # type: ignore[index]
+    assert (after["status"], after["times"]["OUT"]["actual"]) == ("departed", at("11:31"))  # type: ignore[index]
+    assert after == flight.shown
