@@ -44,6 +44,7 @@ class Past:
         self._kept_max = kept_max
         self._kept: OrderedDict[tuple[str, int], list[Recorded]] = OrderedDict()
         self._count = 0
+        self._forgotten = 0
 
     def __len__(self) -> int:
         """Facts kept."""
@@ -53,18 +54,20 @@ class Past:
         """The log is another one, as after a restore."""
         self._kept.clear()
         self._count = 0
+        self._forgotten += 1
 
     async def facts(self, tenant: str, sid: int) -> Sequence[Recorded]:
         """All that commands became in the stream. Raises `Unavailable`."""
         place = (tenant, sid)
-        known = self._kept.get(place, [])
+        known, forgotten = self._kept.get(place, []), self._forgotten
         while True:
             after = known[-1].seq if known else 0
             events = await self._log.ruled(tenant, sid, after, FOLDED_AT_ONCE)
             known = [*known, *map(recorded, events)] if events else known
             if len(events) < FOLDED_AT_ONCE:
                 break
-        self._keep(place, known)
+        if forgotten == self._forgotten:  # else some of it may be of the log that was
+            self._keep(place, known)
         return known
 
     def _keep(self, place: tuple[str, int], facts: list[Recorded]) -> None:

@@ -225,7 +225,8 @@ class Cabin:
 
     def _offloaded(self, body: Body) -> None:
         self._unhold(body["passenger"])
-        self._sit(body["passenger"], "")
+        if body["passenger"] in self.passengers:  # as of a moment they may not be booked yet
+            self._sit(body["passenger"], "")
         self._status(body["passenger"], "offloaded")
 
     def _remember(self, body: Body, way: str, other: str) -> None:
@@ -351,7 +352,8 @@ def evolve(cabin: Cabin, event: Recorded) -> Cabin:
 def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: int | None = None) -> Cabin:
     """The cabin as it was at ``valid_ms``, by what was recorded up to ``recorded_ms``; by all where neither is given.
 
-    A fact is true from the ``at`` in its body, or from when it was recorded. Holds that have run out by then are not shown.
+    A fact is true from the ``at`` in its body, and from when it was recorded at the latest. Holds that have run
+    out by then are not shown.
     """
     cabin = Cabin()
     for event in events:
@@ -360,7 +362,7 @@ def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: i
             continue
         if valid_ms is not None:
             since = read_instant(event.body.get("at"))
-            if (event.at_ms if since is None else since) > valid_ms:
+            if valid_ms < (event.at_ms if since is None else min(since, event.at_ms)):
                 continue
         entry[1](cabin, event.body)
         cabin.at_ms = event.at_ms

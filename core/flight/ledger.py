@@ -309,8 +309,8 @@ def evolve(ledger: Ledger, event: Recorded) -> Ledger:
 def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: int | None = None) -> Ledger:
     """The ledger as it was at ``valid_ms``, by what was recorded up to ``recorded_ms``; by all where neither is given.
 
-    A fact is true from the ``at`` in its body, or from when it was recorded: a roster of last month at (then, then) is what
-    was planned then, and at (then, now) has the reports that came late.
+    A fact is true from the ``at`` in its body, and from when it was recorded at the latest: a roster of last month at (then,
+    then) is what was planned then, and at (then, now) has the reports that came late.
     """
     ledger = Ledger()
     for event in events:
@@ -318,7 +318,7 @@ def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: i
             continue
         if valid_ms is not None:
             since = read_instant(event.body.get("at"))
-            if (event.at_ms if since is None else since) > valid_ms:
+            if valid_ms < (event.at_ms if since is None else min(since, event.at_ms)):
                 continue
         _apply(ledger, event)
     for asked in (recorded_ms, valid_ms):

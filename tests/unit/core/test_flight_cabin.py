@@ -254,3 +254,30 @@ def test_who_holds_what() -> None:
     assert cabin.live("1A", T0) is not None
     assert cabin.live("1A", ms("2026-11-21T06:10:00Z")) is None
     assert (cabin.hold_of("p1"), cabin.hold_of("p2"), cabin.expected()) == ("1A", "", 1)
+
+
+def test_who_was_offloaded_at_a_time_yet_to_come_is_off_from_when_that_was_recorded() -> None:
+    """Clocks of others are ahead: what was decided after it stands on it, as of any moment."""
+    events = [
+        _event(1, "seat.opened", flight="QX1", layout="1:AB"),
+        _event(2, "seat.booked", passenger="ann"),
+        _event(3, "seat.assigned", passenger="ann", seat="1A"),
+        _event(4, "seat.offloaded", T0 + 1, passenger="ann", seat="1A", at="2026-11-21T06:00:50.000Z"),
+        _event(5, "seat.booked", T0 + 2, passenger="ann"),
+        _event(6, "seat.cancelled", T0 + 3, passenger="ann"),
+    ]
+    booked = fold(events, valid_ms=T0 + 2)
+    assert (booked.passengers["ann"].seat, booked.taken) == ("", {})
+    gone = fold(events, valid_ms=T0 + 3).show()
+    assert (gone["passengers"], gone["seats"]["1A"]["status"]) == ({}, "free")
+
+
+def test_nobody_is_offloaded_before_they_were_booked() -> None:
+    """Whatever the desk says when it was: as of then, they were not on the manifest."""
+    events = [
+        _event(1, "seat.opened", flight="QX1", layout="1:AB"),
+        _event(2, "seat.booked", T0 + 60_000, passenger="ann"),
+        _event(3, "seat.offloaded", T0 + 120_000, passenger="ann", at="2026-11-21T06:00:30.000Z"),
+    ]
+    assert fold(events, valid_ms=T0 + 40_000).show()["passengers"] == {}
+    assert fold(events, valid_ms=T0 + 60_000).show()["passengers"] == {"ann": {"status": "offloaded"}}

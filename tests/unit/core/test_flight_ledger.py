@@ -196,3 +196,22 @@ def test_a_name_is_shown_where_there_is_one() -> None:
     """And none where there is not."""
     assert _desk(name="Ann").show()["name"] == "Ann"
     assert "name" not in _desk().show()
+
+
+def test_an_absence_that_was_taken_back_is_so_at_once() -> None:
+    """That they will be back sooner, or do not go, is true from when it was said, not from the day that it is about."""
+    desk = _desk(SICK)
+    desk.done("return", **{"from": _at(24), "at": _at(0)})
+    desk.done("leave", **{"from": _at(24), "to": _at(72), "kind": "leave"})
+    desk.done("return", **{"from": _at(24), "at": _at(48)})
+    now = fold(desk.events, desk.now_ms, desk.now_ms).show()
+    assert now == desk.show()
+    assert now["absences"] == [{"from": _at(24), "to": _at(48), "kind": "leave"}]
+
+
+def test_a_return_that_was_told_late_is_true_from_when_it_was() -> None:
+    """As of the hours between they were back."""
+    desk = _desk(SICK, later_h=40)
+    desk.done("return", **{"from": _at(24), "at": _at(30)})
+    ends = [fold(desk.events, valid_ms=ms(_at(hours))).show()["absences"][0]["to"] for hours in (29, 30)]
+    assert ends == [_at(48), _at(30)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,27 @@ async def test_as_of_a_moment(log: MemoryLog, clock: Clock) -> None:
     assert list(cabin_of(cabin, NOW).layout.seats) == ["1A", "1B"]
     assert cabin_of(cabin, early).flight == ""
     assert (NOW.is_now, early.is_now, AsOf(valid_ms=0).is_now) == (True, False, False)
+
+
+async def test_what_was_read_before_a_restore_is_not_kept_after_it(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another log may have fewer events under the same seqs: a reading that was under way then must not be gone on from."""
+    facts = Facts(log)
+    await facts.tell("flight:QX1", scheduled(), equipped("VH-XYZ"))
+    sid = await facts.sid("flight:QX1")
+
+    past = Past(log)
+    ruled = log.ruled
+
+    async def put_back_meanwhile(*args: Any) -> Any:
+        found = await ruled(*args)
+        past.forget()
+        return found
+
+    monkeypatch.setattr(log, "ruled", put_back_meanwhile)
+    assert len(await past.facts("demo", sid)) == 2
+    assert len(past) == 0
+    monkeypatch.setattr(log, "ruled", ruled)
+    assert len(await past.facts("demo", sid)) == 2
+    assert len(past) == 2
