@@ -8,6 +8,7 @@ stream's events, which has one answer for ever: live, in a replay, and in a dry 
 
 * A timer that fires counts only if it is due when the rule's wait is. An older one, set before the wait was moved and fired
   before that was seen, says nothing.
+* Whoever cancels that timer, or sets it to another time, has called off what it was for, and that is said.
 * What a rule waits with is called off as soon as ``unless`` holds; ``held`` says so.
 * Timers are not set where things begin or end, but from the difference between what the memory waits by before and after.
 * An event bears the names of the rules that led to it. The eighth rule of a chain does not act, nor one that is in it twice.
@@ -59,7 +60,7 @@ def step(rules: RuleSet, memory: Memory, tenant: str, stream: str, event: Record
     if not versions and not memory:
         return Step({}, [], [])
     own = timer_of(event.body.get("name")) if event.type.startswith("timer.") else None
-    if own is not None and event.type == "timer.set":
+    if own is not None and event.type == "timer.set" and event.by == BY_GATEWAY:
         return Step(dict(memory), [], [])
     seen, show = Seen(tenant, stream, event), _once(state)
     after = dict(memory)
@@ -82,7 +83,12 @@ def step(rules: RuleSet, memory: Memory, tenant: str, stream: str, event: Record
             _event(turn)
         elif event.type == "timer.fired":
             fired = timer_name(*own) if _timer(turn, own[1]) else ""
-        elif event.by != BY_GATEWAY and (due_of(before, own[1]) is not None):
+        elif event.by == BY_GATEWAY or (due := due_of(before, own[1])) is None:
+            pass
+        elif event.type == "timer.set":
+            if times.read(event.body.get("due")).ms != due:
+                _call_off(turn, f"its timer was set anew by {event.by}")
+        else:
             fired = timer_name(*own)
             _call_off(turn, f"its timer was cancelled by {event.by}")
         kept = fitting(turn, after, before)

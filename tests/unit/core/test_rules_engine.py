@@ -257,6 +257,21 @@ def test_a_timer_that_somebody_cancelled_ends_the_wait() -> None:
     assert flight.event("timer.cancelled", 3, {"name": "rule:r"}) == []
 
 
+def test_a_timer_that_somebody_moved_ends_the_wait() -> None:
+    """It would fire at a time that is not the rule's, and the rule would wait for ever and say nothing."""
+    flight = told(ABSENT)
+    flight.event("a")
+    set_so = {"name": "rule:r", "due": text(ms(START) + 600_000)}
+    assert flight.event("timer.set", 1, set_so, BY_GATEWAY) == []
+    assert flight.event("timer.set", 2, {**set_so, "do": {"type": "cancel"}}) == []
+    assert flight.waits() == {"rule:r": 600}
+    moved = {"name": "rule:r", "due": text(ms(START) + 86_400_000)}
+    assert flight.event("timer.set", 3, moved) == ["r held"]
+    assert flight.reason() == "its timer was set anew by user:amy"
+    assert (flight.waits(), flight.done()) == ({}, ["timer.cancel rule:r"])
+    assert flight.event("timer.set", 4, moved) == []
+
+
 def test_a_timer_that_is_a_day_late_is_no_news() -> None:
     """As when rules are turned on where there is a past, or nobody worked for long."""
     flight = told(ABSENT, do=LATER)
