@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
 from math import isfinite
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -156,8 +156,11 @@ class Fields:
             self.bad(place, "is no finite number")
         elif isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
             self.bad(place, "is a number beyond 64 bits")
-        elif not isinstance(value, bool | int | float):
+        elif isinstance(value, date | time):
             return Text((value.isoformat(),))  # TOML's own times
+        elif not isinstance(value, bool | int | float):
+            self.bad(place, "is no text, number, time, list or table")
+            return None
         plain: bool | int | float = value
         return plain
 

@@ -163,7 +163,7 @@ def test_expressions_and_templates_are_gathered() -> None:
     assert read.template("${1 +}", "text") is None
     assert read.template("", "text") is None
     assert read.template(7, "text") is None
-    read.templates({"n": float("nan"), "m": 2**63, "o": "${"}, "body")
+    read.templates({"n": float("nan"), "m": 2**63, "o": "${", "p": [None]}, "body")
     assert [message.split(": ")[0] for message in said(read)] == [
         "where",
         "text",
@@ -172,6 +172,7 @@ def test_expressions_and_templates_are_gathered() -> None:
         "body.n",
         "body.m",
         "body.o",
+        "body.p",
     ]
 
 
