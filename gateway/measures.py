@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from core.overload import STEPS
@@ -35,6 +35,8 @@ class Measures:
         self.opened = 0
         self.resumed = 0
         self.unproven = 0
+        self.more_facts: list[Callable[[], Mapping[str, int | float | str]]] = []
+        """What else health tells of: of the worker beside the node, where there is one."""
         self.registry = registry = Registry()
         add_process_metrics(registry)
         shard, hub, lanes, ops = node.shard, node.hub, node.lanes.lanes, node.ops
@@ -152,6 +154,8 @@ class Measures:
             "streams": len(node.hub.by_sid),
             "waiting_sends": len(node.lanes),
         }
+        for more in self.more_facts:
+            facts |= more()
         if node.pulse.level:
             facts["overload"] = f"level {node.pulse.level}: {node.pulse.ladder.reason}"
         if node.cluster is not None:

@@ -29,7 +29,7 @@ from gateway.work.sagas import SagaRunner
 from gateway.work.timers import TimerRows, TimerRunner
 from gateway.work.views import Views
 from gateway.work.webhooks import Network, Webhooks
-from gateway.work.worker import Worker
+from gateway.work.worker import Worker, facts
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -77,6 +77,7 @@ def make_worker(
     worker.restored = lambda: node.follower.restored
     if measured:
         add_metrics(node, worker, outside, rules)
+        node.measures.more_facts.append(partial(facts, worker))
     return worker
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -292,12 +292,10 @@ class Worker:
         return {place: following.behind for place, following in self._following.items()}
 
 
-def facts(worker: Worker) -> dict[str, Any]:
-    """For health and people."""
+def facts(worker: Worker) -> dict[str, int | float | str]:
+    """For health and people: how many cursors it holds, how many events they were behind, and what ails it."""
     return {
-        "holder": worker.holder,
-        "partitions": len(worker.lags()),
-        "behind": sum(worker.lags().values()),
-        "events": worker.events,
-        "trouble": worker.trouble or "",
+        "worker": "ok" if worker.trouble is None else f"the store cannot be reached: {worker.trouble}",
+        "worker_partitions": len(worker.lags()),
+        "worker_behind": sum(worker.lags().values()),
     }

@@ -279,7 +279,7 @@ async def test_a_store_that_is_away_is_waited_for(autojump_clock: MockClock) -> 
         await world.event("chat:a")
         world.log.down = "gone fishing"
         await trio.sleep(120)
-        assert facts(worker)["trouble"] == "gone fishing"
+        assert facts(worker)["worker"] == "the store cannot be reached: gone fishing"
         world.log.down = None
         await world.fires({"chat:a": [1, 2]})
         assert worker.trouble is None
