@@ -152,7 +152,10 @@ def _standing(data: Data, learned: Learned) -> Data:
 
 def _duty(crew: str, flight: str) -> Callable[[Data, Learned], Data]:
     """Their duty of this flight, as `assign` takes it."""
-    fields = ("flight", "role", "report_at", "release_at", "block_minutes", "crew_of", "sectors", "zone", "from", "to")
+    fields = (
+        *("flight", "role", "report_at", "release_at", "block_minutes", "crew_of", "sectors", "zone", "from", "to"),
+        *("regular", "off_block", "on_block"),
+    )
 
     def learn(data: Data, learned: Learned) -> Data:
         duties = [duty for duty in learned.shown.get("duties", ()) if duty.get("flight") == flight]

@@ -275,8 +275,12 @@ def off(ask: Ask) -> Decision:
     duty = entry.duty
     if entry.status == "assigned":
         return Refusal("wrong_state", f"they have not reported for {flight}; `report` first, or `release` them")
-    if not max(0, block) * MINUTE_MS <= at_ms - duty.report_ms <= LONG_MS or at_ms == duty.report_ms:
-        says = f"the duty for {flight} began at {write(duty.report_ms)}: {write(at_ms)} is no end of it with that flight time"
+    flown_ms = duty.flight_ms if block < 0 else block * MINUTE_MS
+    if not flown_ms <= at_ms - duty.report_ms <= LONG_MS or at_ms == duty.report_ms:
+        says = (
+            f"the duty for {flight} began at {write(duty.report_ms)}: {write(at_ms)} is no end of it with "
+            f"{flown_ms // MINUTE_MS} minutes of flight time; `block_minutes` says what that was"
+        )
         return Refusal("impossible_time", says)
     if entry.status == "off" and duty.release_ms == at_ms and block in (-1, duty.flight_ms // MINUTE_MS):
         return Refusal("unchanged", f"the duty for {flight} ended at {write(at_ms)}")

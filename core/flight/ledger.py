@@ -270,6 +270,10 @@ def _shown(entry: Entry) -> dict[str, Any]:
         "zone": duty.zone,
         "acknowledged": entry.acknowledged,
     }
+    if duty.regular:
+        shown["regular"] = True
+    if duty.on_ms:
+        shown |= {"off_block": write(duty.off_ms), "on_block": write(duty.on_ms)}
     places = {"from": entry.origin, "to": entry.dest}
     return shown | {name: place for name, place in places.items() if place}
 

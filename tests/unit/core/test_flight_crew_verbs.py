@@ -335,3 +335,17 @@ def test_a_ledger_has_an_end() -> None:
     full.by_flight = dict.fromkeys(map(str, range(DUTIES_MAX)), entry)
     desk.state = full
     assert desk.refused("assign", **_duty("B", 24, 1)) == "full"
+
+
+def test_a_duty_that_ends_before_its_flight_time_would_says_what_that_was() -> None:
+    """A flight that came back to the gate: what was planned was not flown, and would count against every limit."""
+    desk = _desk(A, ON, later_h=1)
+    assert desk.refused("off", flight="A") == "impossible_time"
+    desk.done("off", flight="A", block_minutes=0)
+    assert desk.show()["duties"][0]["block_minutes"] == 0
+
+
+@pytest.mark.parametrize("verb", sorted(CREW.table.keys() - {"register"}))
+def test_nothing_is_told_of_somebody_who_is_not_registered(verb: str) -> None:
+    """Whatever it is; and who that would be is said by `register`."""
+    assert Desk(CREW, NOW).refused(verb, **PLAIN.get(verb, {"flight": "A"})) == "not_registered"

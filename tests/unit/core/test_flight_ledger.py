@@ -57,6 +57,7 @@ def test_flight_time_that_no_longer_fits_is_spread() -> None:
     desk = _desk(("assign", _duty("A", 0, 8, 300, **times)), ON, later_h=8)
     desk.done("off", flight="A", at=_at(7.5))
     assert desk.state.entries[0].duty.on_ms == ms(_at(7))
+    assert desk.show()["duties"][0]["off_block"] == _at(1)
     desk.done("off", flight="A", at=_at(6.5))
     assert desk.state.entries[0].duty.on_ms == 0
 
@@ -215,3 +216,9 @@ def test_a_return_that_was_told_late_is_true_from_when_it_was() -> None:
     desk.done("return", **{"from": _at(24), "at": _at(30)})
     ends = [fold(desk.events, valid_ms=ms(_at(hours))).show()["absences"][0]["to"] for hours in (29, 30)]
     assert ends == [_at(48), _at(30)]
+
+
+def test_a_regular_duty_is_shown_as_one() -> None:
+    """Whoever assigns it anew, from what is shown, has it held to the same paragraphs."""
+    desk = _desk(("assign", _duty("A", 0, 13, 300, regular=True)), ("assign", _duty("B", 48, 8)))
+    assert [duty.get("regular") for duty in desk.show()["duties"]] == [True, None]

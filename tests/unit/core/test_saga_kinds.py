@@ -408,3 +408,19 @@ P = [{"id": "p1"}]
 def test_what_cannot_be_started(kind: str, key: str, data: object, says: str) -> None:
     """Whoever starts a saga is told which field is wrong, and what it should be."""
     assert says in problem(kind, key, data)
+
+
+def test_crew_that_is_taken_back_has_the_duty_that_it_had() -> None:
+    """One that is assigned regularly is held to other paragraphs: as any other it might not be legal."""
+    airline = Airline()
+    duty = {
+        "flight": "QX1", "role": "captain", "block_minutes": 90, "from": "SYD", "to": "MEL", "regular": True,
+        "report_at": "2026-11-21T07:00:00.000Z", "release_at": "2026-11-21T20:30:00.000Z",
+        "off_block": "2026-11-21T08:00:00.000Z", "on_block": "2026-11-21T09:30:00.000Z",
+    }  # fmt: skip
+    airline.give("flight:crew.c2", "assign", duty)
+    before = airline.show("flight:crew.c2")["duties"]
+    _, moves = run(Airline(), "cancel_and_rebook", REBOOK)
+    saga, _ = run(airline, "cancel_and_rebook", REBOOK, turn_at=moves)
+    assert (ended(saga), airline.show("flight:crew.c2")["duties"]) == ("undone", before)
+    assert (before[0]["regular"], before[0]["on_block"]) == (True, duty["on_block"])
