@@ -14,18 +14,20 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
+from bench.load import LoadError
 from bench.node import TENANT, Cluster, readback_cluster
+from bench.servers import Process
 from core.flight.times import write
 from core.model import Member
 from store.postgres import open_postgres_log
@@ -60,6 +62,8 @@ class _Clients:
         self.scheduled: set[str] = set()
         self.ready = trio.Event()
         self.refused: list[str] = []
+        self.began = False
+        """Every flight has its row, and commands were given."""
 
     async def hello(self, socket: WebSocketConnection, token: str, streams: dict[str, Any]) -> None:
         await socket.send_message(json.dumps({"op": "hello", "id": 1, "token": token, "streams": streams}))
@@ -78,8 +82,12 @@ class _Clients:
             for flight in range(FLIGHTS):
                 body = {"flight": f"QX{flight}", "from": "SYD", "to": "MEL", "out": out, "in": arrive}
                 await self.command(socket, 2 + flight, flight, "schedule", body)
-            with trio.fail_after(LATE_S):
+            with trio.move_on_after(LATE_S):
                 await self.ready.wait()
+                self.began = True
+            if not self.began:
+                nursery.cancel_scope.cancel()
+                return
             began = trio.current_time()
             for number in range(self.count):
                 due = began + number / self.rate
@@ -149,25 +157,43 @@ def _worker(cluster: Cluster) -> Iterator[None]:
         "READBACK_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "gateway", "work"]
-    process = subprocess.Popen(command, env={**ours, **cluster.env, **settings}, stdout=subprocess.DEVNULL)
+    process = Process.start(command, {**ours, **cluster.env, **settings})
     try:
         yield
     finally:
-        process.terminate()
-        process.wait(20)
+        process.stop()
 
 
-def measure(rate: float, seconds: float, *, apart: bool) -> tuple[list[float], list[float]]:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Milliseconds from when a command was due to its row and to its answer; and rows that nobody was shown."""
+
+    rows_ms: list[float]
+    answers_ms: list[float]
+    unseen: int
+    """Overtaken by a later one of their flight, or never come."""
+
+
+def measure(rate: float, seconds: float, *, apart: bool) -> Shown:
+    """Raises as `shown` does; `Missing` where there is no Redis and ``apart``."""
     env = {} if apart else {"READBACK_WORK": "true"}
     with readback_cluster(1, bus=apart, env=env) as cluster:
         assert cluster.database_url is not None
         trio.run(_make, cluster.database_url)
         with _worker(cluster) if apart else contextlib.nullcontext():
             clients = trio.run(_measure, cluster, rate, seconds)
-    assert not clients.refused, clients.refused[:3]
-    if clients.due:
-        print(f"{len(clients.due)} rows were overtaken by later ones of their flight, or never came", file=sys.stderr)
-    return clients.taken[WARM:], clients.answered[WARM:]
+    return shown(clients)
+
+
+def shown(clients: _Clients) -> Shown:
+    """`LoadError` when commands were refused, or too few had rows."""
+    if clients.refused:
+        raise LoadError(f"commands were refused: {'; '.join(clients.refused[:3])}")
+    if not clients.began or len(clients.taken) <= WARM:
+        raise LoadError(
+            f"{len(clients.scheduled)} of {FLIGHTS} flights had a row, {len(clients.taken)} commands after that"
+        )
+    return Shown(clients.taken[WARM:], clients.answered[WARM:], len(clients.due))
 
 
 def main(arguments: list[str]) -> int:
@@ -177,14 +203,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--apart", action="store_true", help="the worker as a process of its own, over Redis")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args(arguments)
-    values, answers = measure(options.rate, options.seconds, apart=options.apart)
+    found = measure(options.rate, options.seconds, apart=options.apart)
+    values = found.rows_ms
+    if found.unseen:
+        print(f"{found.unseen} rows were overtaken by later ones of their flight, or never came", file=sys.stderr)
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     where = "the worker apart, over Redis" if options.apart else "the worker in the node"
     print(
         f"{platform.machine()}, Python {platform.python_version()}, {options.rate:g} commands/s, {where}; milliseconds"
     )
     print(f"command to row, {len(values)} of them: p50 {cuts[49]:.1f}, p95 {cuts[94]:.1f}, worst {max(values):.1f}")
-    print(f"command to answer, of the same: p50 {statistics.median(answers):.1f}")
+    print(f"command to answer, of the same: p50 {statistics.median(found.answers_ms):.1f}")
     print(f"p50 at most {P50_MAX_MS:g} ms: {'met' if cuts[49] <= P50_MAX_MS else 'not met'}")
     if options.json is not None:
         options.json.write_text(json.dumps(values) + "\n")

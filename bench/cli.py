@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import cli_cluster
+from bench import cli_alone, cli_cluster
 from bench.options import (
     GeneratorsOption,
     HistoryOption,
@@ -31,10 +31,8 @@ from bench.scenarios import fanout as fanout_scenario
 from bench.scenarios import floor as floor_scenario
 from bench.scenarios import idle as idle_scenario
 from bench.scenarios import jitter as jitter_scenario
-from bench.scenarios import noisy as noisy_scenario
 from bench.scenarios import resume as resume_scenario
 from bench.scenarios import slow as slow_scenario
-from bench.scenarios import soak as soak_scenario
 from bench.scenarios.common import Context
 from bench.servers import PEERS
 
@@ -228,66 +226,7 @@ def slow(
     )
 
 
-VariantOption = Annotated[
-    list[str] | None,
-    typer.Option("--noise", help=f"A kind of noise (repeatable): {', '.join(noisy_scenario.VARIANTS)}. Default: all."),
-]
-
-
-@app.command("noisy-neighbour")
-def noisy_neighbour(
-    rate: Annotated[float, typer.Option(min=1, max=2000, help="Sends a second of the quiet tenant.")] = 200.0,
-    times: Annotated[float, typer.Option(min=1, max=1000, help="How much more the noisy one sends.")] = 50.0,
-    storm: Annotated[int, typer.Option(min=1, max=5000, help="Clients of it that resume without end.")] = 300,
-    replayers: Annotated[int, typer.Option(min=1, max=5000, help="Clients of it that replay without end.")] = 100,
-    events: Annotated[int, typer.Option(min=1, max=50_000, help="Events of each stream that they replay.")] = 2000,
-    noise: VariantOption = None,
-    seconds: SecondsOption = 3.0,
-    rounds: RoundsOption = 3,
-    quick: QuickOption = False,
-    json: JsonOption = None,
-) -> None:
-    """One tenant does fifty times its share of something: what do the others notice? About two minutes."""
-    for one in noise or ():
-        if one not in noisy_scenario.VARIANTS:
-            which = ", ".join(noisy_scenario.VARIANTS)
-            raise typer.BadParameter(f"no noise {one!r}; there are {which}", param_hint="--noise")
-    ctx = Context(quick, ("readback",), 1 if quick else rounds, 1)
-    measured(
-        ctx,
-        lambda ctx: noisy_scenario.run(
-            ctx,
-            rate=rate,
-            times=times,
-            storm=storm,
-            replayers=replayers,
-            events=events,
-            seconds=seconds,
-            variants=tuple(dict.fromkeys(noise)) if noise else noisy_scenario.VARIANTS,
-        ),
-        json,
-    )
-
-
-@app.command()
-def soak(
-    minutes: Annotated[float, typer.Option(min=0.1, max=1440.0)] = 30.0,
-    clients: Annotated[int, typer.Option(min=1, max=10_000)] = 400,
-    rooms: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    rate: Annotated[int, typer.Option(min=1, max=5000, help="Sends a second.")] = 200,
-    churn: Annotated[float, typer.Option(min=0.0, max=1000.0, help="Connections cut a second, and back later.")] = 10.0,
-    quick: QuickOption = False,
-    json: JsonOption = None,
-) -> None:
-    """Chat for half an hour while clients come and go: does memory stay flat, does the loop stay on time? Not in `all`."""
-    ctx = Context(quick, ("readback",), 1, 1)
-    measured(
-        ctx,
-        lambda ctx: soak_scenario.run(ctx, minutes=minutes, clients=clients, rooms=rooms, rate=rate, churn=churn),
-        json,
-    )
-
-
+cli_alone.add_to(app)
 cli_cluster.add_to(app)
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the results.")]
@@ -309,7 +248,7 @@ def _one_node(rounds: int, quick: bool, histories: Path | None) -> Scenarios:
         ),
         "idle": lambda path: idle(quick=quick, json=path),
         "slow": lambda path: slow(rounds=rounds, quick=quick, json=path),
-        "noisy-neighbour": lambda path: noisy_neighbour(rounds=rounds, quick=quick, json=path),
+        **cli_alone.scenarios(rounds, quick),
     }
 
 
@@ -342,7 +281,7 @@ def everything(
     out: OutOption = PAGE,
     history: HistoriesOption = None,
 ) -> None:
-    """Every scenario with every installed server, then the page. About 45 minutes; the machine should be quiet."""
+    """Every scenario with every installed server, then the page. About 55 minutes; the machine should be quiet."""
     _run(_one_node(rounds, quick, history) | _many_nodes(rounds, quick, history), quick, only, data, out)
 
 

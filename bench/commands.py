@@ -13,8 +13,8 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,17 @@ WARM_S: Final = 1.5
 PAYLOAD: Final = 130
 """Bytes of a plain send's body; a command's is about as large."""
 OPS: Final = ("send", "command")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a run: ``seconds`` are a window's, ``outstanding`` what is unanswered at any moment when saturated."""
+
+    seconds: float = 10.0
+    rounds: int = 1
+    flights: int = 400
+    connections: int = 20
+    outstanding: int = 800
 
 
 @dataclass(slots=True)
@@ -90,40 +101,41 @@ def _tokens(server: Server, count: int) -> list[str]:
     return server.tokens(count)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Figures]:
+def measure(shape: Shape, say: Callable[[str], None]) -> dict[str, Figures]:
+    """``say`` hears of each step. `LoadError` where nothing could be measured."""
     found = {op: Figures() for op in OPS}
     with readback_node() as server:
-        streams = make_flights(server, options.flights)
+        streams = make_flights(server, shape.flights)
         job = {
             "kind": "commands",
             "port": server.port,
-            "connections": options.connections,
-            "tokens": _tokens(server, options.connections),
+            "connections": shape.connections,
+            "tokens": _tokens(server, shape.connections),
             "streams": streams,
             "payload": PAYLOAD,
         }
         with Loads.start([job], lambda done, of, what: None) as loads:
-            print(f"node {server.pid}, Postgres {server.postgres_pid}", file=sys.stderr, flush=True)
-            for _ in range(options.rounds):
+            say(f"node {server.pid}, Postgres {server.postgres_pid}")
+            for _ in range(shape.rounds):
                 for op in OPS:
-                    _round(server, loads, op, found[op], options)
+                    _round(server, loads, op, found[op], shape, say)
             loads.ready()
             loads.loads[0].go(phase="end")
     return found
 
 
-def _round(server: Server, loads: Loads, op: str, figures: Figures, options: argparse.Namespace) -> None:
+def _round(server: Server, loads: Loads, op: str, figures: Figures, shape: Shape, say: Callable[[str], None]) -> None:
     loads.ready()
-    full = loads.measure(server, options.seconds, WARM_S, phase="saturate", op=op, outstanding=options.outstanding)
+    full = loads.measure(server, shape.seconds, WARM_S, phase="saturate", op=op, outstanding=shape.outstanding)
     answered = _counted(full, figures)
     rate = answered / full.seconds
     figures.rates.append(rate)
     figures.node_us.append(full.cpu_us("server", answered))
     figures.postgres_us.append(full.cpu_us("postgres", answered))
     figures.busy.append(full.busy("server"))
-    print(f"{op}: {rate:,.0f} a second", file=sys.stderr, flush=True)
+    say(f"{op}: {rate:,.0f} a second")
     loads.ready()
-    half = loads.measure(server, options.seconds, WARM_S, phase="rate", op=op, rate=rate / 2)
+    half = loads.measure(server, shape.seconds, WARM_S, phase="rate", op=op, rate=rate / 2)
     _counted(half, figures)
     latencies = half.histogram("acks")
     figures.half.merge(latencies)
@@ -157,14 +169,16 @@ def table(found: dict[str, Figures]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.commands", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measured window")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--flights", type=int, default=400)
-    parser.add_argument("--connections", type=int, default=20)
-    parser.add_argument("--outstanding", type=int, default=800, help="unanswered at any moment, saturated")
+    usual = Shape()
+    parser.add_argument("--seconds", type=float, default=usual.seconds, help="of each measured window")
+    parser.add_argument("--rounds", type=int, default=usual.rounds)
+    parser.add_argument("--flights", type=int, default=usual.flights)
+    parser.add_argument("--connections", type=int, default=usual.connections)
+    parser.add_argument("--outstanding", type=int, default=usual.outstanding, help="unanswered at once, saturated")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args(arguments)
-    found = measure(options)
+    shape = Shape(options.seconds, options.rounds, options.flights, options.connections, options.outstanding)
+    found = measure(shape, lambda what: print(what, file=sys.stderr, flush=True))
     print(table(found))
     rate = statistics.median(found["command"].rates)
     p99_ms = found["command"].told()["half_p99_ms"]
@@ -174,14 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"a command a plain send: {ratio:.2f}; refused or unanswered: {lost}")
     print(f"{RATE_MIN:,.0f} commands a second, p99 below {P99_MAX_MS:g} ms at half: {'met' if met else 'not met'}")
     if options.json is not None:
-        shape = {
-            name: getattr(options, name) for name in ("seconds", "rounds", "flights", "connections", "outstanding")
-        }
         document = {
             "command": "python -m bench.commands",
             "at": datetime.now(UTC).strftime("%Y-%m-%d"),
             "python": platform.python_version(),
-            **shape,
+            **asdict(shape),
             "figures": {op: figures.told() for op, figures in found.items()},
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n")

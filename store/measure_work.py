@@ -14,6 +14,9 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from statistics import median
 
@@ -26,6 +29,10 @@ from store.postgres import migrate_database, open_postgres_log
 
 LATER_MS = 10**15
 BATCH = 5_000
+FEW = 1_000
+"""Timers beside which claims are measured first."""
+CLAIMED = 100
+"""Timers of one claim."""
 DOC = {
     "flight": "QX12-20261121",
     "status": "boarding",
@@ -65,25 +72,43 @@ async def claim_ms(work: Work, rounds: int, size: int, first: int) -> list[float
     return spent
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Claims beside so many timers that wait."""
+
+    waiting: int
+    claims_ms: list[float]
+    next_due_ms: float
+    loaded_s: float
+
+
+async def claims_beside(work: Work, loaded: int, waiting: int, rounds: int, size: int) -> Beside:
+    """``loaded`` wait already; so many more are added as are missing."""
+    began = time.perf_counter()
+    while loaded < waiting:
+        more = min(BATCH, waiting - loaded)
+        await work.add(timers(loaded, more, LATER_MS))
+        loaded += more
+    took = time.perf_counter() - began
+    first = LATER_MS + waiting  # keys of their own
+    await claim_ms(work, 3, size, first)
+    spent = await claim_ms(work, rounds, size, first + 3 * size)
+    began = time.perf_counter()
+    await work.next_due_ms("timer")
+    return Beside(waiting, spent, (time.perf_counter() - began) * 1e3, took)
+
+
 async def measure_claims(work: Work, pending: int, rounds: int, size: int) -> None:
     medians = []
     loaded = 0
-    for wanted in (1_000, pending):
-        began = time.perf_counter()
-        while loaded < wanted:
-            await work.add(timers(loaded, min(BATCH, wanted - loaded), LATER_MS))
-            loaded += min(BATCH, wanted - loaded)
-        took = time.perf_counter() - began
-        first = LATER_MS + wanted  # keys of their own
-        await claim_ms(work, 3, size, first)
-        spent = await claim_ms(work, rounds, size, first + 3 * size)
-        began = time.perf_counter()
-        await work.next_due_ms("timer")
-        due = (time.perf_counter() - began) * 1e3
+    for waiting in (FEW, pending):
+        found = await claims_beside(work, loaded, waiting, rounds, size)
+        loaded = waiting
+        spent = found.claims_ms
         medians.append(median(spent))
         print(
-            f"claims of {size} beside {loaded:9,} that wait: median {median(spent):.2f} ms, worst {max(spent):.2f} ms; "
-            f"next due {due:.2f} ms; loaded in {took:.1f} s",
+            f"claims of {size} beside {waiting:9,} that wait: median {median(spent):.2f} ms, worst {max(spent):.2f} ms; "
+            f"next due {found.next_due_ms:.2f} ms; loaded in {found.loaded_s:.1f} s",
             flush=True,
         )
     print(f"ratio: {medians[1] / medians[0]:.2f}", flush=True)
@@ -128,14 +153,21 @@ async def measure_commits(work: Work, batches: int, size: int, flights: int) -> 
         await play(f"rows of {flights} flights, changed", range(flights), lanes)
 
 
-async def run(pending: int, rounds: int, batches: int, size: int) -> None:
+@asynccontextmanager
+async def new_work() -> AsyncIterator[Work]:
+    """Of a Postgres of its own, for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="readback-measure-") as folder:
         os.chmod(folder, 0o711)  # so that the server may run as nobody
         async with running_postgres(f"{folder}/postgres") as server, asyncio_loop():
             await migrate_database(server.url())
             async with open_postgres_log(server.url(user="readback_gateway")) as log:
-                await measure_commits(log.work, batches, size, 500)
-                await measure_claims(log.work, pending, rounds, 100)
+                yield log.work
+
+
+async def run(pending: int, rounds: int, batches: int, size: int) -> None:
+    async with new_work() as work:
+        await measure_commits(work, batches, size, 500)
+        await measure_claims(work, pending, rounds, CLAIMED)
 
 
 def main() -> None:

@@ -8,9 +8,11 @@ import pytest
 from bench_results import result
 from typer.testing import CliRunner, Result
 
-from bench import cli, model
+from bench import cli, model, report
 from bench.load import LoadError
 from bench.scenarios import echo as echo_scenario
+from bench.scenarios import flights as flights_scenario
+from bench.scenarios import noisy as noisy_scenario
 from bench.scenarios.common import Context
 
 
@@ -22,6 +24,8 @@ def test_every_scenario_is_a_command() -> None:
     """What the issue names can be called by that name."""
     said = ran("--help").output
     for name in ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "noisy-neighbour"):
+        assert name in said
+    for name in ("flights", "soak"):
         assert name in said
     for name in ("all", "report"):
         assert name in said
@@ -110,3 +114,22 @@ def test_the_scenarios_of_several_nodes_are_a_command_of_their_own(tmp_path: Pat
     made = ran("cluster-all", "--only", "echo", "--data", str(tmp_path))
     assert made.exit_code == 2
     assert "jitter-cluster" in made.output
+
+
+@pytest.mark.parametrize("name", ["noisy-neighbour", "flights"])
+def test_all_runs_scenarios_without_peers_too(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Into the file that the page is made from; what they are told on the way is what `all` was told."""
+    heard: list[Context] = []
+
+    def run(ctx: Context, **parameters: object) -> model.Result:
+        heard.append(ctx)
+        return result(name)
+
+    for scenario in (flights_scenario, noisy_scenario):
+        monkeypatch.setattr(scenario, "run", run)
+    page = tmp_path / "page.md"
+    made = ran("all", "--only", name, "--rounds", "2", "--data", str(tmp_path), "--out", str(page))
+    assert made.exit_code == 0, made.output
+    assert [(ctx.rounds, ctx.peers) for ctx in heard] == [(2, ("readback",))]
+    assert model.from_json((tmp_path / f"bench-{name}.json").read_bytes()).scenario == name
+    assert page.read_text().count("Not measured yet.") == len(report.ORDER) - 1
