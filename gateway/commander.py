@@ -24,9 +24,9 @@ import trio
 
 from core import wire
 from core.commands import FOLDED_AT_ONCE, Answer, answer, as_recorded, recorded, to_keep
-from core.flight.machine import Command, Machine, Malformed, Unallowed
+from core.flight.machine import Command, Decision, Machine, Malformed, Recorded, Unallowed
 from core.flight.registry import machine_of
-from core.model import Decided, Judged, Outcome
+from core.model import FACTS_MAX, Decided, Judged, Outcome
 from core.policy import OWNS, StreamAction, may
 from core.ports import Unavailable
 from gateway.lanes import Lanes
@@ -233,7 +233,10 @@ class Commander:
             ask = book.waiting[0]
             ask.tries += 1
             now_ms = max(int(1000 * self._node.wall()), ask.not_before_ms)
-            decision = book.machine.decide(book.state, ask.command, now_ms)
+            decision = self._decide(book, ask.command, now_ms)
+            if decision is None:
+                self._done(book, _OUR_FAULT)
+                continue
             if isinstance(decision, Unallowed):
                 self._done(book, WireError("forbidden", decision.message))
                 continue
@@ -267,6 +270,29 @@ class Commander:
         book.busy = False
 
     @staticmethod
+    def _decide(book: _Book, command: Command, now_ms: int) -> Decision | None:
+        """``None`` for a fault of the machine's, which must not end the node: it would end the next one, too."""
+        try:
+            decision = book.machine.decide(book.state, command, now_ms)
+            assert not isinstance(decision, list) or 1 <= len(decision) <= FACTS_MAX, f"{len(decision)} facts"
+        except Exception:
+            log.exception("%s cannot be decided in %s of tenant %s", command.type, book.name, book.tenant)
+            return None
+        return decision
+
+    @staticmethod
+    def _evolve(book: _Book, events: Sequence[Recorded]) -> bool:
+        """False where an event cannot be folded, which is as bad. The state is as far as it came."""
+        for event in events:
+            try:
+                book.state = book.machine.evolve(book.state, event)
+            except Exception:
+                log.exception("event %d of %s of tenant %s cannot be folded", event.seq, book.name, book.tenant)
+                return False
+            book.seq = event.seq
+        return True
+
+    @staticmethod
     def _lookup(book: _Book, ask: Ask) -> Decided:
         """Of what nothing can be kept as the state is now: whether it was kept before, when the state was another. Decided on
         a state that never is, so that the log answers what it knows and keeps nothing."""
@@ -295,17 +321,16 @@ class Commander:
         try:
             while True:
                 events = await self._node.log.ruled(book.tenant, book.sid, book.seq, FOLDED_AT_ONCE)
-                for event in events:
-                    book.state = book.machine.evolve(book.state, recorded(event))
-                    book.seq = event.seq
+                if not self._evolve(book, [recorded(event) for event in events]):
+                    self._done(book, _OUR_FAULT)
+                    break
                 if len(events) < FOLDED_AT_ONCE:
+                    book.behind = False
                     break
                 await trio.lowlevel.checkpoint()
         except Unavailable as error:
             self._node.follower.failed(error)
             self._done(book, _unavailable(error))
-        else:
-            book.behind = False
         self._go_on(book)
         self._node.settle()
 
@@ -342,9 +367,8 @@ class Commander:
     def _settle(self, book: _Book, decided: Decided, verdict: Judged) -> None:
         ask, outcome = book.waiting[0], verdict.outcome
         if outcome is Outcome.OK:
-            for event in as_recorded(decided, verdict):
-                book.state = book.machine.evolve(book.state, event)
-                book.seq = event.seq
+            if not self._evolve(book, as_recorded(decided, verdict)):
+                book.behind = True
             self._done(book, answer(verdict, dup=False))
         elif outcome is Outcome.DUP:
             self._done(book, answer(verdict, dup=True))
@@ -385,6 +409,11 @@ class Commander:
         while self.waiting:
             await self.lanes.drained()
             await trio.sleep(0.002)
+
+
+_OUR_FAULT: Final = WireError(
+    "internal", "a fault of ours: this stream's commands cannot be decided; its operators find why in the log"
+)
 
 
 def _unavailable(error: Unavailable) -> WireError:

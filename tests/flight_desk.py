@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from core.flight.machine import Command, Decision, Fact, Machine, Malformed, Recorded, Refusal, Unallowed
 from core.flight.times import read
+from core.model import FACTS_MAX
 
 S = TypeVar("S")
 
@@ -34,7 +35,7 @@ class Desk(Generic[S]):
         decision = self.machine.decide(self.state, Command(verb, body, by, as_role), self.now_ms)
         rule = self.machine.table.get(verb)
         if isinstance(decision, list):
-            assert decision
+            assert 1 <= len(decision) <= FACTS_MAX
             assert rule is not None
             assert {fact.type for fact in decision} <= set(rule.facts)
         elif isinstance(decision, Refusal):

@@ -14,6 +14,9 @@ HOLD_S_MAX: Final = 7 * 86_400
 OVERBOOKING_MAX: Final = 200
 HOLDS_TIMER: Final = "holds"
 """The one timer of a cabin: due when the first hold may run out, it gives `expire`, which sets it for the next."""
+EXPIRED_AT_ONCE: Final = 48
+"""Holds that one `expire` records as over: a command becomes few events (`core.model.FACTS_MAX`), and all of a cabin may be over
+at once."""
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -210,8 +213,11 @@ def release(ask: Ask) -> Decision:
 def expire(ask: Ask) -> Decision:
     if (wrong := ask.wrong()) is not None:
         return wrong
-    facts = [fact for seat in ask.cabin.holds for fact in ask.expired(seat)]
+    over = [fact for seat in ask.cabin.holds for fact in ask.expired(seat)]
+    facts = over[:EXPIRED_AT_ONCE]
     later = [hold.until_ms for hold in ask.cabin.holds.values() if hold.until_ms > ask.now_ms]
+    if len(over) > len(facts):
+        later.append(ask.now_ms)  # a timer that is due at once sees to the others
     if later and (facts or ask.command.by == BY_GATEWAY):
         facts.append(_watch(min(later)))  # also where the hold that the timer was set for was taken or given up
     return facts or Refusal("unchanged", "no hold has run out")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from core.flight.registry import machine_of
 from core.limits import Limits
 from core.tokens import Identity
 from gateway.service import WireError
@@ -280,3 +281,29 @@ async def test_a_flight_does_not_forget() -> None:
         who = Identity("demo", "user:root", frozenset({"admin"}), 2e9)
         with pytest.raises(WireError, match="they are kept"):
             await node.desk.trim(who, FLIGHT, 5)
+
+
+async def test_a_machine_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in one flight's machine is told to whoever commands that flight; others, and the node, go on."""
+    async with serving_node() as node:
+        for flight in (FLIGHT, "flight:QX13"):
+            await node.stream(flight, members=CREW)
+        async with hello(node.url, "user:amy") as amy:
+            assert (await set_timer(amy, "a"))["seqs"] == [1]
+            machine = type(machine_of(FLIGHT))
+
+            def broken(*_: object) -> None:
+                raise KeyError("of ours")
+
+            for method in ("decide", "evolve"):
+                with monkeypatch.context() as patch:
+                    patch.setattr(machine, method, broken)
+                    node.node.commander._books.clear()
+                    assert (await set_timer(amy, "b"))["code"] == "internal"
+                    assert (await amy.ask("ping"))["op"] == "pong"
+            assert (await set_timer(amy, "b"))["seqs"] == [2]
+            with monkeypatch.context() as patch:
+                patch.setattr(machine, "evolve", broken)
+                assert (await set_timer(amy, "c"))["seqs"] == [3], "it was kept before it was folded"
+            assert (await set_timer(amy, "c"))["reason"] == "unchanged"
+            assert (await set_timer(amy, "a", stream="flight:QX13"))["seqs"] == [1]

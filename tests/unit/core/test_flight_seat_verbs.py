@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.flight import times
 from core.flight.cabin import PASSENGERS_MAX, Cabin
 from core.flight.machine import BY_GATEWAY, Fact, Malformed, Recorded
 from core.flight.seats import SEATS
@@ -357,7 +358,11 @@ def test_a_manifest_has_an_end() -> None:
     cabin = SEATS.fold(
         [
             desk.events[0],
-            *(Recorded(n, "seat.offloaded", "user:ann", 0, {"passenger": f"p{n}"}) for n in range(PASSENGERS_MAX)),
+            *(
+                Recorded(n, f"seat.{what}", "user:ann", 0, {"passenger": f"p{n}"})
+                for n in range(PASSENGERS_MAX)
+                for what in ("booked", "offloaded")
+            ),
         ]
     )
     desk.state = cabin
@@ -421,3 +426,22 @@ def test_opening_the_manifest_again() -> None:
     assert desk.done("reopen", why="late booking") == [Fact("seat.reopened", {"why": "late booking"})]
     assert desk.done("close") == [Fact("seat.closed", {"passengers": 0})]
     assert desk.done("reopen") == [Fact("seat.reopened", {})]
+
+
+def test_a_whole_cabin_of_holds_runs_out_in_pieces() -> None:
+    """One command becomes no more events than the log takes of one; a timer that is due at once sees to the others."""
+    desk = Desk(SEATS)
+    rows = [{"row": row, "seats": "ABCDEF"} for row in range(1, 31)]
+    desk.done("open", flight="QX12", layout={"rows": rows})
+    for n in range(150):
+        desk.done("hold", seat=f"{n // 6 + 1}{'ABCDEF'[n % 6]}", passenger={"id": f"p{n}"}, for_s=60)
+    desk.now_ms += 3_600_000
+    released = []
+    for _ in range(4):
+        facts = desk.done("expire", by=BY_GATEWAY)
+        released.append(sum(fact.type == "seat.released" for fact in facts))
+        if released[-1] == 48:
+            assert facts[-1].type == "timer.set"
+            assert facts[-1].body["due"] == times.write(desk.now_ms)
+    assert released == [48, 48, 48, 6]
+    assert desk.refused("expire", by=BY_GATEWAY) == "unchanged"
