@@ -5,13 +5,14 @@ actual milestone, boarding, a return, a diversion; true always is the first sche
 else: estimates, targets, changes of schedule, gates, delays, cancellation and reinstatement, continuation, aircraft. So an OUT
 at 10:05 that was recorded at 10:20 is not true at 10:00, is true at 10:05, and was not known at 10:10.
 
-A correction and a withdrawal say what was true all along: recorded by the moment asked about, they count from the first.
+A correction and a withdrawal say what was true all along: recorded by the moment asked about, they count from the first. So
+does an actual time that holds in place of another: before it was true, that other one was not either.
 What is said of the leg onward after a diversion is true from its continuation on at the earliest: of the leg before it is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from core.flight import times
@@ -23,6 +24,8 @@ from core.flight.leg_state import (
     OFF,
     ON,
     OUT,
+    RANK,
+    RANK_OTHER,
     SCHEDULED,
     TARGET,
     Leg,
@@ -60,30 +63,42 @@ def fold(events: Iterable[Recorded], recorded_ms: int | None = None, valid_ms: i
     """
     known = [event for event in events if recorded_ms is None or event.at_ms <= recorded_ms]
     if valid_ms is not None:
-        amended = {str(event.body.get("ref")): own_ms for event in known if (own_ms := _amended_ms(event)) >= 0}
-        since_ms, true = 0, []
-        for event in known:
-            if event.type == "flight.continued":
-                since_ms = event.at_ms
-            if max(since_ms, _true_from_ms(event, amended)) <= valid_ms:
-                true.append(event)
-        known = true
+        known = [event for event, since_ms in zip(known, _true_since(known), strict=True) if since_ms <= valid_ms]
     state = State()
     for event in known:
         state = evolve(state, event)
     return state
 
 
-def _amended_ms(event: Recorded) -> int:
-    """When a correction says that its fact was; -1 of all else."""
-    return times.read(event.body.get("at")).ms if event.type == "flight.corrected" else -1
-
-
-def _true_from_ms(event: Recorded, amended: Mapping[str, int]) -> int:
-    # What is corrected of a diversion is its `eta`: it was diverted when it was.
-    if amended and event.type != "flight.diverted" and _has_own_time(event):
-        return amended.get(str(event.seq), true_from_ms(event))
-    return true_from_ms(event)
+def _true_since(known: Sequence[Recorded]) -> list[int]:
+    """From when each is true, by all of them."""
+    amended = {
+        str(event.body.get("ref")): times.read(event.body.get("at")).ms for event in known if event.type == _AMENDS[0]
+    }
+    withdrawn = {str(event.body.get("ref")) for event in known if event.type == _AMENDS[1]}
+    since: list[int] = []
+    said: list[tuple[int, str]] = []
+    holding: dict[str, tuple[int, int]] = {}
+    attempts, continued_ms = 0, 0
+    for at, event in enumerate(known):
+        own_ms = true_from_ms(event)
+        # What is corrected of a diversion is its `eta`: it was diverted when it was.
+        if event.type != "flight.diverted" and _has_own_time(event) and amended.get(str(event.seq), -1) >= 0:
+            own_ms = amended[str(event.seq)]
+        if event.type in ("flight.continued", "flight.returned"):
+            attempts += 1
+        if event.type == "flight.continued":
+            continued_ms = event.at_ms
+        since.append(max(continued_ms, own_ms))
+        if event.type == "flight.milestone" and _has_own_time(event) and str(event.seq) not in withdrawn:
+            of = f"{attempts} {event.body.get('milestone')}"
+            rank = RANK.get(str(event.body.get("source", "")), RANK_OTHER)
+            said.append((at, of))
+            if of not in holding or rank <= holding[of][0]:
+                holding[of] = rank, at
+    for at, of in said:
+        since[at] = max(since[at], since[holding[of][1]])
+    return since
 
 
 def best(leg: Leg, milestone: int) -> tuple[Said, int] | None:

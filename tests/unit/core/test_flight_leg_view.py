@@ -9,7 +9,7 @@ import pytest
 from core.flight.leg_state import State
 from core.flight.leg_view import fold, show, true_from_ms
 from core.flight.machine import Fact, Recorded
-from tests.legs import NOW, Flight, at, flown, ms
+from tests.legs import NOW, SCHEDULE, Flight, at, flown, ms
 
 FIELDS = {
     "flight",
@@ -211,3 +211,29 @@ def test_what_is_told_of_the_onward_leg_is_not_told_of_the_one_before() -> None:
     assert (between["status"], between["times"]["OUT"]["actual"]) == ("diverted", at("09:32"))  # type: ignore[index]
     assert (after["status"], after["times"]["OUT"]["actual"]) == ("departed", at("11:31"))  # type: ignore[index]
     assert after == flight.shown
+
+
+def test_a_time_that_another_has_overtaken_was_never_true() -> None:
+    """The sensors say that it left at ten to ten: it had not at 09:40, whatever operations say, before or since."""
+    flight = Flight(scheduled=False)
+    flight.did("schedule", SCHEDULE, now="2026-11-21T06:00Z")
+    flight.did("depart", at=at("09:32"), source="ops", now="2026-11-21T09:33Z")
+    flight.did("depart", at=at("09:50"), source="acars", now="2026-11-21T09:52Z")
+    assert _seen(flight, known="09:40", valid="09:40")["status"] == "departed"
+    assert [_seen(flight, valid=valid)["status"] for valid in ("09:40", "09:50")] == ["scheduled", "departed"]
+    flight.did("depart", at=at("09:33"), source="ops")
+    assert _seen(flight, valid="09:40")["status"] == "scheduled"
+    flight.did("withdraw", ref=3, why="of another aircraft")
+    assert _seen(flight, valid="09:40")["status"] == "departed"
+
+
+def test_times_of_an_attempt_that_ended_are_not_overtaken_by_those_of_the_next() -> None:
+    """Each attempt, and each leg, has its own."""
+    flight = flown(to="OUT")
+    flight.did("return", to="gate", at=at("09:50"), reason="a light")
+    flight.did("depart", at=at("10:10"))
+    assert [_seen(flight, valid=valid)["status"] for valid in ("09:40", "09:50", "10:10")] == [
+        "departed",
+        "scheduled",
+        "departed",
+    ]
