@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from core.flight.cabin import read_layout
+from core.flight.cabin import BACK, read_layout
 from core.model import PRINCIPAL_RE, STREAM_RE
 from core.sagas import Kind, Learned, Order, Step, Way
 
@@ -336,7 +336,7 @@ def _plan_swap(key: str, data: Data) -> Sequence[Step]:
         Step("look at b", _look(_seats(b["flight"])), learn=_seat_of("b")),
     ]
     if {"a", "b"} <= found.keys():
-        back = f"{key}~back"
+        back = f"{key}{BACK}"
         steps += [
             *_out("a out", key, back, a, b, found["a"]),
             *_out("b out", key, back, b, a, found["b"]),

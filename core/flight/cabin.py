@@ -24,6 +24,9 @@ PASSENGERS_MAX: Final = 1_500
 TRANSFERS_MAX: Final = 1_000
 """Saga steps remembered, so that a repeated one is known; the oldest are forgotten first."""
 
+BACK: Final = "~back"
+"""What stands behind a saga's name in the steps that take back what it did."""
+
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,2})(?:-([1-9][0-9]{0,2}))?\Z")
 _LETTERS: Final = re.compile(r"[A-Z]{1,26}\Z")
 _CLASS: Final = re.compile(r"[A-Z]\Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from core.flight.cabin import SEATS_MAX, Layout, read_layout
+from core.flight.cabin import BACK, SEATS_MAX, Layout, read_layout
 from core.flight.machine import BY_GATEWAY, Decision, Fact, Refusal
 from core.flight.seat_asks import Ask, boarded
 from core.flight.times import write
@@ -327,8 +327,9 @@ def transfer_in(ask: Ask) -> Decision:
     if (saga, "in", who) in ask.cabin.transfers:
         return Refusal("unchanged", f"{who} came from {ask.cabin.transfers[(saga, 'in', who)]} by {saga} already")
     refusal = ask.newcomer(who)
-    if refusal is not None:
-        return refusal
+    comes_back = saga.endswith(BACK) and (saga[: -len(BACK)], "out", who) in ask.cabin.transfers
+    if refusal is not None and not (comes_back and refusal.reason == "full"):
+        return refusal  # there was room for who comes back, whatever is booked
     facts: list[Fact] | Refusal = ask.free(seat, who) if seat else []
     if isinstance(facts, Refusal):
         return facts

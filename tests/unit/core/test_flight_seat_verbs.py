@@ -445,3 +445,14 @@ def test_a_whole_cabin_of_holds_runs_out_in_pieces() -> None:
             assert facts[-1].body["due"] == times.write(desk.now_ms)
     assert released == [48, 48, 48, 6]
     assert desk.refused("expire", by=BY_GATEWAY) == "unchanged"
+
+
+def test_who_a_saga_took_away_it_can_bring_back() -> None:
+    """Also where all places are booked, as there may be more people than seats; nobody else, and by no other saga."""
+    desk = _desk(BOOKED, ("book", _who("p2")), ("book", _who("p3")), layout="1:ABC")
+    desk.done("transfer_out", **_who("p1", to="QX2", saga="s1"))
+    desk.done("relayout", layout="1:AB")
+    for who, saga in (("p1", "s1"), ("p1", "s2~back"), ("p9", "s1~back")):
+        assert desk.refused("transfer_in", **_who(who, saga=saga, **{"from": "QX2"})) == "full"
+    desk.done("transfer_in", **_who("p1", saga="s1~back", **{"from": "QX2"}))
+    assert desk.show()["people"]["passengers"] == 3

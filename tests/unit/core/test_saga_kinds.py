@@ -424,3 +424,13 @@ def test_crew_that_is_taken_back_has_the_duty_that_it_had() -> None:
     saga, _ = run(airline, "cancel_and_rebook", REBOOK, turn_at=moves)
     assert (ended(saga), airline.show("flight:crew.c2")["duties"]) == ("undone", before)
     assert (before[0]["regular"], before[0]["on_block"]) == (True, duty["on_block"])
+
+
+def test_who_left_an_overbooked_flight_can_always_come_back() -> None:
+    """With fewer seats than people nobody more is taken, and so no other in exchange; but they were there before."""
+    airline = Airline()
+    airline.give("flight:QX1.seats", "relayout", {"layout": "1:AB"})
+    before = airline.who_sits()
+    saga, _ = run(airline, "seat_swap", SWAP)
+    assert (ended(saga), airline.who_sits()) == ("undone", before)
+    assert "full" in saga.why
