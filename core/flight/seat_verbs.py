@@ -15,8 +15,8 @@ OVERBOOKING_MAX: Final = 200
 HOLDS_TIMER: Final = "holds"
 """The one timer of a cabin: due when the first hold may run out, it gives `expire`, which sets it for the next."""
 EXPIRED_AT_ONCE: Final = 48
-"""Holds that one `expire` records as over: a command becomes few events (`core.model.FACTS_MAX`), and all of a cabin may be over
-at once."""
+"""Holds that one `expire` records as over: a command becomes few events (`core.model.FACTS_MAX`), and all of a cabin may be
+over at once."""
 
 
 def _named(name: str) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def test_who_can_come_onto_the_manifest() -> None:
 
 def test_a_manifest_has_an_end() -> None:
     """However many left again; one of those can still come back."""
-    many = [("seat.offloaded", {"passenger": f"q{n}"}) for n in range(PASSENGERS_MAX)]
+    gone = ("seat.booked", "seat.offloaded")
+    many = [(type, {"passenger": f"q{n}"}) for n in range(PASSENGERS_MAX) for type in gone]
     assert _reason(_ask(_cabin(*many)).newcomer("p1")) == "full"
     assert _ask(_cabin(*many)).newcomer("q7") is None

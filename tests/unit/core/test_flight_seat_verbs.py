@@ -8,7 +8,7 @@ import pytest
 
 from core.flight import times
 from core.flight.cabin import PASSENGERS_MAX, Cabin
-from core.flight.machine import BY_GATEWAY, Fact, Malformed, Recorded
+from core.flight.machine import BY_GATEWAY, Command, Fact, Malformed, Recorded, Refusal
 from core.flight.seats import SEATS
 from tests.flight_desk import Desk
 
@@ -456,3 +456,10 @@ def test_who_a_saga_took_away_it_can_bring_back() -> None:
         assert desk.refused("transfer_in", **_who(who, saga=saga, **{"from": "QX2"})) == "full"
     desk.done("transfer_in", **_who("p1", saga="s1~back", **{"from": "QX2"}))
     assert desk.show()["people"]["passengers"] == 3
+
+
+@pytest.mark.parametrize("verb", sorted(SEATS.table))
+def test_a_body_that_says_nothing_is_answered(verb: str) -> None:
+    """What is wrong with it; or, where nothing is, that there is no cabin."""
+    answer = SEATS.decide(Cabin(), Command(verb, {}, "user:ann", "owner"), 0)
+    assert isinstance(answer, Malformed) or (isinstance(answer, Refusal) and answer.reason == "not_open")
