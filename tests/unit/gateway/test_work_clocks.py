@@ -89,3 +89,19 @@ async def test_a_clock_behind_the_stores_is_no_reason_to_try_again_at_once(autoj
     assert 2 <= len(runner.ran) <= 6
     (task,) = await world.work.tasks("job")
     assert task.state == "waiting"
+
+
+async def test_what_goes_on_at_once_goes_on_whatever_the_workers_clock_says(autojump_clock: MockClock) -> None:
+    """A worker whose clock was two hours ahead put off each saga's next step by two hours."""
+
+    async def goes_on(task: Task, hold: Hold) -> Outcome:
+        return Outcome("waiting", after_s=0.0) if len(runner.ran) < 5 else Outcome("done")
+
+    world, runner = World(), Doing(do=goes_on)
+    await world.work.add([NewTask("job", "demo", "k", now_ms(), {})])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a_worker(world, runner, 7_200.0).run)
+        await trio.sleep(2.0)
+        nursery.cancel_scope.cancel()
+    (task,) = await world.work.tasks("job")
+    assert (task.state, len(runner.ran)) == ("done", 5)
