@@ -125,7 +125,7 @@ class Commander:
         self._node = node
         self._books: OrderedDict[int, _Book] = OrderedDict()
         self.lanes: Lanes[Decided, Judged] = Lanes(
-            node.log.command, node.limits, lanes, self._judged, self._failed, node.weight
+            lambda batch: node.log.command(batch), node.limits, lanes, self._judged, self._failed, node.weight
         )
         self._nursery: trio.Nursery | None = None
         self._unsettled: deque[tuple[Decided, Judged]] = deque()

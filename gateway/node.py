@@ -143,7 +143,12 @@ class Node:
         self.shard.on_let_go = self.gatekeeper.gone
         self.revoking = None if directory is None else Revoking(self, directory)
         self.lanes: Lanes[Entry, Verdict] = Lanes(
-            store.append, limits, lanes, self._committed, self._failed, self.weight
+            lambda batch: store.append(batch),  # looked up each time: something may stand between later
+            limits,
+            lanes,
+            self._committed,
+            self._failed,
+            self.weight,
         )
         self.shard.behind_commit = lambda: len(self.lanes) >= WAITING_MANY
         self.on_commit: list[Callable[[int, int], None]] = []

@@ -3,6 +3,8 @@
 -- ruled is the seq of a stream's last event that a command became: a decision holds while nothing was decided since, and chat
 -- in between does not matter. Plain appends never touch it, nor any of this.
 
+grant create on schema readback to readback_owner, readback_log;
+
 alter table readback.streams add column ruled bigint not null default 0;
 
 create table readback.commands (
@@ -27,8 +29,6 @@ create policy log on readback.commands to readback_log using (true) with check (
 create policy tenant on readback.commands for select to readback_gateway
     using (tenant = (select current_setting('readback.tenant', true)));
 grant select on readback.commands to readback_gateway;
-
-grant create on schema readback to readback_owner, readback_log;
 
 -- One row of arrays a command, and its facts from firsts on. Locks and writes as append does (0006); of a stream only the
 -- first command in a batch is judged, so that none is decided on what another of the batch is about to change.

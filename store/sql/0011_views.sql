@@ -3,6 +3,8 @@
 -- that the gateway's login sees a tenant's rows and only with readback.tenant set, and a reporting role what it is granted.
 -- Nothing of the gateway reads them. Postgres 14 has no such views: there they show no rows to anybody.
 
+grant create on schema readback to readback_owner;
+
 create view readback.live_rows as
     select m.model, r.tenant, r.key, r.partition, r.pos, r.seq, to_timestamp(r.at_ms / 1000.0) as at, r.doc::jsonb as doc
     from readback.models m
@@ -116,3 +118,5 @@ begin
     end loop;
 end
 $$;
+
+revoke create on schema readback from readback_owner;

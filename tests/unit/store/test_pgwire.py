@@ -157,7 +157,7 @@ def test_verdicts_that_cannot_be_read() -> None:
     assert good is not None
     assert good.row is not None
     for row in (
-        [memoryview(array("h", 2, 0, 5)), *good.row[1:]],
+        [memoryview(array("h", 2, 0, 6)), *good.row[1:]],
         good.row[:4],
         [good.row[0][:-1], *good.row[1:]],
     ):
