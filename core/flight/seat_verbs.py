@@ -80,6 +80,7 @@ def block(ask: Ask) -> Decision:
         facts += free
     if not fresh:
         return Refusal("unchanged", f"{', '.join(seats)} blocked already")
+    facts = facts[:EXPIRED_AT_ONCE]  # of more the timer sees to the others
     return [*facts, Fact("seat.blocked", {"seats": fresh, "why": why})]
 
 

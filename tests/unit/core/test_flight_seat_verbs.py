@@ -9,7 +9,9 @@ import pytest
 from core.flight import times
 from core.flight.cabin import PASSENGERS_MAX, Cabin
 from core.flight.machine import BY_GATEWAY, Command, Fact, Malformed, Recorded, Refusal
+from core.flight.seat_verbs import EXPIRED_AT_ONCE
 from core.flight.seats import SEATS
+from core.model import FACTS_MAX
 from tests.flight_desk import Desk
 
 Told = tuple[str, dict[str, Any]]
@@ -463,3 +465,17 @@ def test_a_body_that_says_nothing_is_answered(verb: str) -> None:
     """What is wrong with it; or, where nothing is, that there is no cabin."""
     answer = SEATS.decide(Cabin(), Command(verb, {}, "user:ann", "owner"), 0)
     assert isinstance(answer, Malformed) or (isinstance(answer, Refusal) and answer.reason == "not_open")
+
+
+def test_a_cabin_whose_holds_all_ran_out_can_be_blocked_at_once() -> None:
+    """A command becomes few events: of more holds than that the rest is recorded as over by the timer, which is due."""
+    desk = _desk(layout="1-10:ABCDEFG")
+    seats = list(desk.state.layout.seats)
+    for n, seat in enumerate(seats):
+        desk.done("hold", passenger=f"p{n}", seat=seat, for_s=10)
+    desk.later(11)
+    facts = desk.done("block", seats=seats, why="a leak")
+    assert len(facts) == EXPIRED_AT_ONCE + 1 <= FACTS_MAX
+    assert desk.show()["counts"]["blocked"] == len(seats)
+    desk.done("expire", by=BY_GATEWAY)
+    assert (desk.state.holds, desk.show()["counts"]["blocked"]) == ({}, len(seats))
