@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fake_readback import FakeServer, fake_server
+from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
+
+# Random examples are judged by what they find, never by how long the machine took for them.
+settings.register_profile("readback-client", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("readback-client")
 
 
 @pytest.fixture
