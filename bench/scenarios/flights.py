@@ -7,6 +7,7 @@ round after round, so that each sees the same machine, and their figures become 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -32,6 +33,7 @@ COMMANDS, SENDS = "commands/s, saturated", "plain sends/s into the same streams,
 PROJECTED, REBUILT = "events/s into all five read models", "events/s, all five rebuilt"
 REBUILT_BOARD = "events/s, flight_board rebuilt"
 RATIO = "a claim beside most waiting timers, over one beside few"
+LOADED = "load average of five minutes, when a round ended"
 LOST = "commands and sends refused or never answered"
 HTTP = {True: f"as-of question {as_of.HTTP_FIRST}", False: f"as-of question {as_of.HTTP_AGAIN}"}
 
@@ -64,6 +66,10 @@ NOTES = (
     (
         f"Claims: {CLAIMED} due timers at a time, beside others in the same table that are due later. The issue asks that a "
         f"million do not slow a claim; the bound of {CLAIM_RATIO_MAX:g} is ours, for medians of {CLAIM_ROUNDS} claims."
+    ),
+    (
+        "Rounds are minutes long, so the load average is told of each. It has this run's own load in it, at most about as much as "
+        "there are cores; more than that is of others, and then the latencies are theirs too."
     ),
 )
 
@@ -113,6 +119,7 @@ def run(
         _read_models(ctx, tally, note, shape)
         _past(ctx, tally, note, shape)
         _claims(ctx, tally, note, shape)
+        tally.values[LOADED].append(os.getloadavg()[1])
     made = result(
         ctx,
         "flights",

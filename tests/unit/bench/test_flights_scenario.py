@@ -88,6 +88,7 @@ def test_parts_take_turns_and_are_added_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert ours.latency_us["command to row at a subscriber, the worker apart, over Redis"].count == 60
     assert ours.counts["rows overtaken or not come, the worker in the node"] == 2
     assert ours.counts["commands and sends refused or never answered"] == 0
+    assert ours.values["load average of five minutes, when a round ended"].runs == 2
     assert "no peers" in found.notes[0]
 
 
