@@ -68,8 +68,8 @@ NOTES = (
         f"million do not slow a claim; the bound of {CLAIM_RATIO_MAX:g} is ours, for medians of {CLAIM_ROUNDS} claims."
     ),
     (
-        "Rounds are minutes long, so the load average is told of each. It has this run's own load in it, at most about as much as "
-        "there are cores; more than that is of others, and then the latencies are theirs too."
+        "Rounds are minutes long, so the load average is told of each. It has this run's own load in it, at most about as much "
+        "as there are cores; more than that is of others, and then the latencies are theirs too."
     ),
 )
 
