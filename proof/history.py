@@ -24,10 +24,13 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import orjson
 
+from proof.works import Aboard as Aboard
+from proof.works import Board as Board
 from proof.works import Kept as Kept
 from proof.works import Leased as Leased
 from proof.works import Left as Left
 from proof.works import Modelled as Modelled
+from proof.works import Saga as Saga
 from proof.works import Timer as Timer
 from proof.works import Worked as Worked
 
@@ -392,7 +395,7 @@ class End:
 Record = (
     Run | Open | Welcome | Rejected | Follow | Unfollow | Took | Reset | Asked | Answered | Committed | Restored | Trimmed
     | Member | Told | DrainTold | Ended | Fault | Heal | Bound | Draining | Drained | Lent | There | View | Stand | Exit
-    | Kept | Timer | Leased | Worked | Modelled | Left | End
+    | Kept | Timer | Leased | Worked | Modelled | Left | Saga | Aboard | Board | End
 )  # fmt: skip
 
 KINDS: Final[dict[str, type[Record]]] = {kind.__name__.lower(): kind for kind in Record.__args__}

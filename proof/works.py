@@ -6,7 +6,7 @@ workers' store: the simulator, and runs under real faults where they read them a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -91,3 +91,42 @@ class Left:
     what: str
     left: int
     detail: str = ""
+
+
+@dataclass(slots=True)
+class Saga:
+    """A saga at the end. ``state`` is its task's; ``how`` one that has ended says that it did (``done``, ``undone``); ``half``:
+    what of it the log has otherwise, in words."""
+
+    t: float
+    tenant: str
+    kind: str
+    key: str
+    state: str
+    how: str = ""
+    reason: str = ""
+    half: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Aboard:
+    """On which flights' manifests somebody is at the end whom only sagas moved, and none has in hand any more."""
+
+    t: float
+    tenant: str
+    passenger: str
+    flights: list[str]
+
+
+@dataclass(slots=True)
+class Board:
+    """A row of the board as a follower has it after the troubles, and what the log says that it should be: digests, empty for
+    no row."""
+
+    t: float
+    conn: str
+    tenant: str
+    stream: str
+    key: str
+    held: str
+    truth: str

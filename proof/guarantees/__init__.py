@@ -21,7 +21,15 @@ from proof.guarantees.scene import Scene
 from proof.guarantees.sends import DEADLINES, DURABLE_ACK, EXACTLY_ONE, NO_POISON
 from proof.guarantees.verdict import CUT_SHORT, NO_RUN, Finding, Guarantee, Judge, Report
 from proof.guarantees.walls import AUTH_FRESH, BLAST_RADIUS, TENANT_WALL
-from proof.guarantees.work import FENCED, MODELS_TRUE, TIMERS_ONCE, WHOLE_COMMANDS, WORKED_OFF
+from proof.guarantees.work import (
+    BOARDS,
+    FENCED,
+    MODELS_TRUE,
+    TIMERS_ONCE,
+    WHOLE_COMMANDS,
+    WHOLE_SAGAS,
+    WORKED_OFF,
+)
 from proof.history import Record, Run
 
 __all__ = ["GUARANTEES", "Finding", "Guarantee", "Report", "check"]
@@ -51,6 +59,8 @@ GUARANTEES: Final = (
     FENCED,
     MODELS_TRUE,
     WORKED_OFF,
+    WHOLE_SAGAS,
+    BOARDS,
 )
 """All of them, in the order in which they are told."""
 

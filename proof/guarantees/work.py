@@ -9,7 +9,7 @@ from proof.guarantees.parts import Conn
 from proof.guarantees.scene import Scene
 from proof.guarantees.verdict import Guarantee, Judge
 from proof.history import Answered, Heal
-from proof.works import Kept, Leased, Left, Modelled, Timer, Worked
+from proof.works import Aboard, Board, Kept, Leased, Left, Modelled, Saga, Timer, Worked
 
 CLOCK_S: Final = 1e-6
 """Sums of clock readings are inexact by less."""
@@ -217,6 +217,32 @@ def _worked_off(scene: Scene, judge: Judge) -> None:
             judge.finds(at, left.what, f"{left.left} left to do{f': {left.detail}' if left.detail else ''}")
 
 
+def _whole_sagas(scene: Scene, judge: Judge) -> None:
+    for at, saga in scene.all(Saga):
+        judge.judged += 1
+        where = f"{saga.tenant}, {saga.kind} {saga.key}"
+        if saga.half:
+            judge.finds(at, where, f"ended as {saga.how}, but {'; '.join(saga.half)}")
+        elif saga.state == "parked":
+            if not saga.reason:
+                judge.finds(at, where, "is parked without a reason")
+        elif saga.state != "done":
+            judge.finds(at, where, f"has not ended, and is {saga.state} ({saga.reason})")
+    for at, aboard in scene.all(Aboard):
+        judge.judged += 1
+        if len(aboard.flights) != 1:
+            on = " and ".join(aboard.flights) or "no manifest"
+            judge.finds(at, f"{aboard.tenant}, passenger {aboard.passenger}", f"is on {on} after all sagas")
+
+
+def _boards(scene: Scene, judge: Judge) -> None:
+    for at, row in scene.all(Board):
+        judge.judged += 1
+        if row.held != row.truth:
+            what = "is missing" if not row.held else "should be gone" if not row.truth else "is not what the log says"
+            judge.finds(at, f"{row.tenant}, {row.stream} at {row.conn}", f"row {row.key} {what}")
+
+
 WHOLE_COMMANDS = Guarantee(
     "Whole-commands",
     "a command is kept once: as all of its events together, or refused with a reason; who asks again is told the same",
@@ -232,9 +258,23 @@ FENCED = Guarantee(
     "what events lead to is committed once, in their order, and only by the worker whose turn it is",
     _fenced,
 )
-MODELS_TRUE = Guarantee("Models-true", "in the end every row of a read model is what the log says", _models_true)
+MODELS_TRUE = Guarantee(
+    "Models-true",
+    "in the end, and when it was made anew, every row of a read model is what the log says",
+    _models_true,
+)
 WORKED_OFF = Guarantee(
     "Worked-off",
     "once trouble is over, workers do all that is due in their time, without a hand, and leave nothing parked",
     _worked_off,
+)
+WHOLE_SAGAS = Guarantee(
+    "Whole-sagas",
+    "a saga ends with all of its steps done or all undone, or waits for an operator and says why; nobody is lost on the way",
+    _whole_sagas,
+)
+BOARDS = Guarantee(
+    "Boards-converge",
+    "once trouble is over, every row of the board that a follower was told last is what the log says",
+    _boards,
 )

@@ -26,9 +26,10 @@ CONNECTIONS: Final = ("depart", "takeoff", "land", "arrive")
 REASONS: Final = ({"code": "93", "minutes": 20}, {"code": "41"}, {"code": "no code"})
 
 
-def names(flights: int) -> tuple[str, ...]:
-    """The streams of so many flights, of one tenant."""
-    return tuple(name for n in range(1, flights + 1) for name in (f"flight:RB{n}0", f"flight:RB{n}0.seats"))
+def names(flights: int, crew: str = "") -> tuple[str, ...]:
+    """The streams of so many flights, of one tenant, and of one of the crew."""
+    ledgers = (f"flight:crew.{crew}",) if crew else ()
+    return tuple(name for n in range(1, flights + 1) for name in (f"flight:RB{n}0", f"flight:RB{n}0.seats")) + ledgers
 
 
 def _timer(rng: random.Random, now_ms: int) -> Said:
@@ -81,6 +82,20 @@ def _seats(rng: random.Random, now_ms: int) -> Said:
     return verb, body
 
 
+def _crew(rng: random.Random, now_ms: int) -> Said:
+    flight = rng.choice(("RB10", "RB20"))
+    verb = rng.choice(("assign", "assign", "release", "acknowledge", "report"))
+    if verb == "assign":
+        report_ms = now_ms + HOUR_MS * rng.choice((1, 1, 20))
+        times = {"report_at": write(report_ms), "release_at": write(report_ms + 3 * HOUR_MS), "block_minutes": 90}
+        return verb, {"flight": flight, "role": "cabin", **times}
+    return verb, {"flight": flight} | ({"why": "the roster changed"} if verb == "release" else {})
+
+
+def _verb(stream: str) -> Callable[[random.Random, int], Said]:
+    return _seats if stream.endswith(".seats") else _crew if ":crew." in stream else _leg
+
+
 async def give_command(visit: Told) -> None:
     """One command to a flight that this client may follow or not."""
     client, rng, world = visit.client, visit.rng, visit.world
@@ -88,10 +103,10 @@ async def give_command(visit: Told) -> None:
     now_ms = int((WALL_S + world.recorder.now()) * 1000)
     if rng.random() < 0.35:
         verb, body = _timer(rng, now_ms)
-        if verb == "timer.set" and rng.random() < 0.4 and not stream.endswith(".seats"):
+        if verb == "timer.set" and rng.random() < 0.4 and _verb(stream) is _leg:
             body["do"] = {"type": "gate", "body": {"arrival": {"stand": str(rng.randrange(1, 9))}}}
     else:
-        verb, body = (_seats if stream.endswith(".seats") else _leg)(rng, now_ms)
+        verb, body = _verb(stream)(rng, now_ms)
     key = world.key(client.rng)
     expect = client.cursors.get(stream) if rng.random() < 0.15 else None
     fields: Frame = {"type": verb, "body": body} | ({} if expect is None else {"expect": expect})

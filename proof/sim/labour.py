@@ -166,6 +166,8 @@ class Labour:
         assert isinstance(told, Rules)
         told.use(self._world.rules)
         worker.consumers[TALLY] = Tally(self._world, work)
+        if node.boards is not None:
+            worker.committed.append(node.rows_changed)
         return worker
 
     def _note(self, worker: Worker) -> None:

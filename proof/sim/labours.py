@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from core.commands import recorded
 from core.flight.machine import BY_GATEWAY, Recorded
 from core.flight.read_models import source_of
 from core.flight.registry import machine_of
-from core.flight.views import MODELS, changes
+from core.flight.views import CONSUMER, MODELS, changes
+from core.flight.views_board import BOARD
 from core.rules.engine import step
+from gateway.board import STREAM
 from proof import history
 from proof.history import digest
 from proof.sim.labour import TALLY, count
@@ -36,6 +40,8 @@ async def left(world: World) -> AsyncIterator[history.Left]:
     """What is still to be done of what should be."""
     t, work = world.recorder.now(), world.work
     for cursor in await work.cursors():
+        if cursor.consumer.startswith("rebuild."):
+            continue  # of one that died: the next rebuild takes its place
         what = f"{cursor.consumer}, partition {cursor.partition}"
         yield history.Left(t, what, cursor.head - cursor.pos, f"held by {cursor.holder!r}")
     parked = [f"{park.consumer} {park.stream}: {park.reason}" for park in await work.parked()]
@@ -43,10 +49,11 @@ async def left(world: World) -> AsyncIterator[history.Left]:
     now_ms = world.log._now_ms()
     for kind in ("timer", "job", "saga"):
         tasks = [task for task in await work.tasks(kind, limit=EVERYTHING) if task.state not in ("done", "dropped")]
+        # A saga that waits for an operator says why: see `proof.sim.company.ends`.
         due = [
             f"{task.key} {task.state} {task.reason}"
             for task in tasks
-            if task.state != "waiting" or task.due_ms <= now_ms
+            if (task.state != "waiting" or task.due_ms <= now_ms) and (kind, task.state) != ("saga", "parked")
         ]
         yield history.Left(t, f"tasks of kind {kind}", len(due), "; ".join(due))
 
@@ -82,13 +89,7 @@ def _should(world: World, tenant: str, stream: str) -> Rows:
     should = {(TALLY, stream): digest(counted), (ONCE, stream): digest([event.seq for event in events])}
     if stream not in world.flights:
         return should
-    ruled = world.log.ruled_of(tenant, stream)
-    source = source_of(stream)
-    assert source is not None
-    facts = [event for event in events if event.seq in ruled]
-    for change in changes(source.view, source.name, source.view.initial(), facts)[1]:
-        if change.doc is not None:
-            should[change.model, change.key] = digest(change.doc)
+    should |= _folded(stream, _facts(world, tenant, stream))
     firings, said = _ruled(world, tenant, stream, events)
     if firings:
         should[RULED, stream] = digest(firings)
@@ -114,6 +115,68 @@ def _ruled(world: World, tenant: str, stream: str, events: list[Recorded]) -> tu
     return firings, said
 
 
+def swapped(world: World, model: str) -> None:
+    """A model that was rebuilt has taken the live one's place: all of it is as of where the live consumer's cursors stand."""
+    at = {cursor: each.pos for cursor, each in enumerate(world.work._cursors[CONSUMER])}
+    world.meters.seen("read model rebuilt")
+    t = world.recorder.now()
+    for tenant in world.rooms:
+        should: Rows = {}
+        for stream in world.flights:
+            ruled = world.log.ruled_of(tenant, stream)
+            facts = [
+                recorded(event)
+                for event in world.log.events_of(tenant, stream)
+                if event.seq in ruled and event.pos <= at[event.partition]
+            ]
+            should |= {key: doc for key, doc in _folded(stream, facts).items() if key[0] == model}
+        held = {
+            (model, key): digest(orjson.loads(doc))
+            for (of, key), (_, doc) in world.work._live(model).items()
+            if of == tenant and doc is not None
+        }
+        for key in sorted(held.keys() | should.keys()):
+            world.recorder.add(history.Modelled(t, model, tenant, key[1], held.get(key, ""), should.get(key, "")))
+
+
+def boards(world: World) -> None:
+    """What followers of the board were told last of each row, and what it should be."""
+    if not world.swarm.board or not world.swarm.workers:
+        return
+    t = world.recorder.now()
+    for tenant in world.rooms:
+        should: Rows = {}
+        for stream in world.flights:
+            should |= {
+                key: doc for key, doc in _folded(stream, _facts(world, tenant, stream)).items() if key[0] == BOARD
+            }
+        for visit in world.visits():
+            if visit.client.tenant != tenant or not visit.welcomed:
+                continue
+            for stream in sorted(visit.following):
+                if stream == STREAM:
+                    told = visit.rows.get(stream, {})
+                    held = {(BOARD, key): digest(value) for key, value in told.items() if value is not None}
+                    for key in sorted(held.keys() | should.keys()):
+                        row = history.Board(
+                            t, visit.name, tenant, stream, key[1], held.get(key, ""), should.get(key, "")
+                        )
+                        world.recorder.add(row)
+
+
+def _facts(world: World, tenant: str, stream: str) -> list[Recorded]:
+    ruled = world.log.ruled_of(tenant, stream)
+    return [recorded(event) for event in world.log.events_of(tenant, stream) if event.seq in ruled]
+
+
+def _folded(stream: str, facts: list[Recorded]) -> Rows:
+    """The rows that a stream's facts make."""
+    source = source_of(stream)
+    assert source is not None
+    found = changes(source.view, source.name, source.view.initial(), facts)[1]
+    return {(change.model, change.key): digest(change.doc) for change in found if change.doc is not None}
+
+
 async def _held(world: World, tenant: str) -> Rows:
     work, held = world.work, Rows()
     for model in (TALLY, *MODELS):
@@ -130,7 +193,11 @@ async def _held(world: World, tenant: str) -> Rows:
     held |= {(RULED, stream): digest(firings) for stream, firings in ruled.items()}
     for stream in world.flights:
         events = world.log.events_of(tenant, stream)
-        said = [event.key for event in events if event.by == BY_GATEWAY and event.type == "message"]
+        said = [
+            event.key
+            for event in events
+            if event.by == BY_GATEWAY and event.type == "message" and b'"saga":' not in (event.body or b"")
+        ]
         if said:
             held[SAID, stream] = digest(sorted(said))
     return held

@@ -74,6 +74,13 @@ MUST: Final = (
     "effects unknown: lost after",
     "late effects fenced",
     "stream parked",
+    "saga done",
+    "saga undone",
+    "saga parked",
+    "operator said abort",
+    "read model rebuilt",
+    "rebuild given up",
+    "row of the board told",
 )
 """Of `large` and `small` runs together, over some hundred seeds."""
 

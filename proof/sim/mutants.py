@@ -132,6 +132,19 @@ MUTANTS: Final = (
     Mutant("job-under-a-new-key", "gateway.work.jobs:JobRunner.run", 'task.body.get("key", "")',
            "__import__('core.commands').commands.derived_key(task.body['key'], task.fence)"),
     Mutant("rules-forget", "gateway.work.rules:Rules.take", "if known.memory != before:", "if False:"),
+    Mutant("saga-step-under-another-key", "gateway.work.sagas:SagaRunner._make", "self._deeds.do(tenant, order, move.key)",
+           "self._deeds.do(tenant, order, __import__('core.commands').commands.derived_key(move.key, orders.wall()))"),
+    Mutant("turned-without-its-last-step", "core.sagas:_went_on", "marks=_marked(saga, step, mark)",
+           "marks=saga.marks if wanted else _marked(saga, step, mark)"),
+    Mutant("booked-and-not-taken-off", "core.saga_kinds:_leave", "return [left]", "return []"),
+    Mutant("abort-forgets-what-was-done", "gateway.work.sagas:abort", "aborted=True, reason", "aborted=True, marks={}, reason"),
+    Mutant("rebuild-skips-one", "gateway.work.rebuild:Rebuild._take_partition",
+           "effects = await self._take(partition, events)", "effects = await self._take(partition, events[:-1])"),
+    Mutant("rebuilt-into-the-live-rows", "store.memory_work:MemoryWork._write_rows",
+           "generation = model.building if is_building else model.live", "generation = model.live"),
+    Mutant("board-read-and-not-told", "gateway.board:Boards._load", "self._tell(board, changed)", "board.rows = fresh"),
+    Mutant("board-skips-one", "gateway.board:Boards._read", "max(known[partition], reached)",
+           "max(known[partition], reached + bool(rows))"),
 )  # fmt: skip
 
 BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}

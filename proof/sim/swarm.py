@@ -25,7 +25,9 @@ WORKERS: Final = (
     "work_crash", "work_leaves", "work_slow", "work_unknown", "work_late", "work_refuses", "beat_lost", "skew", "poison",
 )  # fmt: skip
 """Where there are workers: drawn apart, so that the runs of other seeds are what they were."""
-TROUBLES: Final = ANYWHERE + WORKERS
+COMPANY: Final = ("rebuild", "operator")
+"""Where there are workers, drawn once more apart; `operator` where there are sagas."""
+TROUBLES: Final = ANYWHERE + WORKERS + COMPANY
 
 SHORT: Final = replace(
     Limits(),
@@ -97,6 +99,10 @@ class Swarm:
     """Of a tenant, each with its seats; people give them commands, and workers do what follows."""
     workers: int = 0
     """Nodes with a worker beside them."""
+    sagas: bool = False
+    """A desk starts sagas, on two flights with passengers and crew."""
+    board: bool = False
+    """Nodes show the live board, and everybody can follow it."""
 
     @property
     def punctual(self) -> bool:
@@ -114,6 +120,8 @@ class Swarm:
             f"{self.size}: {self.nodes} nodes, {self.clients} clients of {self.tenants} tenants, {self.troubled_s:g} s of "
             f"{', '.join(self.troubles) or 'peace'}"
             + (f"; {self.flights} flights a tenant, {self.workers} workers" if self.flights else "")
+            + (", sagas" if self.sagas else "")
+            + (", the board" if self.board else "")
         )
 
 
@@ -145,12 +153,20 @@ def draw(seed: int, size: Size = "small") -> Swarm:
     if rng.random() > (0.5 if size == "large" else 0.2):
         return swarm
     troubles = tuple(name for name in WORKERS if rng.random() < 0.25)
-    return replace(
+    swarm = replace(
         swarm,
         flights=rng.choice((1, 1, 2)),
         workers=rng.choice((1, 2, swarm.nodes)),
         troubles=swarm.troubles + troubles,
     )
+    return _with_company(swarm, random.Random(f"swarm company {size} {seed}"))
+
+
+def _with_company(swarm: Swarm, rng: random.Random) -> Swarm:
+    sagas, board = rng.random() < 0.5, rng.random() < 0.4
+    troubles = tuple(name for name in COMPANY if rng.random() < 0.35 and (sagas or name != "operator"))
+    flights = 2 if sagas else swarm.flights
+    return replace(swarm, flights=flights, sagas=sagas, board=board, troubles=swarm.troubles + troubles)
 
 
 def _draw(seed: int, size: Size) -> Swarm:

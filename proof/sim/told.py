@@ -51,6 +51,8 @@ class Told:
         self.following: set[str] = set()
         self.marks: dict[str, dict[str, list[int]]] = {}
         self.present: dict[str, dict[str, str]] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
+        """Of each board, what was told last of each row."""
         self.asked_who: set[str] = set()
         """Streams whose presence was asked for on this connection, so that what is told adds up to a whole."""
         self.away = False
@@ -158,6 +160,7 @@ class Told:
         self.client.cursors[stream] = after
         self.marks.setdefault(stream, {})
         self.present.setdefault(stream, {})
+        self.rows[stream] = {}
         self.records(history.Follow(self.now(), self.name, stream, after, head))
 
     # -- being told ---------------------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ class Told:
         self.records(history.Told(self.now(), self.name, frame["stream"], "mark", frame["by"], value, 0.0, head, sent_t))
 
     def _signal(self, frame: Frame, payload: bytes) -> None:
-        stream, by, value = frame["stream"], frame.get("by"), frame["value"]
+        stream, by, value = frame["stream"], frame.get("by", frame.get("key")), frame["value"]
         head, sent_t = self.heads.popleft() if self.heads else (None, None)
         if frame["kind"] == "presence":
             present = self.present.setdefault(stream, {})
@@ -258,6 +261,9 @@ class Told:
                 present.pop(by, None)  # type: ignore[arg-type]
             else:
                 present[by] = value  # type: ignore[index]
+        elif frame["kind"] == "row":
+            self.world.meters.seen("row of the board told")
+            self.rows.setdefault(stream, {})[by] = value  # type: ignore[index]
         told = history.Told(self.now(), self.name, stream, frame["kind"], by, value, frame["age"], head, sent_t)
         self.records(told)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
+from core.flight.views import MODELS
 from core.model import PRINCIPAL_RE
-from core.ports import Refused, Unavailable
+from core.ports import Refused, StoreError, Unavailable
 from core.tokens import Identity
+from core.work import Work
 from gateway.desk import Desk
 from gateway.service import WireError
+from gateway.work.rebuild import Rebuild, RebuildError
 from proof import history
 from proof.sim.bus import BusWeather
 from proof.sim.scheduler import Steps
 from proof.sim.store import Weather, _Backup
+from proof.sim.work import NodeWork
 
 if TYPE_CHECKING:
     from proof.sim.unit import Unit
@@ -42,9 +46,11 @@ class Troubles:
             "work_crash": self._work_crash, "work_leaves": self._work_leaves, "work_slow": self._work_slow,
             "work_unknown": self._work_unknown, "work_late": self._work_late, "work_refuses": self._work_refuses,
             "beat_lost": self._beat_lost, "skew": self._skew, "poison": self._poison,
+            "rebuild": self._rebuild, "operator": self._operator,
         }  # fmt: skip
         self._backup: _Backup | None = None
         self._work_backup: dict[str, Any] = {}
+        self._rebuilds = 0
         self._restored = False
 
     async def run(self) -> None:
@@ -84,6 +90,8 @@ class Troubles:
             await trio.sleep(2 * world.limits.commit_timeout_s)
         for parked in await world.work.parked():
             await world.work.ask_retry(parked.consumer, parked.sid, skip=False)  # by an operator, who mended the consumer
+        if world.company is not None:
+            await world.company.last_word()
         with trio.move_on_after(world.limits.drain_window_s + 1.0):
             while any(unit.node is not None and unit.drain_asked.is_set() for unit in world.units):  # noqa: ASYNC110
                 await trio.sleep(0.05)
@@ -415,6 +423,35 @@ class Troubles:
         for parked in await world.work.parked():
             if parked.stream == stream:
                 await world.work.ask_retry(parked.consumer, parked.sid, skip=False)
+
+    async def _rebuild(self) -> None:
+        """Read models are made anew on some node, once or twice at once; it may crash amid it."""
+        unit, rng = self._unit(), self._rng
+        if unit is None or unit.host is None or not self._world.swarm.workers:
+            await trio.sleep(0.05)
+            return
+        models = rng.choice((MODELS, MODELS[:1], rng.sample(MODELS, 2)))
+        self._rebuilds += 1
+        work, holder = cast(Work, NodeWork(self._world, unit.host)), f"rebuild.{self._rebuilds}"
+        batch = rng.choice((1, 3, 20))
+        self._fault("rebuild", unit.name)
+
+        async def work_on(desk: Desk) -> None:
+            assert unit.node is not None
+            try:
+                await Rebuild(unit.node.log, work, models, holder=holder, batch_events=batch).run()
+            except (RebuildError, StoreError) as error:
+                self._world.meters.seen("rebuild given up")
+                self._world.recorder.trace(f"rebuild given up: {error}".encode())
+
+        unit.within(work_on)
+        await trio.sleep(self._for_s())
+
+    async def _operator(self) -> None:
+        """An operator's word on a saga."""
+        if self._world.company is not None:
+            await self._world.company.word()
+        await trio.sleep(self._for_s())
 
     # -- what administrators do ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -15,6 +15,7 @@ from core.leases import Peer
 from core.ports import CorruptLog, Unavailable
 from core.stream import Stream
 from core.wire import Close
+from core.work import Work
 from gateway.config import Secrets
 from gateway.connection import HANDSHAKE, HELLO, Connection
 from gateway.desk import Desk
@@ -27,6 +28,7 @@ from proof.sim.labour import Labour
 from proof.sim.net import Host, Listener
 from proof.sim.scheduler import NODE
 from proof.sim.store import NodeLog
+from proof.sim.work import NodeWork
 
 if TYPE_CHECKING:
     from proof.sim.world import World
@@ -111,6 +113,7 @@ class Unit:
                     new_id=lambda: f"s-{host.name}-{next(sessions)}",
                     bus=bus,
                     node_id=host.name,
+                    work=cast(Work, NodeWork(world, host)) if swarm.board else None,
                 ) as node:
                     self.watch = Watch(world, self, node)
                     self.desk = Desk(node)
@@ -207,7 +210,8 @@ class Watch:
             "cut frame": limits.frame_bytes_max + 1_024,
             "messages that wait": 16_384 // 16,
             "dirty markers": world.people_in_all * world.rooms_a_tenant,
-            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant,  # presence, typing, and how many are online
+            # presence, typing, how many are online; and rows of the board
+            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant + world.swarm.flights,
             "ring events": limits.ring_events_max * 9 // 8 + limits.batch_entries_max,
             "parked batches": limits.parked_batches_max,
             "openings waiting": limits.openings_waiting_max,

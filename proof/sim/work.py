@@ -23,9 +23,11 @@ from store.memory_work import MemoryWork
 if TYPE_CHECKING:
     from proof.sim.world import World
 
-WRITES: Final = ("beat", "leave", "commit", "claim", "settle", "pulse")
+WRITES: Final = (
+    "beat", "leave", "commit", "claim", "settle", "pulse", "add", "tell", "hold", "begin_rebuild", "swap", "forget",
+)  # fmt: skip
 """Calls whose effect may be there though no answer came."""
-KEPT_OUTSIDE: Final = ("_log", "_now_ms", "_recorder", "life")
+KEPT_OUTSIDE: Final = ("_log", "_now_ms", "_recorder", "life", "swapped")
 
 
 class TruthWork(MemoryWork):
@@ -34,6 +36,8 @@ class TruthWork(MemoryWork):
     def __init__(self, world: World) -> None:
         super().__init__(world.log, world.log._now_ms)
         self._recorder = world.recorder
+        self.swapped: Callable[[str], object] = lambda model: None
+        """Called where a model that was rebuilt has taken the place of the live one."""
         self.life = 0
         """How often it was put back to a backup: what was sent to it before that is not for it."""
 
@@ -55,6 +59,12 @@ class TruthWork(MemoryWork):
         t = self._recorder.now()
         self._recorder.add(history.Worked(t, lease.consumer, lease.partition, lease.fence, lease.pos, to_pos))
         return after
+
+    async def swap(self, model: str, generation: int, consumer: str, live_consumer: str) -> bool:
+        swapped = await super().swap(model, generation, consumer, live_consumer)
+        if swapped:
+            self.swapped(model)
+        return swapped
 
     def backup(self) -> dict[str, Any]:
         return copy.deepcopy({name: value for name, value in vars(self).items() if name not in KEPT_OUTSIDE})

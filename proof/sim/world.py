@@ -11,6 +11,7 @@ import math
 import random
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,8 +20,9 @@ from core import hub as hub_module
 from core.model import Member
 from core.rules.model import RuleSet
 from core.tokens import mint
+from gateway.work import rebuild
 from proof import history
-from proof.sim import flights, labour, labours
+from proof.sim import company, flights, labour, labours
 from proof.sim.bus import SimBroker
 from proof.sim.hostile import harass
 from proof.sim.meters import Meters
@@ -37,11 +39,12 @@ from proof.sim.visit import Visit
 from proof.sim.work import TruthWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 TENANTS = ("amber", "birch")
 OPEN_ROOMS = ("chat:ops", "flight:RB1", "trip:9")
 CREW = "chat:crew"
+BOARD = "flight:board"
 FRESH = "user:fresh"
 LEEWAY_S = 30
 """For clocks that differ (`core.tokens`): a token here is good until then and no longer."""
@@ -82,12 +85,14 @@ class World:
         self.broker = (
             None if alone else SimBroker(random.Random(f"{swarm.seed} bus"), self.timers, self.meters, self.recorder)
         )
-        self.flights = flights.names(swarm.flights)
+        self.company = company.Company(self) if swarm.sagas and swarm.flights >= 2 and swarm.workers else None
+        self.flights = flights.names(swarm.flights, company.CREW if self.company is not None else "")
         """Streams of flights that get commands, of each tenant."""
-        rooms = (*OPEN_ROOMS, *self.flights, CREW)
+        rooms = (*OPEN_ROOMS, *self.flights, *((BOARD,) if swarm.board else ()), CREW)
         self.rooms: dict[str, tuple[str, ...]] = dict.fromkeys(TENANTS[: swarm.tenants], rooms)
         self.rooms_a_tenant = len(rooms)
         self.work = TruthWork(self)
+        self.work.swapped = partial(labours.swapped, self)
         self.rules = labour.rules() if swarm.workers else RuleSet([])
         self.work_weather = Weather()
         self.unheard: set[str] = set()
@@ -191,6 +196,8 @@ class World:
         )  # fmt: skip
         self.nursery.start_soon(self.timers.run)
         await self._make_streams()
+        if self.company is not None:
+            await company.set_up(self, random.Random(f"{swarm.seed} company's streams"))
         for unit in self.units:
             self.nursery.start_soon(unit.keep)
         for number in range(swarm.clients):
@@ -208,6 +215,8 @@ class World:
             if "hostile" in swarm.troubles:
                 self.nursery.start_soon(harass, self, random.Random(f"{swarm.seed} hostile"))
             nursery.start_soon(troubles.run)
+            if self.company is not None:
+                nursery.start_soon(self.company.run)
             await trio.sleep(swarm.troubled_s)
             nursery.cancel_scope.cancel()
         self.steps_before_calm = self.steps.count
@@ -248,6 +257,8 @@ class World:
         for visit in self.visits():
             for stream in sorted(visit.following):
                 self.nursery.start_soon(self._ask_who, visit, stream)
+            if self.swarm.board and BOARD not in visit.following:
+                self.nursery.start_soon(self._follow_board, visit)
         await trio.sleep(2.0)
         await self._all_welcome(0.5)  # one whose identity had run out may have been ended this very moment
         self._stand()
@@ -256,6 +267,7 @@ class World:
         if self.swarm.troubles or self.swarm.loiterers or min(self.swarm.lives_s) < 60.0:
             await trio.sleep(2 * limits.heartbeat_s + 3.0)  # until who vanished without a word is found out
         self._views()
+        labours.boards(self)
         await self._fresh_views()
         if self.swarm.workers:
             await trio.sleep(max(healed_s + labour.WORK_S + 0.5 - self.recorder.now(), 0.0))
@@ -263,6 +275,9 @@ class World:
                 self.recorder.add(remains)
             async for row in labours.rows(self):
                 self.recorder.add(row)
+        if self.company is not None:
+            async for end in company.ends(self):
+                self.recorder.add(end)
 
     async def _worked_off(self, until_s: float) -> None:
         """Until workers have done all that is due, so that no event comes amid the last look."""
@@ -281,6 +296,10 @@ class World:
         with contextlib.suppress(trio.BrokenResourceError):
             await visit.say("presence", stream=stream)
             visit.asked_who.add(stream)
+
+    async def _follow_board(self, visit: Visit) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await visit.say("sub", stream=BOARD, after=visit.client.cursors.get(BOARD, 0))
 
     def _stand(self) -> None:
         add, now = self.recorder.add, self.recorder.now()
@@ -423,14 +442,30 @@ class Tap:
         visit.heads.append((head, self._world.recorder.now() if payload else None))
 
 
+@contextlib.contextmanager
+def _small(swarm: Swarm) -> Iterator[None]:
+    """With bounds that a short run meets, of modules that have them as constants."""
+    changed = (
+        (hub_module, "GATHER_PORTS_MAX", swarm.gather_ports_max),
+        (rebuild, "LEASE_S", 1.5),
+        (rebuild, "HOLD_S", 1.0),
+        (rebuild, "NEAR_EVENTS", 5),
+    )
+    before = [getattr(module, name) for module, name, _ in changed]
+    for module, name, value in changed:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(changed, before, strict=True):
+            setattr(module, name, value)
+
+
 async def main(swarm: Swarm, say: Callable[[str], object] | None, crash_at: int | None, out: list[World]) -> None:
     """The whole of a Trio run; ``out`` gets the world as soon as there is one."""
     async with trio.open_nursery() as nursery:
         world = World(swarm, nursery, say, crash_at)
         out.append(world)
-        before, hub_module.GATHER_PORTS_MAX = hub_module.GATHER_PORTS_MAX, swarm.gather_ports_max
-        try:
+        with _small(swarm):
             await world.live()
-        finally:
-            hub_module.GATHER_PORTS_MAX = before
         nursery.cancel_scope.cancel()

@@ -59,6 +59,8 @@ MEANINGS: Final = {
     "beat_lost": "a worker's beats get no answer for up to twice its lease, while it goes on with what others have by then",
     "skew": "a node's clock is off by 0.01 to 0.8 s, either way",
     "poison": "a consumer cannot take a flight's events for a while; then an operator has the parked stream tried again",
+    "rebuild": "some read models are made anew beside the live ones, on a node that may crash amid it, and by two at once",
+    "operator": "a saga is told to turn back, or to go on where it is parked, again and again until somebody answers",
 }
 
 

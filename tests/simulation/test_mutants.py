@@ -21,6 +21,8 @@ QUICK = (
     "half-a-command",
     "cursor-moved-without-effects",
     "moved-timer-left-as-it-was",
+    "saga-step-under-another-key",
+    "rebuild-skips-one",
 )
 
 

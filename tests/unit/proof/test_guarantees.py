@@ -8,6 +8,8 @@ import pytest
 
 from proof.guarantees import GUARANTEES, Report, check
 from proof.history import (
+    Aboard,
+    Board,
     Bound,
     Drained,
     Draining,
@@ -23,6 +25,7 @@ from proof.history import (
     Modelled,
     Record,
     Run,
+    Saga,
     Stand,
     There,
     Timer,
@@ -58,6 +61,8 @@ NAMES = (
     "Fenced",
     "Models-true",
     "Worked-off",
+    "Whole-sagas",
+    "Boards-converge",
 )
 
 
@@ -106,11 +111,14 @@ def a_day() -> list[Record]:
     story.add(Worked(0.0, "views", 0, 1, 0, 5))
     story.add(Modelled(0.0, "board", "acme", "QX1", "a", "a"))
     story.add(Left(0.0, "jobs", 0))
+    story.add(Saga(0.0, "acme", "seat_swap", "s", "done", "done"))
+    story.add(Aboard(0.0, "acme", "p1", ["QX1"]))
+    story.add(Board(0.0, "c4", "acme", "flight:board", "QX1", "a", "a"))
     return story.end()
 
 
 def test_every_guarantee_by_its_name() -> None:
-    """There are twenty-four, each with a promise of its own in one sentence."""
+    """There are twenty-six, each with a promise of its own in one sentence."""
     assert tuple(guarantee.name for guarantee in GUARANTEES) == NAMES
     promises = [guarantee.promise for guarantee in GUARANTEES]
     assert len(set(promises)) == len(NAMES)

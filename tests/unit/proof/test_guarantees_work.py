@@ -1,10 +1,10 @@
-"""proof.guarantees.work: Whole-commands, Timers-once, Fenced, Models-true, Worked-off."""
+"""proof.guarantees.work: Whole-commands, Timers-once, Fenced, Models-true, Worked-off, Whole-sagas, Boards-converge."""
 
 from __future__ import annotations
 
 import pytest
 
-from proof.history import Heal, Leased, Left, Modelled, Restored, Run, Timer, Worked
+from proof.history import Aboard, Board, Heal, Leased, Left, Modelled, Restored, Run, Saga, Timer, Worked
 from tests.stories import ROOM, Story
 
 
@@ -271,3 +271,51 @@ def test_work_that_is_left() -> None:
     story.add(Left(0.0, "jobs", 0))
     at = story.add(Left(0.0, "parked streams", 1, "views flight:QX1: KeyError"))
     assert story.found() == [("Worked-off", at)]
+
+
+# Whole-sagas, Boards-converge
+
+
+def test_sagas_that_ended_or_wait_for_an_operator_with_a_reason() -> None:
+    """All done, all undone, or parked; and everybody on one manifest."""
+    story = Story()
+    story.add(Saga(0.0, "acme", "seat_swap", "a", "done", "done"))
+    story.add(Saga(0.0, "acme", "seat_swap", "b", "done", "undone", "undone: aborted by an operator"))
+    story.add(Saga(0.0, "acme", "seat_swap", "c", "parked", "", "step 'a out': no_such_seat"))
+    story.add(Aboard(0.0, "acme", "p1", ["QX1"]))
+    assert story.found() == []
+    assert story.judged("Whole-sagas") == 4
+
+
+@pytest.mark.parametrize(
+    "saga",
+    [
+        Saga(0.0, "acme", "seat_swap", "a", "done", "undone", "", ["step 'b in' was done, and not taken back"]),
+        Saga(0.0, "acme", "seat_swap", "a", "parked"),
+        Saga(0.0, "acme", "seat_swap", "a", "dropped"),
+        Saga(0.0, "acme", "seat_swap", "a", "waiting", "", "away"),
+    ],
+    ids=["half", "no reason", "dropped", "never ended"],
+)
+def test_a_saga_that_is_neither_done_nor_undone(saga: Saga) -> None:
+    """Nor is one that nobody has in hand an end."""
+    story = Story()
+    at = story.add(saga)
+    assert story.found() == [("Whole-sagas", at)]
+
+
+@pytest.mark.parametrize("flights", [[], ["QX1", "QX2"]], ids=["lost", "twice"])
+def test_a_passenger_of_sagas_who_is_not_on_one_manifest(flights: list[str]) -> None:
+    """Nobody is lost between two flights, nor on both."""
+    story = Story()
+    at = story.add(Aboard(0.0, "acme", "p1", flights))
+    assert story.found() == [("Whole-sagas", at)]
+
+
+@pytest.mark.parametrize(("held", "truth"), [("a", "b"), ("", "b"), ("a", "")], ids=["other", "missing", "too many"])
+def test_a_follower_of_the_board_who_has_not_what_the_log_says(held: str, truth: str) -> None:
+    """As of rows of read models."""
+    story = Story()
+    story.add(Board(0.0, "c1", "acme", "flight:board", "QX1", "a", "a"))
+    at = story.add(Board(0.0, "c1", "acme", "flight:board", "QX2", held, truth))
+    assert story.found() == [("Boards-converge", at)]
