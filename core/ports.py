@@ -61,11 +61,12 @@ class Log(Protocol):
     async def command(self, commands: Sequence[Decided]) -> list[Judged]:
         """Keep decided commands, in one round trip and one commit; one answer a command, in order.
 
-        Each is judged by itself, and kept whole or not at all. The first of these that holds is its answer: ``NOT_FOUND``
-        (no such stream in this tenant); ``FORBIDDEN`` (no right to send there; something malformed; a fact of a type that is
-        no machine's own, `core.model.FACT_TYPES`; an audit stream); ``DUP`` (the key was used before, by a command or a send,
-        with what was kept then); ``CONFLICT`` (there is more past ``expect`` than timers of the gateway's own; ``seq`` is the head); ``STALE`` (decided on another state, or
-        not its stream's first in the batch); ``FORBIDDEN`` again where a later fact's key was used before.
+        Each is judged by itself, and kept whole or not at all. The first of these that holds is its answer: ``FORBIDDEN``
+        (something malformed; a fact of a type that is no machine's own, `core.model.FACT_TYPES`); ``NOT_FOUND`` (no such stream
+        in this tenant); ``FORBIDDEN`` (no right to send there; an audit stream); ``DUP`` (the key was used before, by a command
+        or a send, with what was kept then); ``CONFLICT`` (there is more past ``expect`` than timers of the gateway's own;
+        ``seq`` is the head); ``STALE`` (decided on another state, or not its stream's first in the batch); ``FORBIDDEN`` again
+        where a later fact's key was used before.
         """
         ...
 
