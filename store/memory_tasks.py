@@ -161,7 +161,7 @@ class MemoryTasks:
         self,
         task: Task,
         state: Literal["waiting", "parked", "done"],
-        due_ms: int,
+        after_ms: int,
         reason: str,
         body: bytes | None,
         failed: bool,
@@ -169,8 +169,8 @@ class MemoryTasks:
     ) -> None:
         kept = self._claimed(task)
         self._change(kept, state, now_ms)
-        if state == "waiting":
-            kept.due_ms = due_ms
+        if state == "waiting" and after_ms > 0:
+            kept.due_ms = now_ms + after_ms
         kept.reason = reason
         kept.attempts = kept.attempts + 1 if failed else 0
         if body is not None:

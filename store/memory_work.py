@@ -251,7 +251,7 @@ class MemoryWork:
         task: Task,
         *,
         state: Literal["waiting", "parked", "done"],
-        due_ms: int = 0,
+        after_ms: int = 0,
         reason: str = "",
         body: Mapping[str, Any] | None = None,
         tasks: Sequence[NewTask] = (),
@@ -264,7 +264,7 @@ class MemoryWork:
         kept = None if body is None else dump(body)
         async with self._log.call("settle"):
             now_ms = self._now_ms()
-            self._tasks.settle(task, state, due_ms, reason, kept, failed, now_ms)
+            self._tasks.settle(task, state, after_ms, reason, kept, failed, now_ms)
             self._tasks.add(tasks, now_ms)
 
     async def pulse(self, task: Task, ttl_ms: int, progress: Mapping[str, Any] | None = None) -> bool:

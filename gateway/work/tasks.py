@@ -135,14 +135,12 @@ class Tasks:
         worker = self._worker
         failed = outcome.state == "parked" or (outcome.state == "waiting" and bool(outcome.reason))
         after_s = outcome.after_s if outcome.after_s is not None else self._backoff_s(task.attempts)
-        # What goes on at once is due as it was, by the store's clock: ours may be hours ahead.
-        due_s = max(worker.wall(), task.due_ms / 1000.0) + after_s if after_s else task.due_ms / 1000.0
         for attempt in range(4):
             try:
                 await worker.work.settle(
                     task,
                     state=outcome.state,
-                    due_ms=round(1000 * due_s) if outcome.state == "waiting" else 0,
+                    after_ms=round(1000 * after_s),
                     reason=storable(outcome.reason),
                     body=outcome.body,
                     tasks=outcome.tasks,

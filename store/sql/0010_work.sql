@@ -557,7 +557,7 @@ end
 $$;
 
 create function readback.settle_task(
-    of_kind text, of_tenant text, of_key text, of_lane text, of_id bigint, of_fence bigint, to_state text, to_due_ms bigint, why text,
+    of_kind text, of_tenant text, of_key text, of_lane text, of_id bigint, of_fence bigint, to_state text, after_ms bigint, why text,
     new_body text, failed boolean,
     kinds text[], tenants text[], keys text[], dues bigint[], lanes text[], bodies text[], replaces boolean[]
 ) returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -572,7 +572,7 @@ begin
     end if;
     update readback.tasks t
     set state = to_state, holder = '', until_ms = 0, at_ms = readback.now_ms(), reason = why,
-        due_ms = case to_state when 'waiting' then to_due_ms else t.due_ms end,
+        due_ms = case when to_state = 'waiting' and after_ms > 0 then readback.now_ms() + after_ms else t.due_ms end,
         attempts = case when failed then t.attempts + 1 else 0 end, body = coalesce(new_body, t.body)
     where t.id = of_id and t.fence = of_fence and t.state = 'claimed';
     if not found then
