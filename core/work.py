@@ -251,8 +251,8 @@ class Work(Protocol):
         failed: bool = False,
     ) -> None:
         """What became of a claimed task: done; to be tried again ``after_ms`` from now, by the store's clock (0: due as it was,
-        so at once); parked for an operator. ``body`` replaces its own; ``tasks`` are added in the same commit; ``failed`` counts
-        an attempt, else they start from 0 again.
+        so at once); parked for an operator. ``body`` replaces its own; ``tasks`` are added in the same commit; ``failed``
+        counts an attempt, else they start from 0 again.
 
         Raises `Fenced` where the claim ran out and somebody noticed (it waits again, or somebody else has it), and where it
         was settled already.
