@@ -218,3 +218,15 @@ def test_times_within_one_second_differ_in_their_milliseconds() -> None:
     assert wire.at_bytes(NOON_MS + 1).decode() == "2026-11-21T12:00:00.008Z"
     assert wire.at_bytes(NOON_MS + 1_000).decode() == "2026-11-21T12:00:01.007Z"
     assert wire.at_bytes(NOON_MS).decode() == NOON
+
+
+def test_an_error_tells_more_where_there_is_more() -> None:
+    """Of a refused command its reason, and of a conflict the head; each only where it is."""
+    told = wire.encode_error(4, "rejected", "no", facts={"reason": "over_duty", "cite": "CAO 48.1"})
+    error = {"op": "error", "code": "rejected", "message": "no", "reason": "over_duty", "cite": "CAO 48.1", "id": 4}
+    assert orjson.loads(told[2:]) == error
+    assert orjson.loads(wire.encode_error(None, "internal", "no")[2:]) == {
+        "op": "error",
+        "code": "internal",
+        "message": "no",
+    }
