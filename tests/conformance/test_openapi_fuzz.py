@@ -43,12 +43,14 @@ PATHS: dict[str, object] = {
     "principal": "user:guest",
     "client_id": "client-fuzz",
     "device": "device:fuzz",
+    "flight": "QX12-20261121",
 }
 """What a path names where it is to name something that exists."""
 BEYOND_THE_SCHEMA = {
     "POST /v1/oauth/token": "what a grant needs beside it, and everything that is wrong is 400 (RFC 6749, section 5.2)",
     "POST /v1/revocations": "what a value may be is another thing for each scope",
     "DELETE /v1/revocations": "the same",
+    "POST /v1/flights/{flight}/commands": "which verbs there are, and what body each has, is another thing for each machine",
 }
 """Where a request may be right by its schema and be refused as malformed all the same."""
 
@@ -62,7 +64,8 @@ class Served:
 
 async def _serve(started: Callable[[Served, Callable[[], None]], None]) -> None:
     async with serving_node() as node, trio.open_nursery() as nursery:
-        await node.stream("chat:ops", open=False, members={"user:rex": "reader", "user:olga": "owner"})
+        for stream in ("chat:ops", f"flight:{PATHS['flight']}"):
+            await node.stream(stream, open=False, members={"user:rex": "reader", "user:olga": "owner"})
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         sock = bind_http("127.0.0.1", 0)
         app = make_app(node.desk, office=node.office)

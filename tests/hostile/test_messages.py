@@ -147,7 +147,7 @@ MISSPOKEN: dict[str, tuple[Frame | bytes, str, str]] = {
     "position without fixes": ({"op": "position", "stream": "trip:9", "fixes": []}, "bad_request", "fixes: a list"),
     "position of a fix that is none": ({"op": "position", "stream": "trip:9", "fixes": [7]}, "bad_request", "fixes[0]"),
     "position with a sig of a number": ({"op": "position", "stream": "trip:9", "sig": 7}, "bad_request", "sig:"),
-    "command, of a later version": ({"op": "command", "stream": "flight:1", "type": "x"}, "not_found", "not served"),
+    "command to what is not there": ({"op": "command", "stream": "flight:1", "type": "x"}, "not_found", "no stream"),
     "hello again": ({"op": "hello", "token": "x"}, "bad_request", "already"),
     "resume when open": ({"op": "resume", "resume": "x"}, "bad_request", "already"),
     "sub of nothing": ({"op": "sub"}, "bad_request", "stream: kind:name"),
