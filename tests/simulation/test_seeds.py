@@ -22,8 +22,8 @@ def test_every_guarantee_holds(size: Size) -> None:
         for name, count in result.judged.items():
             judged[name] = judged.get(name, 0) + count
     unseen = {name for name, count in judged.items() if not count}
-    # A link to a store cannot be poisoned where there is none (tests/faults does that); few worlds have sagas or boards (below);
-    # in a short run nobody comes back.
+    # A link to a store cannot be poisoned where there is none (tests/faults does that); few worlds have sagas or boards
+    # (below); in a short run nobody comes back.
     rare = {"No-poison", "Whole-sagas", "Boards-converge"}
     assert unseen <= rare | ({"Auth-fresh", "Resumable"} if size == "short" else set())
 
