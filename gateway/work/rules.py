@@ -18,12 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import trio
-
-from core.commands import FOLDED_AT_ONCE, recorded
 from core.flight.machine import Machine, Recorded
 from core.flight.registry import machine_of
-from core.ports import Log, StoreError
+from core.ports import Log
 from core.rules.engine import step
 from core.rules.expr import State
 from core.rules.limits import FILE_BYTES_MAX
@@ -31,6 +28,7 @@ from core.rules.load import Problem, load
 from core.rules.loops import FACTS
 from core.rules.model import Action, RuleSet
 from core.work import Effects, Firing, Work
+from gateway.work.folding import fold_pasts
 from gateway.work.jobs import job
 from gateway.work.ports import Place, Seen
 
@@ -40,8 +38,6 @@ NAME: Final = "rules"
 KINDS: Final = ("flight:", "trip:", "chat:")
 STREAMS_MAX: Final = 20_000
 """Streams whose state and memory are kept here: some 5 KB each, 100 MB if ever full."""
-FOLDING_MAX: Final = 8
-"""Streams folded anew at once; the store has as many links for reading."""
 ACTS_WITHIN_MS: Final = 86_400_000
 FILES_MAX: Final = 500
 
@@ -137,41 +133,16 @@ class Rules:
     async def _learn(self, missing: Sequence[tuple[Place, int]]) -> None:
         rules = self._rules
         memories = await self._work.memories(NAME, [place.sid for place, _ in missing])
-        room = trio.CapacityLimiter(FOLDING_MAX)
-        failures: list[StoreError] = []
-        async with trio.open_nursery() as nursery:
-            for place, before in missing:
-                machine = machine_of(place.stream)
-                looked_at = rules.of(place.tenant, place.stream, timed=machine is not None)
-                known = _Known(place.partition, rules, machine if looked_at else None, memories.get(place.sid, {}))
-                if known.machine is None or before == 1:
-                    self._known[place.sid] = known
-                else:
-                    nursery.start_soon(self._fold, known, place, before, room, failures)
-        if failures:
-            raise failures[0]
+        pasts = []
+        for place, before in missing:
+            machine = machine_of(place.stream)
+            looked_at = rules.of(place.tenant, place.stream, timed=machine is not None)
+            known = _Known(place.partition, rules, machine if looked_at else None, memories.get(place.sid, {}))
+            pasts.append((place, 1 if known.machine is None else before, known))
+        await fold_pasts(self._log, pasts, self._keep)
 
-    async def _fold(
-        self, known: _Known, place: Place, before: int, room: trio.CapacityLimiter, failures: list[StoreError]
-    ) -> None:
-        seq = 0
-        async with room:
-            while not failures:
-                try:
-                    events = await self._log.ruled(place.tenant, place.sid, seq, FOLDED_AT_ONCE)
-                except StoreError as error:
-                    failures.append(error)
-                    return
-                try:
-                    for event in events:
-                        if event.seq < before:
-                            known.evolve(recorded(event))
-                except Exception as error:  # as `take` would meet it: the stream is parked then, and no other
-                    known.error = error
-                if len(events) < FOLDED_AT_ONCE or events[-1].seq >= before:
-                    self._known[place.sid] = known
-                    return
-                seq = events[-1].seq
+    def _keep(self, place: Place, known: _Known) -> None:
+        self._known[place.sid] = known
 
     def forget(self, partition: int, sid: int | None = None) -> None:
         gone = [sid] if sid is not None else [each for each, one in self._known.items() if one.partition == partition]

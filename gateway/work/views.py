@@ -13,19 +13,16 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-import trio
-
-from core.commands import FOLDED_AT_ONCE, recorded
+from core.flight.machine import Recorded
 from core.flight.read_models import Source, source_of
 from core.flight.views import CONSUMER, MODELS, changes
-from core.ports import Log, StoreError
+from core.ports import Log
 from core.work import Effects, Row
+from gateway.work.folding import fold_pasts
 from gateway.work.ports import Place, Seen
 
 SIZE_MAX: Final = 400_000
 """Rows' worth of states kept, some 300 bytes each: 120 MB if ever full. A day of 1,000 flights with cabins is 200,000."""
-FOLDING_MAX: Final = 8
-"""Streams folded anew at once; the store has as many links for reading."""
 
 
 class _Folded:
@@ -39,6 +36,9 @@ class _Folded:
         self.state: Any = source.view.initial()
         self.size = 0
         self.error: Exception | None = None
+
+    def evolve(self, event: Recorded) -> None:
+        self.state = self.source.view.evolve(self.state, event)
 
 
 class Views:
@@ -75,43 +75,13 @@ class Views:
         self._make_room(len(places))
 
     async def _fold_all(self, missing: Sequence[tuple[Place, int]]) -> None:
-        room = trio.CapacityLimiter(FOLDING_MAX)
-        failures: list[StoreError] = []
-        async with trio.open_nursery() as nursery:
-            for place, before in missing:
-                source = source_of(place.stream)
-                assert source is not None, place.stream
-                folded = _Folded(place.partition, source)
-                if before == 1:
-                    self._keep(place, folded)
-                else:
-                    self.folds += 1
-                    nursery.start_soon(self._fold, folded, place, before, room, failures)
-        if failures:
-            raise failures[0]
-
-    async def _fold(
-        self, folded: _Folded, place: Place, before: int, room: trio.CapacityLimiter, failures: list[StoreError]
-    ) -> None:
-        evolve, seq = folded.source.view.evolve, 0
-        async with room:
-            while not failures:
-                try:
-                    events = await self._log.ruled(place.tenant, place.sid, seq, FOLDED_AT_ONCE)
-                except StoreError as error:
-                    failures.append(error)
-                    return
-                try:
-                    for event in events:
-                        if event.seq < before:
-                            folded.state = evolve(folded.state, recorded(event))
-                except Exception as error:  # as `take` would meet it: the stream is parked then, and no other
-                    folded.error = error
-                if len(events) < FOLDED_AT_ONCE or events[-1].seq >= before:
-                    break
-                seq = events[-1].seq
-        if not failures:
-            self._keep(place, folded)
+        pasts = []
+        for place, before in missing:
+            source = source_of(place.stream)
+            assert source is not None, place.stream
+            pasts.append((place, before, _Folded(place.partition, source)))
+            self.folds += before != 1
+        await fold_pasts(self._log, pasts, self._keep)
 
     def _keep(self, place: Place, folded: _Folded) -> None:
         self._folded[place.sid] = folded

@@ -291,7 +291,7 @@ async def test_a_streams_state_is_folded_anew_where_it_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """A worker that follows another folds the stream's past, in pages, up to the event and not past it."""
-    monkeypatch.setattr(rules_module, "FOLDED_AT_ONCE", 3)
+    monkeypatch.setattr("gateway.work.folding.FOLDED_AT_ONCE", 3)
     world = World(1)
     await a_flight(world, 7)
     await done(world, consumer(world, rules_in(tmp_path, gate=FLIGHT)), 9)

@@ -138,7 +138,7 @@ async def test_a_long_past_is_folded_in_pages(
     world: World, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it, and nothing from the event on that is to be taken."""
-    monkeypatch.setattr("gateway.work.views.FOLDED_AT_ONCE", 4)
+    monkeypatch.setattr("gateway.work.folding.FOLDED_AT_ONCE", 4)
     await world.facts.tell("flight:QX12", scheduled())
     for minute in range(10):
         last = await world.facts.tell(
