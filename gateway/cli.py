@@ -19,6 +19,7 @@ import typer
 
 from gateway import cli_access, cli_audit, cli_demo, cli_rebuild, cli_rules, cli_work_tools
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
 from gateway.config import Config, ConfigError, load_config
 
@@ -44,17 +45,6 @@ app = typer.Typer(
     "New here? Run [bold]readback dev[/bold] and follow what it prints.",
 )
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-]
 RedisUrl = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import typer
 
 from gateway.cli_errors import mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import connectable
 from gateway.config import ConfigError, load_config
 
@@ -49,17 +50,6 @@ TokenFile = Annotated[
     typer.Option(metavar="FILE", help="A file with an admin's token (else READBACK_TOKEN).", show_default=False),
 ]
 Tenant = Annotated[str, typer.Option(help="The tenant, where the token is made here.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-]
 DeviceName = Annotated[str, typer.Argument(metavar="NAME", help="Such as truck-7.", show_default=False)]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="For those who ask later; it is in the audit stream.")]
 

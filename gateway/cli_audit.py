@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli_errors import FINDINGS, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import open_console
 from gateway.config import load_config
 
@@ -24,17 +25,6 @@ app = typer.Typer(
     help="Show that the log is what was committed: verify it, anchor its hashes elsewhere, prove a single event.",
 )
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-]
 Keys = Annotated[
     list[str] | None,
     typer.Option(

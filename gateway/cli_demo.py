@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli_errors import mended
+from gateway.cli_options import ConfigFile, Data
 from gateway.cli_show import connectable, open_console
 from gateway.config import ConfigError, load_config
 
@@ -45,15 +46,11 @@ def flights(
         int | None, typer.Option(metavar="N", help="Another day: what goes wrong is drawn from it.", show_default=False)
     ] = None,
     svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Leave a picture of the board, of about noon.", show_default=False)
-    ] = None,
-    data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
+        typer.Option(metavar="FILE", help="Leave a picture of the board, of about noon.", show_default=False),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-    ] = None,
+    data: Data = None,
+    config: ConfigFile = None,
 ) -> None:
     """Play an airline's day into a running gateway: 200 flights, 41 aircraft, 120 crew, in half an hour.
 

@@ -7,12 +7,12 @@ For: an operator, after a change of what rows hold, or in doubt of them. Promise
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli_errors import CANNOT, USAGE, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import open_console
 from gateway.config import Config, load_config
 
@@ -27,17 +27,9 @@ ALL = "all"
 @mended
 def rebuild(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The read model, or `all`.")],
-    database_url: Annotated[
-        str | None,
-        typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-    ] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    config: ConfigFile = None,
 ) -> None:
     """Make a read model anew from the log: flight_board, aircraft_line, manifest, seat_map, crew_roster, or all.
 

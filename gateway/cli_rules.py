@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli_errors import FINDINGS, USAGE, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import open_console
 from gateway.config import load_config
 
@@ -25,17 +26,6 @@ rules_app = typer.Typer(
 )
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of rules (TOML).")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-]
 Json = Annotated[bool, typer.Option("--json", help="The same as one JSON document.")]
 
 

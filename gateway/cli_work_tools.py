@@ -13,22 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli_errors import FINDINGS, USAGE, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.config import Config, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file of settings.", show_default=False)
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Where `dev` keeps its Postgres and keys.", show_default=False),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option("--database-url", metavar="URL", help="The Postgres that holds the log.", show_default=False),
-]
 Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="Of this tenant only.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="The same as one JSON document.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="As `dlq list` shows it: stream:rules/123 or task:45.")]
