@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from core.flight import crew_verbs, ledger
-from core.flight.body import stray
 from core.flight.crew_verbs import Ask
 from core.flight.duty import REASONS
 from core.flight.ledger import Ledger
-from core.flight.machine import Command, Decision, Malformed, Recorded, Rule, Unallowed
+from core.flight.machine import Decision, Recorded, Rule
+from core.flight.tabled import Tabled
 
 _OWNER: Final = frozenset(("owner",))
 _ALL: Final = frozenset(("owner", "member"))
@@ -168,25 +168,13 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 """What a verb's body may have."""
 
 
-class Crew:
+class Crew(Tabled[Ledger, Ask]):
     """`core.flight.machine.Machine` of `Ledger`."""
 
     name = "crew"
-    table: Mapping[str, Rule] = {rule.verb: rule for rule, _ in _RULES}
-    _obey: Mapping[str, Callable[[Ask], Decision]] = {rule.verb: obey for rule, obey in _RULES}
 
     def initial(self) -> Ledger:
         return Ledger()
-
-    def decide(self, state: Ledger, command: Command, now_ms: int) -> Decision:
-        rule = self.table.get(command.type)
-        if rule is None:
-            return Malformed(f"no command {command.type!r} here; there are {', '.join(self.table)}")
-        if command.role not in rule.roles:
-            return Unallowed(f"{rule.verb} is for owners of the stream")
-        if (wrong := stray(command.body, FIELDS[rule.verb], rule.verb)) is not None:
-            return wrong
-        return self._obey[rule.verb](Ask(state, command, now_ms))
 
     def evolve(self, state: Ledger, event: Recorded) -> Ledger:
         return ledger.evolve(state, event)
@@ -200,4 +188,4 @@ class Crew:
         return ledger.fold(events, recorded_ms, valid_ms)
 
 
-CREW: Final = Crew()
+CREW: Final = Crew(_RULES, FIELDS, Ask)

@@ -10,10 +10,9 @@ from core.flight.duty import PACKS
 from core.flight.duty_time import DAY_MS, HOUR_MS, MINUTE_MS, Breach, Duty, known_zone, with_proposed
 from core.flight.ledger import DUTIES_MAX, KEPT_MS, Absence, Entry, Ledger
 from core.flight.machine import Command, Decision, Fact, Malformed, Refusal
+from core.flight.tabled import Asked
 from core.flight.times import write, zone_of
 
-SLACK_MS: Final = 60_000
-"""How far ahead of the gateway's clock another's may be."""
 AHEAD_MS: Final = 400 * DAY_MS
 """Rosters are published a season ahead, leave a year."""
 LONG_MS: Final = 36 * HOUR_MS
@@ -22,16 +21,14 @@ NAMES_MAX: Final = 20
 ABSENCES: Final = ("leave", "sick", "training", "other")
 
 
-class Ask:
+class Ask(Asked):
     """One command being decided: what it says, and the ledger it meets."""
 
-    __slots__ = ("command", "fields", "ledger", "now_ms")
+    __slots__ = ("ledger",)
 
     def __init__(self, ledger: Ledger, command: Command, now_ms: int) -> None:
+        super().__init__(command, now_ms)
         self.ledger = ledger
-        self.command = command
-        self.fields = Fields(command.body)
-        self.now_ms = now_ms
 
     def wrong(self) -> Malformed | Refusal | None:
         """What is wrong before the verb itself is looked at. Asked once all fields are read."""
@@ -39,11 +36,6 @@ class Ask:
             return Malformed(self.fields.problem)
         if not self.ledger.pack and self.command.type != "register":
             return Refusal("not_registered", "nobody is registered in this ledger; an owner does with `register`")
-        return None
-
-    def happened(self, at_ms: int) -> Refusal | None:
-        if at_ms > self.now_ms + SLACK_MS:
-            return Refusal("impossible_time", f"{write(at_ms)} is yet to come; `at` says when it happened")
         return None
 
     def zone(self, place: str) -> str:

@@ -6,31 +6,26 @@ For: `core.flight.seat_verbs`. Questions answer what is asked for, or the `Refus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from core.flight.body import Fields
 from core.flight.cabin import PASSENGERS_MAX, Cabin, Passenger
 from core.flight.machine import Command, Fact, Malformed, Refusal
+from core.flight.tabled import Asked
 from core.flight.times import write
-
-SLACK_MS: Final = 60_000
-"""How far ahead of the gateway's clock another's may be."""
 
 
 def boarded(who: str) -> Refusal:
     return Refusal("boarded_already", f"{who} is on board; `deboard` or `offload` them first")
 
 
-class Ask:
+class Ask(Asked):
     """One command being decided: what it says, and the cabin it meets."""
 
-    __slots__ = ("cabin", "command", "fields", "now_ms")
+    __slots__ = ("cabin",)
 
     def __init__(self, cabin: Cabin, command: Command, now_ms: int) -> None:
+        super().__init__(command, now_ms)
         self.cabin = cabin
-        self.command = command
-        self.fields = Fields(command.body)
-        self.now_ms = now_ms
 
     def wrong(self) -> Malformed | Refusal | None:
         """What is wrong before the verb itself is looked at. Asked once all fields are read."""
@@ -55,11 +50,6 @@ class Ask:
 
     def at(self) -> int:
         return self.fields.instant("at", self.now_ms)
-
-    def happened(self, at_ms: int) -> Refusal | None:
-        if at_ms > self.now_ms + SLACK_MS:
-            return Refusal("impossible_time", f"{write(at_ms)} is yet to come; `at` says when it happened")
-        return None
 
     def someone(self, who: str) -> Passenger | Refusal:
         known = self.cabin.passengers.get(who)

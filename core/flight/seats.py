@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from core.flight import cabin, seat_verbs
-from core.flight.body import stray
 from core.flight.cabin import Cabin
-from core.flight.machine import Command, Decision, Malformed, Recorded, Rule, Unallowed
+from core.flight.machine import Decision, Recorded, Rule
 from core.flight.seat_asks import Ask
+from core.flight.tabled import Tabled
 
 OWNER: Final = frozenset(("owner",))
 
@@ -228,25 +228,13 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 """What a verb's body may have."""
 
 
-class Seats:
+class Seats(Tabled[Cabin, Ask]):
     """`core.flight.machine.Machine` of `Cabin`."""
 
     name = "seats"
-    table: Mapping[str, Rule] = {rule.verb: rule for rule, _ in _RULES}
-    _obey: Mapping[str, Callable[[Ask], Decision]] = {rule.verb: obey for rule, obey in _RULES}
 
     def initial(self) -> Cabin:
         return Cabin()
-
-    def decide(self, state: Cabin, command: Command, now_ms: int) -> Decision:
-        rule = self.table.get(command.type)
-        if rule is None:
-            return Malformed(f"no command {command.type!r} here; there are {', '.join(self.table)}")
-        if command.role not in rule.roles:
-            return Unallowed(f"{rule.verb} is for owners of the stream")
-        if (wrong := stray(command.body, FIELDS[rule.verb], rule.verb)) is not None:
-            return wrong
-        return self._obey[rule.verb](Ask(state, command, now_ms))
 
     def evolve(self, state: Cabin, event: Recorded) -> Cabin:
         return cabin.evolve(state, event)
@@ -260,4 +248,4 @@ class Seats:
         return cabin.fold(events, recorded_ms, valid_ms)
 
 
-SEATS: Final = Seats()
+SEATS: Final = Seats(_RULES, FIELDS, Ask)

@@ -8,7 +8,8 @@ import pytest
 
 from core.flight.cabin import PASSENGERS_MAX, Cabin, fold
 from core.flight.machine import Command, Fact, Malformed, Recorded, Refusal
-from core.flight.seat_asks import SLACK_MS, Ask, boarded
+from core.flight.seat_asks import Ask, boarded
+from core.flight.tabled import SLACK_MS
 from tests.flight_desk import ms
 
 NOW = ms("2026-11-21T06:00:00Z")
