@@ -7,57 +7,15 @@ from typing import Any
 import pytest
 
 from core.flight.crew import CREW, FIELDS
-from core.flight.duty_time import HOUR_MS
-from core.flight.ledger import Ledger
 from core.flight.machine import Command, Malformed
-from core.flight.times import write
-from tests.flight_desk import Desk, ms
-
-Told = tuple[str, dict[str, Any]]
-
-
-NOW = "2026-11-21T06:00:00Z"
-
-
-WHO: dict[str, Any] = {"base": "BNE", "roles": ["captain"], "pack": "far135", "types": ["B738"]}
-
-
-def _at(hours: float) -> str:
-    """A time so many hours after now."""
-    return write(ms(NOW) + round(hours * HOUR_MS))
-
-
-def _duty(flight: str, report_h: float, long_h: float, block: int = 0, **more: Any) -> dict[str, Any]:
-    times = {"report_at": _at(report_h), "release_at": _at(report_h + long_h)}
-    return {"flight": flight, "role": "captain", "block_minutes": block, **times, **more}
-
-
-def _desk(*told: Told, later_h: float = 0, **who: Any) -> Desk[Ledger]:
-    desk = Desk(CREW, NOW)
-    desk.done("register", **(WHO | who))
-    for verb, body in told:
-        desk.done(verb, **body)
-    desk.later(later_h * 3600)
-    return desk
-
-
-A: Told = ("assign", _duty("A", 0, 8, 300))
-
-
-ON: Told = ("report", {"flight": "A"})
-
-
-OFF: Told = ("off", {"flight": "A", "at": NOW})
-
-
-SICK: Told = ("leave", {"from": _at(24), "to": _at(48), "kind": "sick"})
-
+from tests.crew_desk import SICK, WHO, A, at_hour, crew_desk
+from tests.flight_desk import Desk
 
 PLAIN: dict[str, dict[str, Any]] = {
     "pack": {"pack": "cao48"},
     "assign": A[1],
     "release": {"flight": "A", "why": "so"},
-    "extend": {"flight": "A", "release_at": _at(9), "why": "fog"},
+    "extend": {"flight": "A", "release_at": at_hour(9), "why": "fog"},
     "leave": SICK[1],
     "return": {},
 }
@@ -75,7 +33,7 @@ def test_nothing_before_somebody_is_registered() -> None:
 
 def test_who_may_do_what() -> None:
     """Rosters are the owners'; the crew member says what happened."""
-    desk = _desk(A)
+    desk = crew_desk(A)
     members = {rule.verb for rule in CREW.table.values() if "member" in rule.roles}
     assert members == {"acknowledge", "report", "off", "extend"}
     assert all(desk.unallowed(verb, **PLAIN.get(verb, WHO)) for verb in CREW.table.keys() - members)
@@ -84,12 +42,12 @@ def test_who_may_do_what() -> None:
 
 def test_a_verb_that_is_none() -> None:
     """The known ones are told."""
-    assert "register, pack, assign" in _desk().malformed("fly")
+    assert "register, pack, assign" in crew_desk().malformed("fly")
 
 
 def test_the_roster_at_a_moment() -> None:
     """Folding at a time is what the machine showed then."""
-    desk = _desk(A)
+    desk = crew_desk(A)
     then, shown = desk.now_ms, desk.show()
     desk.later(60)
     desk.done("acknowledge", flight="A")
@@ -112,14 +70,14 @@ class Asked(dict[str, Any]):
 @pytest.mark.parametrize("verb", CREW.table)
 def test_a_verb_looks_for_the_fields_that_it_has(verb: str) -> None:
     """All of them, and no other: what `FIELDS` leaves out could never be said."""
-    desk, body = _desk(), Asked()
+    desk, body = crew_desk(), Asked()
     CREW.decide(desk.state, Command(verb, body, "user:ann", "owner"), desk.now_ms)
     assert body.names == FIELDS[verb]
 
 
 def test_a_field_that_the_verb_has_not_is_refused() -> None:
     """Rather than left out in silence."""
-    assert _desk().ask("off", flight="A", block=90) == Malformed(
+    assert crew_desk().ask("off", flight="A", block=90) == Malformed(
         "off has no `block`; its fields are at, block_minutes, flight"
     )
     assert FIELDS.keys() == CREW.table.keys()
