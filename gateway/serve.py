@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
+from fastapi import FastAPI
 
 from core.addresses import Trusted
 from core.model import Epoch
@@ -102,32 +103,14 @@ async def serve(
         config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
     ) as store:
         # A name of this very process: another start of the node is another node to its peers.
-        name = node_name(config, place.worker if place.share_ports else "")
-        node_id = f"{name}.{randomness.token_hex(4)}"
-        bus = await _open_bus(config, await store.epoch(), node_id)
+        name = f"{node_name(config, place.worker if place.share_ports else '')}.{randomness.token_hex(4)}"
         async with (
-            running(
-                store,
-                secrets,
-                limits=config.limits,
-                audience=config.audience,
-                origins=config.origins,
-                new_id=new_id,
-                bus=bus,
-                node_id=node_id,
-                tenants=tenants,
-                directory=store.directory,
-                hs256=config.dev_tokens,
-                public_url=config.public_url,
-                audit=True,
-                work=store.work,
-            ) as node,
-            _captured(config, node, node_id) as capture,
+            _node(config, secrets, tenants, store, name) as node,
+            _captured(config, node, name) as capture,
             trio.open_nursery() as nursery,
         ):
-            worker = await _work(node, nursery, config, secrets, store, node_id)
             node.shard.tls = tls
-            node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
+            worker = await _work(node, nursery, config, secrets, store)
             _anchor(node, nursery, config, secrets)
             await _serve_node(node, nursery, config, place, sock, http_sock, on_ready, capture, worker)
 
@@ -152,18 +135,7 @@ async def _serve_node(
         registry, health = node.measures.registry, node.measures.health
         gather = Gather(place.folder, place.worker, metrics=registry.text, health=health)
         ending.answering = await nursery.start(gather.run)
-    desk = Desk(node)
-    app = make_app(
-        desk,
-        reads=None if node.work is None else Reads(node, node.work, desk),
-        work=None if node.work is None else WorkDesk(node, node.work),
-        office=Office(node, None if config.anchor is None else open_place(config.anchor)),
-        limits=config.limits,
-        origins=config.origins,
-        gather=gather,
-        trusted=node.shard.trusted,
-        barred_s=node.shard.barred_s,
-    )
+    app = _app(node, config, gather)
     nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=node.shard.tls))
     nursery.start_soon(ending.run)
     node.shard.listen(sock)
@@ -179,6 +151,47 @@ async def _serve_node(
             retire=ending.retire,
             reload=None if place.reload is None else partial(_reload, node, place, place.reload, worker),
         )
+    )
+
+
+@asynccontextmanager
+async def _node(
+    config: Config, secrets: Secrets, tenants: Tenants, store: PostgresLog, name: str
+) -> AsyncIterator[Node]:
+    """The node that serves, or that a worker has do things."""
+    bus = await _open_bus(config, await store.epoch(), name)
+    async with running(
+        store,
+        secrets,
+        limits=config.limits,
+        audience=config.audience,
+        origins=config.origins,
+        new_id=new_id,
+        bus=bus,
+        node_id=name,
+        tenants=tenants,
+        directory=store.directory,
+        hs256=config.dev_tokens,
+        public_url=config.public_url,
+        audit=True,
+        work=store.work,
+    ) as node:
+        node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
+        yield node
+
+
+def _app(node: Node, config: Config, gather: Gather | None) -> FastAPI:
+    desk = Desk(node)
+    return make_app(
+        desk,
+        reads=None if node.work is None else Reads(node, node.work, desk),
+        work=None if node.work is None else WorkDesk(node, node.work),
+        office=Office(node, None if config.anchor is None else open_place(config.anchor)),
+        limits=config.limits,
+        origins=config.origins,
+        gather=gather,
+        trusted=node.shard.trusted,
+        barred_s=node.shard.barred_s,
     )
 
 
@@ -239,7 +252,7 @@ class _Ending:
 
 
 async def _work(
-    node: Node, nursery: trio.Nursery, config: Config, secrets: Secrets, store: PostgresLog, holder: str
+    node: Node, nursery: trio.Nursery, config: Config, secrets: Secrets, store: PostgresLog
 ) -> Worker | None:
     """A worker beside the node, where that is wanted; else nothing of it is even loaded."""
     if not config.work:
@@ -253,7 +266,7 @@ async def _work(
         webhook_keys=secrets.webhook_keys,
         webhooks_private=config.webhooks_private,
         limits=WorkLimits(),
-        holder=holder,
+        holder=node.node_id,
         rng=node.rng,
     )
     worker.committed.append(node.rows_changed)
@@ -281,6 +294,7 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
     """
     config = replace(config, work=True)
     assert config.database_url is not None
+    tls = load_tls(config)
     tenants = _tenants(config)
     _check_verifiable(config, secrets, tenants)
     http_sock = bind_http(config.http_host, config.http_port)
@@ -288,30 +302,13 @@ async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], 
     async with open_postgres_log(
         config.database_url, limits=StoreLimits(query_timeout_s=config.limits.commit_timeout_s)
     ) as store:
-        node_id = f"{node_name(config, 'work')}.{randomness.token_hex(4)}"
-        bus = await _open_bus(config, await store.epoch(), node_id)
-        async with (
-            running(
-                store,
-                secrets,
-                limits=config.limits,
-                audience=config.audience,
-                new_id=new_id,
-                bus=bus,
-                node_id=node_id,
-                tenants=tenants,
-                directory=store.directory,
-                hs256=config.dev_tokens,
-                public_url=config.public_url,
-                audit=True,
-                work=store.work,
-            ) as node,
-            trio.open_nursery() as nursery,
-        ):
-            worker = await _work(node, nursery, config, secrets, store, node_id)
+        name = f"{node_name(config, 'work')}.{randomness.token_hex(4)}"
+        async with _node(config, secrets, tenants, store, name) as node, trio.open_nursery() as nursery:
+            node.shard.tls = tls
+            worker = await _work(node, nursery, config, secrets, store)
             ending = _Ending(node, place, None, worker)
-            app = make_app(Desk(node), limits=config.limits)
-            nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=None))
+            app = _app(node, config, None)
+            nursery.start_soon(partial(serve_http, app, [http_sock], shutdown=ending.http.wait, tls=tls))
             nursery.start_soon(ending.run)
             node.pulse.on_beat = Watchdog(place.notifier, lambda: True, trio.current_time)
             place.notifier.ready("working")
