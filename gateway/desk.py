@@ -83,10 +83,13 @@ class Desk:
             raise WireError("not_found", f"no stream {stream}")
         return members
 
-    async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
+    def _one_more_send(self, who: Identity) -> None:
         wait_s = self._node.gatekeeper.meter(who).send(trio.current_time())
         if wait_s:
             raise limited("sends", wait_s)
+
+    async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
+        self._one_more_send(who)
         found = await self._readable(who, stream)
         entry = make_entry(
             self._node,
@@ -107,10 +110,8 @@ class Desk:
     async def command(
         self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None
     ) -> Answer:
+        self._one_more_send(who)
         node = self._node
-        wait_s = node.gatekeeper.meter(who).send(trio.current_time())
-        if wait_s:
-            raise limited("sends", wait_s)
         if node.ops.shedding_sends:
             raise node.ops.shed_send()
         found = await self._readable(who, stream)

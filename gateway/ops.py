@@ -271,6 +271,16 @@ class Ops:
         retry_after_s = SHED_RETRY_S * (1.0 + self.node.uniform())
         return WireError("overloaded", "too much to do here now; repeat with the same key", round(retry_after_s, 3))
 
+    def _one_more_send(self, connection: Connection) -> None:
+        """A send or a command: counted against quotas. Raises `WireError` rate_limited."""
+        metered = connection.metered
+        if metered is not None:
+            wait_s = metered.send(self.shard.now_s)
+            if wait_s:
+                raise limited("sends", wait_s)
+        if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
+            raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
+
     def send(self, connection: Connection, id: int | None, message: Message) -> None:
         if self.shedding_sends:
             raise self.shed_send()
@@ -284,13 +294,7 @@ class Ops:
     def _send(self, connection: Connection, id: int | None, message: Message, stream: Stream) -> None:
         if "body" not in message:
             raise WireError("bad_request", "body: what to send")
-        metered = connection.metered
-        if metered is not None:
-            wait_s = metered.send(self.shard.now_s)
-            if wait_s:
-                raise limited("sends", wait_s)
-        if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
-            raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
+        self._one_more_send(connection)
         entry = make_entry(
             self.node,
             stream,
@@ -504,13 +508,7 @@ class Ops:
         self.with_stream(connection, id, message, functools.partial(self._command, connection, id, message))
 
     def _command(self, connection: Connection, id: int | None, message: Message, stream: Stream) -> None:
-        metered = connection.metered
-        if metered is not None:
-            wait_s = metered.send(self.shard.now_s)
-            if wait_s:
-                raise limited("sends", wait_s)
-        if connection.inflight >= self.node.limits.inflight_sends_per_connection_max:
-            raise WireError("rate_limited", f"{connection.inflight} sends are unanswered already", 0.1)
+        self._one_more_send(connection)
         connection.inflight += 1
         try:
             self.node.commander.ask(
