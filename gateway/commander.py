@@ -30,7 +30,7 @@ from core.model import FACTS_MAX, Decided, Judged, Outcome
 from core.policy import OWNS, StreamAction, may
 from core.ports import Unavailable
 from gateway.lanes import Lanes
-from gateway.service import WireError
+from gateway.service import WireError, check_expect, checked_key
 
 if TYPE_CHECKING:
     from core.stream import Stream
@@ -156,12 +156,7 @@ class Commander:
         answered: Answered,
     ) -> None:
         """A command from outside, checked for shape and role. Raises `WireError`; else ``answered`` is called once."""
-        if isinstance(key, str):
-            key = key.lower()
-        if not wire.is_key(key):
-            raise WireError(
-                "bad_request", "key: a UUID such as 0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11, new for each command"
-            )
+        key = checked_key(key, "command")
         if not wire.is_type(type):
             raise WireError(
                 "bad_request", "type: the command's verb, lower-case letters, digits and _ . - , at most 64"
@@ -170,14 +165,12 @@ class Commander:
             body = {}
         if not isinstance(body, dict):
             raise WireError("bad_request", "body: an object")
-        if expect is not None and not wire.is_seq(expect):
-            raise WireError("bad_request", "expect: the head you saw, an integer from 0")
+        check_expect(expect)
         if len(orjson.dumps(body)) > self._node.limits.body_bytes_max:
             raise WireError("too_large", f"body: at most {self._node.limits.body_bytes_max} bytes")
         role = stream.role(by, standing)
         if not may(StreamAction.COMMAND, role):
             raise WireError("forbidden", f"who only reads {stream.name} gives no commands there")
-        assert isinstance(key, str)
         assert isinstance(type, str)
         command = Command(type, body, by, "owner" if role == "owner" else "member")
         self.give(stream, Ask(command, key, expect, standing & OWNS != 0, answered))  # type: ignore[arg-type]  # checked

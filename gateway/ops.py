@@ -29,7 +29,7 @@ from gateway import opening, renewal
 from gateway.connection import OPEN, Connection
 from gateway.gatekeeper import limited
 from gateway.pings import Pings
-from gateway.service import WireError
+from gateway.service import WireError, check_expect, checked_key
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -91,20 +91,15 @@ def make_entry(
     ticket: object,
 ) -> Entry:
     """A checked entry for the lanes, from a socket's or an HTTP send. Raises `WireError`."""
-    if isinstance(key, str):
-        key = key.lower()
-    if not wire.is_key(key):
-        raise WireError("bad_request", "key: a UUID such as 0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11, new for each send")
+    key = checked_key(key, "send")
     if not wire.is_type(type):
         raise WireError("bad_request", "type: lower-case letters, digits and _ . - , at most 64")
-    assert isinstance(key, str)
     assert isinstance(type, str)
     if type.startswith("member."):
         raise WireError("forbidden", "member.* events are made by the membership API")
     if type.startswith(FACT_TYPES) and stream.name.startswith(("flight:", "trip:")):
         raise WireError("forbidden", f"{type.partition('.')[0]}.* events are made by commands")
-    if expect is not None and not wire.is_seq(expect):
-        raise WireError("bad_request", "expect: the head you saw, an integer from 0")
+    check_expect(expect)
     ref = check_body(type, body)
     packed = orjson.dumps(body)
     if PLUS in packed and wire.beyond_64_bits(body):

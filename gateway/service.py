@@ -19,6 +19,7 @@ from typing import Protocol
 from core.commands import Answer
 from core.model import Event, Member, MyStream, StreamFacts
 from core.tokens import Identity, TokenError
+from core.wire import is_key, is_seq
 
 HTTP_STATUS: Mapping[str, int] = MappingProxyType(
     {
@@ -65,6 +66,22 @@ class WireError(Exception):
         self.head = head
         self.facts = facts
         """What a refused command is told beside: ``reason``, and perhaps ``cite`` and ``dup``."""
+
+
+def checked_key(key: object, of: str) -> str:
+    """The canonical key of a send or a command, whichever it is ``of``. Raises `WireError`."""
+    if isinstance(key, str):
+        key = key.lower()
+    if not is_key(key):
+        raise WireError("bad_request", f"key: a UUID such as 0b5e7c1e-4f57-4d8a-9a53-3c1f0c8f2f11, new for each {of}")
+    assert isinstance(key, str)
+    return key
+
+
+def check_expect(expect: object) -> None:
+    """Raises `WireError` where it can be no stream's head."""
+    if expect is not None and not is_seq(expect):
+        raise WireError("bad_request", "expect: the head you saw, an integer from 0")
 
 
 @dataclass(frozen=True, slots=True)
