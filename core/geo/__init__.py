@@ -1,0 +1,1 @@
+"""Places and times of arrival: pure. `sphere` measures, the rest builds on it."""
