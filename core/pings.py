@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from core.wire import SEQ_MAX
 
@@ -59,12 +59,20 @@ _NUMBERS: Final = (
 
 
 class Fix(NamedTuple):
-    """``good``: no value is beyond what can be true."""
+    """``good``: no value is beyond what can be true. Degrees, m, m/s, degrees from north; ``None``: not said. ``line`` is what
+    is signed, empty where the protocol signs nothing; ``seq`` 0 where it numbers nothing."""
 
     seq: int
     at_ms: int
     line: bytes
     good: bool
+    lat: float
+    lon: float
+    acc: float | None = None
+    speed: float | None = None
+    heading: float | None = None
+    alt: float | None = None
+    mock: bool = False
 
 
 def read_fixes(fixes: object) -> list[Fix] | str:
@@ -99,10 +107,12 @@ def _fix(fix: dict[str, object]) -> Fix | str:
         return ".mock: true or false"
     good = True
     line = f"{seq},{at_ms}"
+    values: list[Any] = []
     for name, decimals, scale, low, high, reach, needed in _NUMBERS:
         value = get(name)
         if value is None and not needed:
             line += ","
+            values.append(None)
             continue
         if value.__class__ is int or value.__class__ is float:
             number: float = value
@@ -112,10 +122,12 @@ def _fix(fix: dict[str, object]) -> Fix | str:
                 if -_EXACT < scaled - units < _EXACT:
                     good = good and low <= units <= high
                     line += f",{units}"
+                    values.append(units / scale)  # what is signed, however it was spelled
                     continue
         return f".{name}: a number with at most {decimals} decimals"
     assert isinstance(seq, int)
-    return Fix(seq, at_ms, f"{line},{1 if mock else 0}".encode(), good)
+    lat, lon, acc, speed, heading, alt = values
+    return Fix(seq, at_ms, f"{line},{1 if mock else 0}".encode(), good, lat, lon, acc, speed, heading, alt, mock)
 
 
 def _at_ms(at: str) -> int | None:

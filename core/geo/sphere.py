@@ -3,8 +3,8 @@
 Positions are WGS 84 degrees, distances metres on a sphere of the mean radius (IUGG: 6,371,008.8 m), which is at most 0.6 % off
 the ellipsoid; bearings are degrees clockwise from north, 0 up to but not 360.
 
-For: whoever asks "how far" and "which way". Promises: total for any finite numbers; the antimeridian is no edge. Does not: heights,
-roads.
+For: whoever asks "how far" and "which way". Promises: total for any finite numbers; the antimeridian is no edge. Does not:
+heights, roads.
 """
 
 from __future__ import annotations

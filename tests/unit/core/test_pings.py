@@ -37,11 +37,12 @@ def line_of(**fields: Any) -> Fix:
 
 
 def test_a_fix_is_one_line_of_integers() -> None:
-    """Degrees in units of 10^-7, the rest in hundredths, time in milliseconds, nothing where there is nothing."""
-    assert line_of() == Fix(41, 1_795_253_400_123, LINE, True)
+    """Degrees in units of 10^-7, the rest in hundredths, time in milliseconds, nothing where there is nothing; its
+    numbers are those of the line."""
+    assert line_of() == Fix(41, 1_795_253_400_123, LINE, True, -33.9, 151.2, 5.0, 14.2, 87.0, None, False)
     assert line_of(mock=True, alt=-12.34).line == LINE[:-2] + b"-1234,1"
     least = read_fixes([{"seq": 1, "at": "1970-01-01T00:00:00Z", "lat": 0, "lon": -0.0}])
-    assert least == [Fix(1, 0, b"1,0,0,0,,,,,0", True)]
+    assert least == [Fix(1, 0, b"1,0,0,0,,,,,0", True, 0.0, 0.0)]
 
 
 @pytest.mark.parametrize(
