@@ -88,6 +88,16 @@ class Push(NamedTuple):
     at_ms: int
 
 
+class AppKey(NamedTuple):
+    """Of an app that knows neither tokens nor signatures (OsmAnd, OwnTracks): whose fixes come under a secret, and in which stream
+    they count. Its holder may send positions of this subject and nothing else."""
+
+    tenant: str
+    subject: str
+    stream: str
+    made_ms: int
+
+
 class Tracks(Protocol):
     # -- samples ---------------------------------------------------------------------------------------------------------
 
@@ -136,6 +146,26 @@ class Tracks(Protocol):
     async def fences(self, tenant: str) -> list[Fence]:
         """By id."""
         ...
+
+    # -- keys of apps ------------------------------------------------------------------------------------------------------
+
+    async def put_app_key(self, key: AppKey, secret_hash: bytes) -> None:
+        """SHA-256 of the secret. A subject has one at a time: the new one takes the old one's place."""
+        ...
+
+    async def app_key(self, secret_hash: bytes) -> AppKey | None:
+        """Across tenants: a secret says itself whose it is."""
+        ...
+
+    async def app_keys(self, tenant: str) -> list[AppKey]:
+        """By subject."""
+        ...
+
+    async def bind(self, tenant: str, subject: str, stream: str) -> bool:
+        """From now on the subject's app sends in this stream. False: it has no key."""
+        ...
+
+    async def drop_app_key(self, tenant: str, subject: str) -> bool: ...
 
     # -- pushes ------------------------------------------------------------------------------------------------------------
 
