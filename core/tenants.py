@@ -52,10 +52,25 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How a tenant wants positions and arrival times dealt with; a trip's plan may say otherwise for its own alerts."""
+
+    thresholds_s: tuple[int, ...] = (600, 300)  # alerts so long before an arrival
+    spacing_s: int = 60  # between two alerts of one stop to one recipient; what comes nearer together is one
+    quiet: str = ""  # "22:00-06:30": no pushes then, in `zone`; events in streams come all the same
+    zone: str = "UTC"  # an IANA name
+    stale_s: float = 120.0  # a subject silent for longer is shown as stale
+    retention_days: int = 30  # samples are kept for so long; last positions for ever
+    provider_calls_per_day: int = 10_000  # of routes, all trips together; past it, ETAs go on without
+    signed_only: bool = False  # no positions of a principal that has no enrolled key
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     name: str
     issuers: tuple[Issuer, ...] = ()
     quotas: Quotas = Quotas()
+    arrivals: Arrivals = Arrivals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,12 @@ class Tenants:
     named: Mapping[str, Tenant] = field(default_factory=lambda: MappingProxyType({}))
     quotas: Quotas = Quotas()
     only_named: bool = False
+    arrivals: Arrivals = Arrivals()
 
     def quotas_of(self, tenant: str) -> Quotas:
         found = self.named.get(tenant)
         return self.quotas if found is None else found.quotas
+
+    def arrivals_of(self, tenant: str) -> Arrivals:
+        found = self.named.get(tenant)
+        return self.arrivals if found is None else found.arrivals

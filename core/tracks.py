@@ -89,8 +89,8 @@ class Push(NamedTuple):
 
 
 class AppKey(NamedTuple):
-    """Of an app that knows neither tokens nor signatures (OsmAnd, OwnTracks): whose fixes come under a secret, and in which stream
-    they count. Its holder may send positions of this subject and nothing else."""
+    """Of an app that knows neither tokens nor signatures (OsmAnd, OwnTracks): whose fixes come under a secret, and in which
+    stream they count. Its holder may send positions of this subject and nothing else."""
 
     tenant: str
     subject: str
