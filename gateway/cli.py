@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import cli_access, cli_audit, cli_demo, cli_rebuild, cli_rules, cli_work_tools
+from gateway import cli_access, cli_audit, cli_demo, cli_eta, cli_rebuild, cli_rules, cli_work_tools
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
@@ -546,6 +546,7 @@ app.command("revoke", rich_help_panel="Access")(cli_access.revoke)
 app.add_typer(cli_access.tenant_app, name="tenant", rich_help_panel="Access")
 app.add_typer(cli_audit.app, name="audit", rich_help_panel="Operate")
 app.add_typer(cli_demo.app, name="demo", rich_help_panel="Use")
+app.add_typer(cli_eta.eta_app, name="eta", rich_help_panel="Operate")
 app.command("rebuild", rich_help_panel="Operate")(cli_rebuild.rebuild)
 app.add_typer(cli_rules.rules_app, name="rules", rich_help_panel="Operate")
 
