@@ -71,6 +71,9 @@ class Config:
     work: bool = False
     rules: Path | None = None
     webhooks_private: bool = False
+    apns_team: str = ""
+    apns_key_id: str = ""
+    apns_sandbox: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -103,6 +106,10 @@ class Secrets:
     any it issues none."""
     webhook_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """What calls to others' webhooks are signed with (HMAC-SHA256), as a sign whose they are. Without any, none go out."""
+    fcm_service_account: bytes = field(default=b"", repr=False)
+    """Google's JSON of the service account that pushes to Android phones go out by. Empty: none do."""
+    apns_key: bytes = field(default=b"", repr=False)
+    """Apple's .p8 file, with which pushes to iPhones are signed. Empty: none go out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +267,13 @@ def _node(value: object) -> str:
     return name
 
 
+def _ten(value: object) -> str:
+    text = _word(value)
+    if not re.fullmatch(r"[A-Z0-9]{10}", text):
+        raise ValueError
+    return text
+
+
 def _origins(value: object) -> frozenset[str] | None:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -281,6 +295,7 @@ def _origins(value: object) -> frozenset[str] | None:
     return frozenset(origins)
 
 
+_TEN = "ten capital letters and digits, as Apple's developer account shows it"
 _A_PORT = "a number from 0 to 65535 (0: any free port)"
 _A_HOST = "an address to listen on, such as 127.0.0.1 or 0.0.0.0"
 _A_FOLDER = "the path of a folder"
@@ -392,6 +407,15 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         "whether rules may call webhooks at private and local addresses",
     ),
+    Setting("apns_team", "READBACK_APNS_TEAM", _ten, _TEN, "the Apple team whose apps get pushes (docs/push.md)"),
+    Setting("apns_key_id", "READBACK_APNS_KEY_ID", _ten, _TEN, "the id of the secret `apns_key`"),
+    Setting(
+        "apns_sandbox",
+        "READBACK_APNS_SANDBOX",
+        _flag,
+        "true or false",
+        "whether pushes go to Apple's development service, which apps from Xcode are registered with",
+    ),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -405,6 +429,8 @@ OTHER_VARIABLES = frozenset(
         "READBACK_RESUME_KEYS",
         "READBACK_SIGNING_KEYS",
         "READBACK_WEBHOOK_KEYS",
+        "READBACK_FCM_SERVICE_ACCOUNT",
+        "READBACK_APNS_KEY",
         "READBACK_URL",
     }
 )

@@ -27,10 +27,12 @@ from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_flights import router as flights_router
 from gateway.http_models import Problem
 from gateway.http_office import router as office_router
+from gateway.http_push import router as push_router
 from gateway.http_reads import router as reads_router
 from gateway.http_routes import router
 from gateway.http_work import router as work_router
 from gateway.office_service import OfficeService
+from gateway.push.desk import PushDesk
 from gateway.reads_service import ReadsService
 from gateway.service import HTTP_STATUS, Service, WireError
 from gateway.work_service import WorkService
@@ -51,6 +53,7 @@ def make_app(
     office: OfficeService | None = None,
     reads: ReadsService | None = None,
     work: WorkService | None = None,
+    pushes: PushDesk | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -58,9 +61,9 @@ def make_app(
     trusted: Trusted | None = None,
     barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
-    """The app. Without an ``office`` its routes are not there, nor without ``reads`` those of read models. ``origins`` are the
-    web origins whose pages may call it (``None``: any), as for the WebSocket. With ``gather``, metrics and readiness tell of
-    the siblings on these ports too. ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
+    """The app. Without an ``office`` its routes are not there, nor those of ``reads``, ``work`` and ``pushes`` without these.
+    ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With ``gather``, metrics and
+    readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -78,6 +81,9 @@ def make_app(
     if work is not None:
         app.state.work = work
         app.include_router(work_router)
+    if pushes is not None:
+        app.state.pushes = pushes
+        app.include_router(push_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -192,6 +198,7 @@ _TAGS = [
     },
     {"name": "sagas", "description": "Steps in several streams that end all done or all undone."},
     {"name": "rules", "description": "What rules did, and why."},
+    {"name": "pushes", "description": "One's own phones, to which alerts of arrivals are pushed."},
     {"name": "audit", "description": "Proofs of what the log holds."},
     {"name": "health", "description": "For orchestrators and Prometheus; no token needed."},
 ]

@@ -6,7 +6,8 @@ owner alone, and never overwritten; errors name the place and the rule, never a 
 command line, rotate by itself (docs/operations.md says how).
 
 The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {…}, "signing_keys": {…},
-"webhook_keys": {…}}``, newest first; the last two may be missing.
+"webhook_keys": {…}, "fcm_service_account": "<path>" or {…}, "apns_key": "<path>" or "<PEM>"}``, newest first; all but the first
+two may be missing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
     """The keys of this installation. Raises `ConfigError`.
 
     ``signing_keys`` (Ed25519 seeds) and ``webhook_keys`` may be missing; ``READBACK_SIGNING_KEYS`` and
-    ``READBACK_WEBHOOK_KEYS`` replace them.
+    ``READBACK_WEBHOOK_KEYS`` replace them. So may ``fcm_service_account`` (Google's JSON) and ``apns_key`` (Apple's PEM), each
+    itself or its file's path, which ``READBACK_FCM_SERVICE_ACCOUNT`` and ``READBACK_APNS_KEY`` replace.
     ``READBACK_TOKEN_SECRETS_FILE`` (a JSON object of kid to key, as an issuer would mount it),
     ``READBACK_TOKEN_SECRETS`` and ``READBACK_RESUME_KEYS`` (``kid=key`` pairs, joined by commas) each replace that half
     of the file.
@@ -45,6 +47,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
     resume_keys: Mapping[str, bytes] | None = None
     signing_keys: Mapping[str, bytes] = {}
     webhook_keys: Mapping[str, bytes] = {}
+    fcm_service_account = apns_key = b""
     if named := environ.get("READBACK_TOKEN_SECRETS_FILE"):
         token_secrets = _ring(_read_json(Path(named)), f"the file {named}")
     if text := environ.get("READBACK_TOKEN_SECRETS"):
@@ -66,13 +69,19 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
             signing_keys = _ring(document["signing_keys"], f"signing_keys in {path}")
         if "webhook_keys" in document:
             webhook_keys = _ring(document["webhook_keys"], f"webhook_keys in {path}")
+        fcm_service_account = _given(document.get("fcm_service_account", ""), "{", f"fcm_service_account in {path}")
+        apns_key = _given(document.get("apns_key", ""), "-----BEGIN", f"apns_key in {path}")
     if text := environ.get("READBACK_SIGNING_KEYS"):
         signing_keys = _ring(_pairs(text, "READBACK_SIGNING_KEYS"), "READBACK_SIGNING_KEYS")
     if text := environ.get("READBACK_WEBHOOK_KEYS"):
         webhook_keys = _ring(_pairs(text, "READBACK_WEBHOOK_KEYS"), "READBACK_WEBHOOK_KEYS")
+    if text := environ.get("READBACK_FCM_SERVICE_ACCOUNT"):
+        fcm_service_account = _given(text, "{", "READBACK_FCM_SERVICE_ACCOUNT")
+    if text := environ.get("READBACK_APNS_KEY"):
+        apns_key = _given(text, "-----BEGIN", "READBACK_APNS_KEY")
     if any(len(seed) != SIGNING_BYTES for seed in signing_keys.values()):
         raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
-    result = Secrets(token_secrets, resume_keys, signing_keys, webhook_keys)
+    result = Secrets(token_secrets, resume_keys, signing_keys, webhook_keys, fcm_service_account, apns_key)
     try:
         if token_secrets or not (signing_keys or config.tenants_file):
             TokenVerifier(result.token_secrets)
@@ -140,6 +149,20 @@ def _read_json(path: Path) -> dict[str, object]:
     if not isinstance(document, dict):
         raise ConfigError(f"The file of keys {path} must hold a JSON object.")
     return document
+
+
+def _given(value: object, begins: str, source: str) -> bytes:
+    """Somebody else's key: as it is, where it begins so (or is an object), else as the file of this path has it."""
+    if isinstance(value, dict):
+        return json.dumps(value).encode()
+    if not isinstance(value, str) or "\0" in value:
+        raise ConfigError(f"The value of {source} is neither a key nor the path of one.")
+    if not value or value.lstrip().startswith(begins):
+        return value.encode()
+    try:
+        return Path(value).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"The file that {source} names cannot be read: {error.strerror}.") from None
 
 
 def _pairs(text: str, source: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ A job's body says what to ``do``:
 - ``message``: ``stream``, ``body`` (or ``text``), ``key``, ``type`` (``message``)
 - ``notify``: ``to`` (a principal, whose inbox it goes to), ``body`` (or ``text``), ``key``, ``type`` (``notice``)
 - ``webhook``: ``url``, ``body``, ``key``
+- ``push``: to somebody's phone, as `gateway.push.sender` has it; it comes of alerts alone
 
 What comes of one stream and goes to one place is done in its order, one after the other. An inbox that is not there, a host
 that is away, a command that its rule wrote wrongly hold up what goes there, and not the timers by which rules wait.
@@ -15,7 +16,7 @@ that is away, a command that its rule wrote wrongly hold up what goes there, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.commands import Answer
 from core.work import NewTask, Task
@@ -24,6 +25,10 @@ from gateway.work.outside import Full
 from gateway.work.ports import DONE, Hold, Outcome
 from gateway.work.webhooks import Webhooks, host_of
 
+if TYPE_CHECKING:
+    from gateway.push.sender import Pusher
+
+PUSH: Final = "push"
 KIND: Final = "job"
 REASON_MAX: Final = 300
 
@@ -93,13 +98,22 @@ def _said(what: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class JobRunner:
+    """``pushes`` does what is to be pushed; without it such a job is parked."""
+
     kind = KIND
 
-    def __init__(self, deeds: Deeds, uniform: Callable[[], float]) -> None:
+    def __init__(self, deeds: Deeds, uniform: Callable[[], float], pushes: Pusher | None = None) -> None:
         self._deeds = deeds
         self._uniform = uniform
+        self._pushes = pushes
 
     async def run(self, task: Task, hold: Hold) -> Outcome:
+        if task.body.get("do") == PUSH:
+            if self._pushes is None:
+                return Outcome(
+                    "parked", "this worker has no keys for pushes: fcm_service_account, apns_key in the secrets"
+                )
+            return await self._pushes.run(task, hold)
         try:
             did = await self._deeds.do(task.tenant, task.body, task.body.get("key", ""))
         except Full as full:

@@ -14,11 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from core.push.rules import PushLimits
 from core.rules.load import Problem
 from core.rules.model import RuleSet
 from core.work import Work
 from core.work_limits import WorkLimits
 from gateway.config import ConfigError
+from gateway.push.make import Pushing
+from gateway.push.sender import Pusher, PushRows
 from gateway.work.jobs import Deeds, JobRunner
 from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, clean_task
 from gateway.work.orders import Orders
@@ -53,11 +56,13 @@ def make_worker(
     private: Sequence[Network] = (),
     webhooks: Webhooks | None = None,
     measured: bool = True,
+    pushing: Pushing | None = None,
 ) -> Worker:
     """Run it with `Worker.run` while the node runs; end it with `Worker.leave` before the node drains.
 
     ``webhook_keys`` are the installation's, newest first; without any, no webhook goes out. ``webhooks_private``: they may go
     to any address; ``private``: to these networks beside the public ones. ``measured``: the node's metrics tell of it.
+    ``pushing``: alerts are pushed to phones too; without it they stay in the inboxes.
     """
     orders, outside = Orders(node), Outside(limits)
     if webhooks is None:
@@ -69,14 +74,25 @@ def make_worker(
         say_rules(wanted, rules_folder, webhook_keys)
     rules = Rules(node.log, work, wanted, node.wall)
     consumers: list[Consumer] = [Views(node.log), TimerRows(), rules]
+    pusher = None
+    if pushing is not None:
+        pusher = Pusher(pushing.tracks, pushing.services.by_name, node.wall, rng.random, PushLimits())
+        consumers.append(PushRows(node.wall))
     jobs: dict[str, LongJob] = {CLEAN: Clean(work, limits, node.wall)}
-    runners: list[Runner] = [TimerRunner(orders), JobRunner(deeds, rng.random), SagaRunner(deeds), LongRunner(jobs)]
+    runners: list[Runner] = [
+        TimerRunner(orders),
+        JobRunner(deeds, rng.random, pusher),
+        SagaRunner(deeds),
+        LongRunner(jobs),
+    ]
     worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
     worker.standing.append(clean_task(int(1000 * node.wall())))
     node.on_commit.append(worker.heard)
     worker.restored = lambda: node.follower.restored
     if measured:
         add_metrics(node, worker, outside, rules)
+        if pushing is not None and pusher is not None:
+            add_push_metrics(node, pusher, pushing.services.outside)
         node.measures.more_facts.append(partial(facts, worker))
     return worker
 
@@ -132,6 +148,19 @@ def add_metrics(node: Node, worker: Worker, outside: Outside, rules: Rules) -> N
     for state in ("closed", "open", "half-open"):
         gauge(
             "readback_work_breakers", "Hosts outside by their breaker.", partial(_breakers, outside, state), state=state
+        )
+
+
+def add_push_metrics(node: Node, pusher: Pusher, outside: Outside) -> None:
+    registry = node.measures.registry
+    for service in ("fcm", "apns"):
+        for what in ("sent", "dead", "refused", "later"):
+            told = "What push services said, a device and a try each."
+            count = partial(pusher.counts.__getitem__, (service, what))
+            registry.counter_read("readback_pushes_total", told, count, service=service, verdict=what)
+    for state in ("closed", "open", "half-open"):
+        registry.gauge(
+            "readback_push_breakers", "Push services by their breaker.", partial(_breakers, outside, state), state=state
         )
 
 
