@@ -37,6 +37,9 @@ TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "member.removed": ("stream", "principal", "by"),
     "stream.created": ("stream", "open", "members", "by"),
     "stream.trimmed": ("stream", "before", "first", "by"),
+    "app.made": ("device", "stream", "by"),
+    "app.bound": ("device", "stream", "by"),
+    "app.removed": ("device", "by"),
     "limits.changed": ("names", "by"),
     "suppressed": ("counts", "since"),
 }

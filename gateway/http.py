@@ -22,7 +22,9 @@ from core.addresses import Trusted
 from core.limits import Limits
 from core.ports import Refused, Unavailable
 from core.tokens import Identity
+from gateway.collect_service import CollectService
 from gateway.gather import Gather
+from gateway.http_collect import router as collect_router
 from gateway.http_edge import Edge, EdgeLimits, SecurityHeaders, problem
 from gateway.http_flights import router as flights_router
 from gateway.http_models import Problem
@@ -54,6 +56,7 @@ def make_app(
     reads: ReadsService | None = None,
     work: WorkService | None = None,
     pushes: PushDesk | None = None,
+    collect: CollectService | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -61,9 +64,10 @@ def make_app(
     trusted: Trusted | None = None,
     barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
-    """The app. Without an ``office`` its routes are not there, nor those of ``reads``, ``work`` and ``pushes`` without these.
-    ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With ``gather``, metrics and
-    readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are `gateway.http_edge.Edge`'s."""
+    """The app. Without an ``office`` its routes are not there, nor those of ``reads``, ``work``, ``pushes`` and ``collect``
+    without these. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
+    ``gather``, metrics and readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are
+    `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
     # No /docs page: it would load its scripts from elsewhere. Any OpenAPI viewer reads /openapi.json.
     app = FastAPI(title="Readback", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
@@ -84,6 +88,9 @@ def make_app(
     if pushes is not None:
         app.state.pushes = pushes
         app.include_router(push_router)
+    if collect is not None:
+        app.state.collect = collect
+        app.include_router(collect_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -190,6 +197,7 @@ _TAGS = [
     },
     {"name": "members", "description": "Who may read and send. Every change is itself an event of the stream."},
     {"name": "events", "description": "Sending, reading, forgetting."},
+    {"name": "positions", "description": "Fixes of what moves, from devices with a key and from apps without."},
     {"name": "tokens", "description": "Tokens of the gateway's own, for services and devices."},
     {"name": "devices", "description": "Onboarding by QR code, keys, and what to do when one is lost."},
     {
