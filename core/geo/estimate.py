@@ -32,6 +32,7 @@ from core.geo.way import Way
 PLAIN_SPREAD: Final = {"learned": 0.3, "route": 0.3, "default": 0.45, "great_circle": 0.45}
 PLAIN_AIM: Final = -0.3  # spreads; where no model says
 PLAIN_Z: Final = 1.2816  # 80 % of a normal distribution
+STRAIGHT: Final = frozenset(("aircraft", "ship"))
 DETOUR: Final = 1.3  # roads to the crow's flight: 1.2 to 1.4 in most cities
 SPEED_HALF_S: Final = 120.0
 SPEED_MIN: Final = 0.15  # of the mode's: a vehicle that stands will go on
@@ -53,7 +54,7 @@ class Fixed(NamedTuple):
 
 class Emission(NamedTuple):
     """What is shown at `at_s`: arrival, and the 80 % interval, on the clock of `at_s`. `age_s`: since the fix that it rests
-    on."""
+    on. `even_s`: as likely before as after, not aimed early and not held still: what alerts go by."""
 
     at_s: float
     eta_s: float
@@ -61,6 +62,7 @@ class Emission(NamedTuple):
     high_s: float
     source: str
     age_s: float = 0.0
+    even_s: float = 0.0
 
 
 class _Guess(NamedTuple):
@@ -69,6 +71,7 @@ class _Guess(NamedTuple):
     left_s: float
     low_s: float
     high_s: float
+    even_s: float
     source: str
 
 
@@ -215,13 +218,17 @@ class Estimator:
             mean, spread = mixed(mean, spread, last.at_s, self._advised[-1], self._record)
         target = _seconds(mean + aim * spread)
         return _Guess(
-            target, min(_seconds(mean + low * spread), target), max(_seconds(mean + high * spread), target), source
+            target,
+            min(_seconds(mean + low * spread), target),
+            max(_seconds(mean + high * spread), target),
+            _seconds(mean),
+            source,
         )
 
     def _crow_s(self, last: Fixed, stop: str) -> float:
         if self._path is None:
             speed = max(self._speed, SPEED_MIN * SPEED_MPS[self._mode])
-            return distance_m(last.lat, last.lon, *self._goal) * (1.0 if self._mode == "air" else DETOUR) / speed
+            return distance_m(last.lat, last.lon, *self._goal) * (1.0 if self._mode in STRAIGHT else DETOUR) / speed
         way, _, expected, _ = self._path
         goal = way.plane.place(*way.place(self._offset(way, stop)))
         factor = (last.at_s - self._track.began_s + 600.0) / (self._track.expected[-1] + 600.0)
@@ -248,7 +255,7 @@ class Estimator:
         eta = max(held.steady.shown_s, at_s)
         low = max(at_s, min(eta, held.at_s + held.guess.low_s))
         high = max(eta, held.at_s + held.guess.high_s, eta + silent_s / 2 if silent_s > SILENT_S else 0.0)
-        return Emission(at_s, eta, low, high, held.guess.source, silent_s)
+        return Emission(at_s, eta, low, high, held.guess.source, silent_s, max(at_s, held.at_s + held.guess.even_s))
 
     def to(self, stop: str, at_s: float | None = None) -> Emission | None:
         """The arrival at a named stop of the route; ``None`` where it is passed or there is none of that name."""
@@ -305,8 +312,8 @@ class Estimator:
             self._path.matcher.restore(held["matcher"])
         self._speed = held["speed"]
         self._shown = {
-            stop: _Shown(Steady(self._calm, shown_s), _Guess(left, low, high, source), at_s)
-            for stop, (shown_s, left, low, high, source, at_s) in held["shown"].items()
+            stop: _Shown(Steady(self._calm, shown_s), _Guess(left, low, high, even, source), at_s)
+            for stop, (shown_s, left, low, high, even, source, at_s) in held["shown"].items()
         }
         self._advised = [(at_s, eta_s) for at_s, eta_s in held["advised"]]
 

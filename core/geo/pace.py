@@ -29,7 +29,17 @@ HOUR_S: Final = 3_600.0
 WEEK_S: Final = 7 * 24 * HOUR_S
 CELLS_MAX: Final = 2_000_000  # of one model: a country; some 300 MB
 
-SPEED_MPS: Final[Mapping[str, float]] = {"car": 8.0, "bus": 5.0, "bicycle": 4.0, "foot": 1.3, "air": 200.0}
+SPEED_MPS: Final[Mapping[str, float]] = {
+    "foot": 1.3,
+    "bike": 4.0,
+    "car": 8.0,
+    "bus": 5.0,
+    "truck": 7.0,
+    "train": 20.0,
+    "ship": 8.0,
+    "aircraft": 200.0,
+    "any": 8.0,
+}
 """By mode, door to door with its stops, for places of which nothing is known."""
 
 
