@@ -182,7 +182,7 @@ class Commander:
         if book is None:
             machine = machine_of(stream.name)
             if machine is None:
-                raise WireError("not_found", f"{stream.name} takes no commands; flights do")
+                raise WireError("not_found", f"{stream.name} takes no commands; flights and trips do")
             self._make_room()
             book = self._books[stream.sid] = _Book(stream, machine)
         else:

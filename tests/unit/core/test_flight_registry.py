@@ -19,7 +19,8 @@ from core.flight.registry import MACHINES, machine_of
         ("flight:board.MEL", None),
         ("flight:boarding", "legs"),
         ("chat:QX12", None),
-        ("trip:QX12.seats", None),
+        ("trip:QX12.seats", "trips"),
+        ("trip:", "trips"),
         ("flight", None),
     ],
 )
@@ -31,7 +32,7 @@ def test_the_name_says_the_machine(stream: str, name: str | None) -> None:
 
 def test_machines_have_timers_and_verbs_of_their_own() -> None:
     """Each verb in a table is under its own name, and none is in no table."""
-    assert [machine.name for machine in MACHINES] == ["legs", "seats", "crew"]
+    assert [machine.name for machine in MACHINES] == ["legs", "seats", "crew", "trips"]
     for machine in MACHINES:
         assert {"timer.set", "timer.cancel", "timer.fire"} <= machine.table.keys()
         assert all(verb == rule.verb for verb, rule in machine.table.items())
