@@ -202,10 +202,16 @@ def test_a_stop_is_skipped_for_a_reason_or_for_none() -> None:
 def test_a_wish_is_made_anew_where_it_differs() -> None:
     """In its thresholds, hours, zone or push; in what order thresholds are said makes no difference."""
     desk = planned()
-    first = {"recipient": "user:amy", "stop": "C", "thresholds_s": [300, 600, 300]}
+    first: dict[str, Any] = {"recipient": "user:amy", "stop": "C", "thresholds_s": [300, 600, 300]}
     assert desk.done("notify", **first)[0].body["thresholds_s"] == [600, 300]
     assert desk.refused("notify", **(first | {"thresholds_s": [600, 300]})) == "unchanged"
-    for changed in ({"thresholds_s": [300]}, {"quiet": ""}, {"zone": "Australia/Sydney"}, {"push": False}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"thresholds_s": [300]},
+        {"quiet": ""},
+        {"zone": "Australia/Sydney"},
+        {"push": False},
+    )
+    for changed in changes:
         first |= changed
         assert desk.done("notify", **first)
         assert desk.refused("notify", **first) == "unchanged"
