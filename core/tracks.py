@@ -7,7 +7,9 @@ them in (`trip:9`). What is quarantined is kept too, and said to be so: nothing 
 
 Rules for every method: times are Unix milliseconds of the caller's clock. Nothing of one tenant is ever answered to a question
 about another; what asks across tenants says so. `core.ports.Unavailable` may or may not have had its effect, and repeating is
-right: a sample kept twice is read once, a last position never goes back.
+right: a sample kept twice is read once, a last position never goes back. What cannot be kept is said before anything is
+written: by a `ValueError` where a node made it (samples, last positions), by `core.ports.Refused` bad_request where somebody
+asked for it (fences, keys, pushes). A question about what cannot be has nothing for an answer.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ Kept = Literal["accepted", "degraded", "quarantined"]
 
 TRACK_LIMIT_MAX: Final = 10_000
 """Samples of one answer."""
+KEEP_MAX: Final = 10_000
+"""Samples, and last positions, of one call."""
+OLDEST_DAYS: Final = 400
+"""So much before it was taken may a sample be true, and a day after: which bounds the days that the store makes room for."""
+REASON_CHARS_MAX: Final = 200
+MEMORY_BYTES_MAX: Final = 4_096
+"""Of `Last.memory`, as JSON."""
 FENCES_MAX: Final = 1_000
 """Of a tenant."""
 PUSHES_MAX: Final = 10
@@ -62,7 +71,7 @@ class Last(NamedTuple):
     verdict: Kept
     taken_ms: int
     memory: dict[str, Any]
-    """JSON, at most a few hundred bytes."""
+    """JSON, at most a few hundred bytes: changed only together with ``at_ms``."""
 
 
 class Fence(NamedTuple):
@@ -103,7 +112,8 @@ class Tracks(Protocol):
 
     async def keep(self, samples: Sequence[Sample], lasts: Sequence[Last]) -> None:
         """Keep samples and last positions, of any tenants, in one commit. Of a subject the last position with the highest
-        ``at_ms`` stays, whatever comes later or from another node."""
+        ``at_ms`` stays, whatever comes later or from another node; of two with the same, the first. Of a stream's samples with
+        the same (at_ms, subject, seq) the one that was taken first is read."""
         ...
 
     async def lasts(self, tenant: str, subjects: Sequence[str]) -> dict[str, Last]:
@@ -132,7 +142,8 @@ class Tracks(Protocol):
 
     async def retain(self, days: Mapping[str, int], default_days: int, now_ms: int) -> int:
         """Make room for the days to come and forget samples older than their tenant keeps them, whole days at once where no
-        tenant wants them; how many partitions and rows went. Across tenants. Last positions stay."""
+        tenant wants them; how many partitions and rows went. ``days`` by tenant, ``default_days`` for those not in it. Across
+        tenants. Last positions stay."""
         ...
 
     # -- fences ------------------------------------------------------------------------------------------------------------
@@ -150,7 +161,8 @@ class Tracks(Protocol):
     # -- keys of apps ------------------------------------------------------------------------------------------------------
 
     async def put_app_key(self, key: AppKey, secret_hash: bytes) -> None:
-        """SHA-256 of the secret. A subject has one at a time: the new one takes the old one's place."""
+        """SHA-256 of the secret. A subject has one at a time: the new one takes the old one's place. `core.ports.Refused`
+        conflict where another subject has this very secret."""
         ...
 
     async def app_key(self, secret_hash: bytes) -> AppKey | None:

@@ -52,6 +52,7 @@ class StoreLimits:
     readers: int = 4  # links for everything else but what the next two are for
     commanders: int = 2  # links that keep commands: what people read and what workers do takes none of their turns
     workers: int = 3  # links of the workers' store (`core.work`), for the same reason; none without a worker or a board
+    keepers: int = 2  # links that keep positions (`core.tracks`): one copies while the other commits
     connect_timeout_s: float = 3.0
     query_timeout_s: float = 5.0  # of one call, waiting for a link included
     statement_timeout_s: float = 10.0  # the server's own, so that what nobody waits for any more ends
@@ -195,18 +196,23 @@ class Links:
         return await self._connector.call(function, *args)
 
     async def fetch(self, sql: str, *args: object, retry: bool = True) -> list[asyncpg.Record]:
-        """All rows of one query, within ``query_timeout_s``.
+        """All rows of one query; see `run`."""
+        rows: list[asyncpg.Record] = await self.run(asyncpg.Connection.fetch, sql, *args, retry=retry)
+        return rows
 
-        Repeated once where the link turns out to be dead, unless ``retry`` is off because the query must not run twice.
+    async def run(self, function: Callable[..., Awaitable[T]], *args: object, retry: bool = True) -> T:
+        """What an asyncio function makes of a link and these, within ``query_timeout_s``.
+
+        Repeated once where the link turns out to be dead, unless ``retry`` is off because it must not run twice.
         """
         try:
             with trio.fail_after(self._limits.query_timeout_s):
                 try:
-                    return await self._fetch(sql, *args)
+                    return await self._run(function, *args)
                 except asyncpg.ConnectionDoesNotExistError:
                     if not retry:
                         raise
-                    return await self._fetch(sql, *args)
+                    return await self._run(function, *args)
         except trio.TooSlowError:
             raise Unavailable(TOO_LATE) from None
         except Exception as error:
@@ -215,13 +221,13 @@ class Links:
                 raise
             raise known from error
 
-    async def _fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+    async def _run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         async with self._free:
             if self._closed:
                 raise Unavailable("the log was closed")
             link = self._pop_idle() or await self._connector.connect()
             try:
-                rows: list[asyncpg.Record] = await self._connector.call(link.fetch, sql, *args)
+                made = await self._connector.call(function, link, *args)
             except asyncpg.PostgresError as error:
                 # An error response is a whole reply: the link is as good as before, unless the server said goodbye.
                 if str(error.sqlstate).startswith(("57P", "08", "53")):
@@ -233,7 +239,7 @@ class Links:
                 self._connector.terminate(link)
                 raise
             self._give_back(link)
-            return rows
+            return made
 
     def _give_back(self, link: asyncpg.Connection) -> None:
         if self._closed or link.is_closed():

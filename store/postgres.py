@@ -41,6 +41,7 @@ from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
 from store.pgwire import clamp
 from store.postgres_directory import PostgresDirectory
+from store.postgres_tracks import PostgresTracks
 from store.postgres_work import PostgresWork
 
 
@@ -65,6 +66,7 @@ class PostgresLog:
         self._links = Links(connector, limits)
         self._commanding = Links(connector, limits, limits.commanders)
         self._working = Links(connector, limits, limits.workers)
+        self._keeping = Links(connector, limits, limits.keepers)
         self._appender = Appender(connector, limits)
         self._connector = connector
         self._limits = limits
@@ -73,6 +75,7 @@ class PostgresLog:
         self._wellformed = Wellformed()
         self.directory = PostgresDirectory(self._links, new_key)
         self.work = PostgresWork(self._working)
+        self.tracks = PostgresTracks(self._links, self._keeping)
         """What is kept beside this log, over its links."""
 
     async def open(self) -> None:
@@ -321,6 +324,7 @@ class PostgresLog:
         self._appender.close()
         self._commanding.close()
         self._working.close()
+        self._keeping.close()
         self._links.close()
         await trio.lowlevel.checkpoint()
 

@@ -2,6 +2,7 @@
 
 from tests.directories import directory, world
 from tests.servers import database, postgres_server
+from tests.tracks import couple, tracks
 from tests.works import bench, work
 
-__all__ = ["bench", "database", "directory", "postgres_server", "work", "world"]
+__all__ = ["bench", "couple", "database", "directory", "postgres_server", "tracks", "work", "world"]

@@ -29,6 +29,11 @@ TABLES: Final[dict[str, Kind]] = {
     "memories": Kind.TENANT,
     "parked": Kind.TENANT,
     "firings": Kind.TENANT,
+    "positions": Kind.TENANT,
+    "last_positions": Kind.TENANT,
+    "geofences": Kind.TENANT,
+    "app_keys": Kind.TENANT,
+    "pushes": Kind.TENANT,
     "batches": Kind.HIDDEN,
     "consumers": Kind.HIDDEN,
     "workers": Kind.HIDDEN,
@@ -69,10 +74,22 @@ NOTE = "'user:amy', '{{}}'"
 NO_TASKS = "'{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}'"
 A_TASK = "array['timer'], array[{t}], array['k'], array[1]::bigint[], array[''], array['{{}}'], array[true]"
 FENCE = "(select fence from readback.cursors('views') where partition = 0)"
+
+
+def a_last(subject: str, memory: str) -> str:
+    """What follows the tenant of a last position."""
+    nothing = "array[null]::float8[]"
+    return (
+        f"array['{subject}'], array['trip:x'], array[1]::bigint[], array[1]::float8[], array[2]::float8[], "
+        f"{nothing}, {nothing}, {nothing}, {nothing}, array['accepted'], array[1]::bigint[], array['{memory}']"
+    )
+
+
 FUNCTIONS: Final[dict[str, Function]] = {
     "add_client": Function(
         D, f"add_client('c-new', {{t}}, 'service:new', array['service'], {_hash(90)}, 1, {_key(10)}, {NOTE})"
     ),
+    "add_push": Function(D, "add_push({t}, 'user:cy', 'fcm', 'token', 'app', 1, 10)"),
     "add_tasks": Function(D, f"add_tasks({A_TASK})"),
     "advance_lanes": Function(I, "advance_lanes(array['timer'], array[{t}], array['x'])"),
     "append": Function(
@@ -82,6 +99,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     ),
     "beat": Function(D, "beat('w', array['views'], 600000)"),
     "begin_rebuild": Function(D, "begin_rebuild('board', 'rebuild')"),
+    "bind_app_key": Function(D, "bind_app_key({t}, 'device:d', 'trip:y')"),
     "chain": Function(D, "chain(0, 1, 10, 10)"),
     "claim_tasks": Function(D, "claim_tasks('w', 'timer', 10, 600000, 'it ran out')"),
     "clean_work": Function(D, "clean_work(0, 10)"),
@@ -101,25 +119,35 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "cursors": Function(D, "cursors(null)"),
     "device": Function(C, "device({t}, 'device:d')"),
     "devices": Function(C, "devices({t}, 10)"),
+    "drop_app_key": Function(D, "drop_app_key({t}, 'device:d')"),
+    "drop_day": Function(D, "drop_day(0)"),
+    "drop_geofence": Function(D, "drop_geofence({t}, 'f')"),
+    "drop_push": Function(D, "drop_push('fcm', 'token-a', null)"),
     "event_digest": Function(C, f"event_digest(0, 1, 1, 1, {_key(1)}, 1, {{t}}, 'message', {NOTE})"),
     "event_to_prove": Function(C, "event_to_prove({t}, 'chat:x', 1)"),
+    "find_app_key": Function(D, f"find_app_key({_hash(41)})"),
     "find_client": Function(D, "find_client('c-a')"),
+    "find_pushes": Function(C, "find_pushes({t}, 'user:amy')"),
     "find_task": Function(D, "find_task('timer', 'a', 'k')"),
     "find_tasks": Function(D, "find_tasks('timer', null, null, 0, 10)"),
     "for_tenant": Function(C, "for_tenant({t})"),
     "forget_consumer": Function(D, "forget_consumer('nobody')"),
+    "forget_positions": Function(D, "forget_positions(0, array['a'], array[9]::bigint[], 0, 10)"),
     "forget_revocations": Function(D, "forget_revocations(0, 10)"),
     "generations": Function(D, "generations()"),
     "heads": Function(D, "heads()"),
     "hold_consumer": Function(D, "hold_consumer('nobody', 1)"),
     "install": Function(I, "install(1)"),
     "is_newest": Function(I, f"is_newest({{t}}, 'device:d', {_hash(1)}, 'k')"),
+    "keep_lasts": Function(D, f"keep_lasts(array[{{t}}], {a_last('device:e', '{{}}')})"),
     "leave_work": Function(D, "leave_work('nobody')"),
     "lift_revocation": Function(D, f"lift_revocation({{t}}, 'principal', 'user:amy', 9, {_key(11)}, {NOTE})"),
+    "load_lasts": Function(C, "load_lasts({t}, array['device:d'])"),
     "load_marks": Function(C, "load_marks({t}, array[1]::bigint[])"),
     "load_seen": Function(C, "load_seen({t}, 1, array['user:amy'])"),
     "lock_stream": Function(I, "lock_stream({t}, 'chat:x')"),
     "lock_tasks": Function(I, "lock_tasks(array['timer'], array[{t}], array['k'], array['x'])"),
+    "make_days": Function(D, "make_days(array[0, 1], 10)"),
     "members": Function(C, "members({t}, 'chat:x')"),
     "mint_claim": Function(D, f"mint_claim({{t}}, 'device:new', {_hash(91)}, 99, {_key(12)}, {NOTE})"),
     "model_row": Function(C, "model_row('board', {t}, 'k')"),
@@ -133,7 +161,10 @@ FUNCTIONS: Final[dict[str, Function]] = {
     ),
     "parked_streams": Function(D, "parked_streams(null, null, 10)"),
     "partition_of": Function(C, "partition_of({t}, 'chat:x', 4)"),
+    "position_days": Function(D, "position_days()"),
     "pulse_task": Function(D, "pulse_task(0, 1, 600000, null)"),
+    "put_app_key": Function(D, f"put_app_key({_hash(96)}, {{t}}, 'device:new', 'trip:x', 1)"),
+    "put_geofence": Function(D, "put_geofence({t}, 'new', 'new', array[1, 2]::float8[], 9, 0, '{{}}', 10)"),
     "put_member": Function(D, f"put_member({{t}}, 'chat:x', 'user:cy', 'member', {_key(2)}, {NOTE})"),
     "put_tasks": Function(I, f"put_tasks({A_TASK})"),
     "read": Function(C, "read({t}, 1, 0, 10)"),
@@ -161,10 +192,14 @@ FUNCTIONS: Final[dict[str, Function]] = {
     ),
     "save_seen": Function(D, "save_seen({t}, array['user:eve'], array[7]::bigint[])"),
     "settle_task": Function(D, f"settle_task('timer', 'a', 'k', '', 0, 1, 'done', 0, '', null, false, {NO_TASKS})"),
+    "shown_lasts": Function(C, "shown_lasts({t}, 'trip:x')"),
     "swap_model": Function(D, "swap_model('board', 0, 'rebuild', 'views')"),
     "tail": Function(D, "tail(0, 0, 10)"),
     "take_pings": Function(D, "take_pings(array[{t}], array['device:d'], array[1]::bigint[])"),
     "tell_task": Function(D, "tell_task(0, 'drop')"),
+    "tenant_app_keys": Function(C, "tenant_app_keys({t})"),
+    "tenant_geofences": Function(C, "tenant_geofences({t})"),
+    "track": Function(C, "track({t}, 'trip:x', 0, 9, null, null, null, null, 10, false)"),
     "trim_bodies": Function(D, "trim_bodies({t}, 1, 10)"),
     "trim_first": Function(D, "trim_first({t}, 'chat:x', 1)"),
     "write_audit": Function(I, f"write_audit({{t}}, 'revoked', {_key(18)}, {NOTE})"),
@@ -200,6 +235,13 @@ def _contents(tenant: str, number: int) -> str:
             array['timer'], array['{tenant}'], array['k'], array[9]::bigint[], array[''], array['{{}}'], array[false],
             '[[], [["{tenant}", {number}, "{{}}"]], [["{tenant}", "r", "1", "chat:x", 1, 1, "fired", "{{}}", "[]"]],
               [["{tenant}", {number}, "chat:x", 1, 1, "so", 1, false]], []]');
+        select readback.make_days(array[0], 10);
+        insert into readback_days.positions (tenant, subject, stream, at_ms, seq, lat, lon, verdict, reason, taken_ms)
+        values ('{tenant}', 'device:d', 'trip:x', {number}, 1, 1, 2, 'accepted', '', 1);
+        select readback.keep_lasts(array['{tenant}'], {a_last("device:d", "{}")});
+        select readback.put_geofence('{tenant}', 'f', 'f', array[1, 2]::float8[], 9, 0, '{{}}', 10);
+        select readback.put_app_key({_hash(number + 40)}, '{tenant}', 'device:d', 'trip:x', 1);
+        select readback.add_push('{tenant}', 'user:amy', 'fcm', 'token-{tenant}', 'app', 1, 10);
         select readback.save_marks(
             '{tenant}', array[{number}]::bigint[], array['user:amy'], array[1]::bigint[], array[1]::bigint[]);
         select readback.save_seen('{tenant}', array['user:amy'], array[1]::bigint[]);

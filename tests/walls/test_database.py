@@ -105,7 +105,8 @@ begin
         foreach verb in array array['select', 'insert', 'update', 'delete', 'truncate'] loop
             statement := case verb
                 when 'select' then format('select from readback.%I', name)
-                when 'insert' then format('insert into readback.%I default values', name)
+                when 'insert' then format('insert into readback.%I ' || case name
+                    when 'positions' then '(at_ms) values (1)' else 'default values' end, name)  -- no policy before a place
                 when 'update' then format('update readback.%I set %I = %I', name, col, col)
                 when 'delete' then format('delete from readback.%I', name)
                 else format('truncate readback.%I', name) end;
