@@ -1,0 +1,155 @@
+"""When somebody is told that a trip will soon be at a stop: which alerts are due now, and when to look again.
+
+How it thinks. A threshold is passed once the stop is no further away than that, by an arrival time that is as likely too
+early as too late. Two things keep jitter from telling too early: what counts is the middle one of the arrival times of the
+last `STEADY_MS`, so that one fix that leaps says nothing; and where the interval is wide it is waited a little longer
+(`_guard_ms`), since being told ten seconds late is better than a minute early. Whoever looks when told to (`Look.look_ms`)
+needs no new position for an alert to come in time.
+
+Of several thresholds that are passed at once the nearest alone is told, and the others count as told with it; so does a
+farther one once a nearer one was told, whatever the arrival time does then. Two alerts of one stop to one recipient keep
+their distance. What would come after the vehicle, or together with it, is not told.
+
+For: whoever has a trip's state and its arrival times. Promises: the same answer for the same state and times, under the same
+keys; an alert that the state has is never due. Does not: remember anything; the trip's stream does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from core.commands import derived_key
+from core.flight.times import write
+from core.tenants import Arrivals
+from core.trip.quiet import is_quiet
+from core.trip.state import Recipient, Trip
+
+STEADY_MS: Final = 20_000
+"""Arrival times shown within so long are looked at together: four fixes at one in 5 s, and one alone at one in 30 s."""
+GUARD_PARTS: Final = 20
+"""Of the interval's width, one part is waited."""
+GUARD_MS_MAX: Final = 15_000
+"""A third of the error that alerts may have in the middle (45 s)."""
+DELIVERY_MS: Final = 15_000
+"""From being due to being read on a phone: what comes nearer to the arrival than that comes after it."""
+INSIDE_MS: Final = 60_000
+"""Whose threshold lay before the trip began, or before they asked, are told where there is still so long."""
+
+
+class Estimate(NamedTuple):
+    """An arrival time that is shown, with its interval; ``made_ms`` is when it was worked out. ``even_ms``: as likely before as
+    after, where what is shown is aimed otherwise or held still; thresholds go by it."""
+
+    made_ms: int
+    eta_ms: int
+    low_ms: int
+    high_ms: int
+    source: str
+    even_ms: int | None = None
+
+    @property
+    def likely_ms(self) -> int:
+        return self.eta_ms if self.even_ms is None else self.even_ms
+
+
+class Due(NamedTuple):
+    """One alert to give, under ``key``. ``merged`` are thresholds that it stands for too. Without ``push`` it is told in
+    streams alone."""
+
+    key: str
+    recipient: str
+    stop: str
+    threshold_s: int
+    merged: tuple[int, ...]
+    estimate: Estimate
+    push: bool
+
+    def body(self, now_ms: int) -> dict[str, Any]:
+        """Of the command `alert`."""
+        shown = self.estimate
+        body: dict[str, Any] = {"recipient": self.recipient, "stop": self.stop, "threshold_s": self.threshold_s}
+        body |= {"eta": write(shown.eta_ms), "low": write(shown.low_ms), "high": write(shown.high_ms)}
+        body |= {"source": shown.source, "push": self.push, "at": write(now_ms)}
+        return body | ({"merged": list(self.merged)} if self.merged else {})
+
+
+class Look(NamedTuple):
+    """``look_ms``: when the next may be due if nothing else is heard; ``None``: not before another arrival time is shown."""
+
+    due: list[Due]
+    look_ms: int | None
+
+
+class _Told(NamedTuple):
+    """Of one stop and recipient: the nearest threshold that was told, and when the last one was."""
+
+    nearest_s: int
+    last_ms: int
+
+
+def look(
+    tenant: str,
+    stream: str,
+    trip: Trip,
+    stop: str,
+    shown: Sequence[Estimate],
+    now_ms: int,
+    arrivals: Arrivals,
+) -> Look:
+    """``shown`` are the arrival times of this stop that were shown of late, the present one last."""
+    state = trip.stops.get(stop)
+    wishes = trip.wishes(stop)
+    if not shown or not wishes or trip.over or state is None or not state.open:
+        return Look([], None)
+    newest = shown[-1]
+    recent = sorted(one.likely_ms for one in shown if one.made_ms >= newest.made_ms - STEADY_MS)
+    # Of an even number the later one: rather late than early.
+    passed_ms = recent[len(recent) // 2] + _guard_ms(newest)
+    told = _told(trip, stop)
+    due: list[Due] = []
+    looks: list[int] = []
+    for wish in wishes:
+        before = told.get(wish.recipient)
+        waiting = [s for s in _thresholds(wish, arrivals) if before is None or s < before.nearest_s]
+        passed = [s for s in waiting if passed_ms - 1000 * s <= now_ms]
+        ahead = [s for s in waiting if passed_ms - 1000 * s > now_ms]
+        not_before_ms = 0 if before is None else before.last_ms + 1000 * arrivals.spacing_s
+        if passed and now_ms < not_before_ms:
+            looks.append(not_before_ms)
+        elif passed and newest.likely_ms - now_ms >= _least_ms(trip, wish, passed_ms - 1000 * passed[-1]):
+            *merged, nearest = passed
+            key = derived_key("trip.alert", tenant, stream, stop, wish.recipient, nearest)
+            due.append(Due(key, wish.recipient, stop, nearest, tuple(merged), newest, _pushed(wish, now_ms, arrivals)))
+            not_before_ms = now_ms + 1000 * arrivals.spacing_s
+        if ahead:
+            looks.append(max(not_before_ms, passed_ms - 1000 * ahead[0]))
+    return Look(due, min(looks, default=None))
+
+
+def _guard_ms(shown: Estimate) -> int:
+    return max(0, min(GUARD_MS_MAX, (shown.high_ms - shown.low_ms) // GUARD_PARTS))
+
+
+def _thresholds(wish: Recipient, arrivals: Arrivals) -> list[int]:
+    """The farthest first."""
+    return sorted(set(arrivals.thresholds_s if wish.thresholds_s is None else wish.thresholds_s), reverse=True)
+
+
+def _told(trip: Trip, stop: str) -> dict[str, _Told]:
+    told: dict[str, _Told] = {}
+    for (where, recipient, threshold_s), alert in trip.alerts.items():
+        if where == stop:
+            before = told.get(recipient, _Told(threshold_s, alert.at_ms))
+            told[recipient] = _Told(min(before.nearest_s, threshold_s), max(before.last_ms, alert.at_ms))
+    return told
+
+
+def _least_ms(trip: Trip, wish: Recipient, passed_ms: int) -> int:
+    """How long before the arrival it must be to be told of a threshold that was passed then."""
+    return INSIDE_MS if passed_ms < max(trip.started_ms or 0, wish.since_ms) else DELIVERY_MS
+
+
+def _pushed(wish: Recipient, now_ms: int, arrivals: Arrivals) -> bool:
+    quiet = arrivals.quiet if wish.quiet is None else wish.quiet
+    return wish.push and not is_quiet(quiet, wish.zone or arrivals.zone, now_ms)
