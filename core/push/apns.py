@@ -12,7 +12,6 @@ one in twenty minutes, however many workers begin anew.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,8 +23,6 @@ from core.push.rules import SENT, PushLimits, Verdict, later, refused
 URL: Final = "https://api.push.apple.com"
 SANDBOX_URL: Final = "https://api.sandbox.push.apple.com"
 PAYLOAD_BYTES_MAX: Final = 4_096
-TEN_RE: Final = re.compile(r"[A-Z0-9]{10}\Z")
-"""A team's id, a key's id."""
 
 
 class Team(NamedTuple):

@@ -1,7 +1,7 @@
 """One kept HTTP/2 connection to one host, with a bound on calls at once and a breaker, both `gateway.work.outside`'s.
 
 Promises: HTTP/2 over TLS and nothing else, no redirect followed, no proxy of the environment used; every call ends within
-`call_s`, and nothing is read past `answer_bytes_max`. A connection that failed is not used again.
+`call_s`, and nothing is kept past `answer_bytes_max`. A connection that failed is not used again.
 
 Whoever got no answer does not know whether the push went out. It is repeated under the same id.
 """
@@ -108,13 +108,12 @@ class Line:
         return answered
 
     async def _body(self, answer: httpx.Response) -> bytes:
+        """Its beginning. What follows is read and thrown away: a stream that is left half read keeps its parts."""
         assert isinstance(answer.stream, AsyncIterable)
-        body = b""
+        body, room = b"", self._limits.answer_bytes_max
         async for chunk in answer.stream:
-            body += chunk
-            if len(body) > self._limits.answer_bytes_max:
-                break
-        return body[: self._limits.answer_bytes_max]
+            body += chunk[: room - len(body)]
+        return body
 
     def _retry_after_s(self, answer: httpx.Response) -> float | None:
         return retry_after_s(answer.headers.get("retry-after", ""), self._wall())

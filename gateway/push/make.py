@@ -30,6 +30,12 @@ SERVICES: Final = Bases()
 class Services(NamedTuple):
     by_name: dict[str, PushService]
     outside: Outside
+    lines: list[Line]
+
+    async def aclose(self) -> None:
+        """Once nobody sends any more."""
+        for line in self.lines:
+            await line.aclose()
 
 
 class Pushing(NamedTuple):
@@ -49,18 +55,21 @@ def services_of(
     verify: ssl.SSLContext | None = None,
 ) -> Services:
     """``by_name`` is empty where there is no key at all."""
-    made = Services({}, outside_of(limits))
+    made = Services({}, outside_of(limits), [])
+
+    def line_to(base: str) -> Line:
+        made.lines.append(Line(base, made.outside, limits, wall, verify=verify))
+        return made.lines[-1]
+
     if secrets.fcm_service_account:
         account = fcm.read_account(secrets.fcm_service_account)
         if isinstance(account, str):
             raise ConfigError(f"The secret fcm_service_account cannot be used: it {account}.")
         try:
-            asking = Line(_origin(account.token_uri), made.outside, limits, wall, verify=verify)
-            google = GoogleTokens(account, asking, wall, limits)
+            google = GoogleTokens(account, line_to(_origin(account.token_uri)), wall, limits)
         except ValueError as error:
             raise ConfigError(f"The secret fcm_service_account cannot be used: {error}.") from None
-        line = Line(bases.fcm, made.outside, limits, wall, verify=verify)
-        made.by_name["fcm"] = Fcm(account, line, google, wall, limits)
+        made.by_name["fcm"] = Fcm(account, line_to(bases.fcm), google, wall, limits)
     if secrets.apns_key:
         if not (config.apns_team and config.apns_key_id):
             raise ConfigError("With the secret apns_key, set apns_team and apns_key_id: whose key it is, and which.")
@@ -70,7 +79,7 @@ def services_of(
         except ValueError as error:
             raise ConfigError(f"The secret apns_key cannot be used: {error}.") from None
         base = bases.apns or (apns.SANDBOX_URL if config.apns_sandbox else apns.URL)
-        made.by_name["apns"] = Apns(Line(base, made.outside, limits, wall, verify=verify), apple, limits)
+        made.by_name["apns"] = Apns(line_to(base), apple, limits)
     return made
 
 

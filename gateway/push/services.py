@@ -62,7 +62,7 @@ class Apns:
 
     async def send(self, push: Push, note: Note) -> Verdict:
         verdict, content, ref = refused(""), apns.payload(note), ref_of(push.service, push.token)
-        for _ in range(2):
+        for again in (False, True):
             token = self._tokens.get()
             try:
                 head = apns.headers(token, push.app, ref, note)
@@ -72,8 +72,7 @@ class Apns:
             verdict = apns.judge(answered.status, answered.body, answered.retry_after_s, self._limits)
             if verdict.what != "renew":
                 return verdict
-            wait_s = self._tokens.renew(token)
-            if wait_s > 0.0:
+            if not again and (wait_s := self._tokens.renew(token)) > 0.0:
                 return later(f"{verdict.reason}: no new provider token yet", wait_s)
         return refused(f"{verdict.reason} with a new provider token")
 
