@@ -1,0 +1,413 @@
+"""A trip on its way: what is shown, given and asked for as its positions come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from core.flight.times import write
+from core.geo.fences import Fences
+from core.geo.polyline import encode
+from core.geo.route import Route, make_route
+from core.geo.route_calls import CallPolicy
+from core.geo.routing import Passing, Snapshot, pieces_m
+from core.tenants import Arrivals
+from core.tracks import Sample
+from core.trip.arriving import AGAIN_MS, Arriving, Deed, Give, Show, stops_along
+from core.trip.state import Trip
+from tests.trips_way import AMY, STREAM, SUBJECT, T0, TENANT, circle, fix, place, plan, stop, trip, underway
+
+NOWHERE = Fences([])
+TO_END = plan([stop("home", 10_000)])
+NOTIFY = ("trip.recipient", 0, {"recipient": AMY, "stop": "home"})
+
+
+def on_the_way(planned: dict[str, Any] = TO_END, *more: Any, **kwargs: Any) -> Arriving:
+    arriving = Arriving(TENANT, STREAM, Arrivals(), **kwargs)
+    arriving.became(underway(planned, 0, *more), T0)
+    return arriving
+
+
+def go(arriving: Arriving, fixes: Iterable[Sample], fences: Fences = NOWHERE) -> list[Deed]:
+    return [deed for sample in fixes for deed in arriving.take(sample, sample.at_ms, fences)]
+
+
+def drive(from_s: int, to_s: int, speed: float = 10.0, step_s: int = 10) -> list[Sample]:
+    return [fix(at_s, at_s * speed, speed=speed) for at_s in range(from_s, to_s, step_s)]
+
+
+def shows(deeds: Sequence[Deed]) -> list[Show]:
+    return [deed for deed in deeds if isinstance(deed, Show)]
+
+
+def gives(deeds: Sequence[Deed], type: str = "") -> list[Give]:
+    return [deed for deed in deeds if isinstance(deed, Give) and type in ("", deed.type)]
+
+
+def seconds(deed: Show, name: str = "at") -> float:
+    return datetime.fromisoformat(deed.value[name]).timestamp() - T0 / 1000
+
+
+def test_an_arrival_time_is_shown_from_the_first_position_on() -> None:
+    """With its stop, its interval, who says it; the interval holds it."""
+    arriving = on_the_way()
+    [first] = shows(go(arriving, drive(0, 1)))
+    assert first.value["stop"] == "home"
+    assert set(first.value) == {"stop", "at", "low", "high", "source"}
+    assert first.value["source"] == "default"
+    assert first.value["low"] <= first.value["at"] <= first.value["high"]
+    assert first.at_ms == T0
+
+
+def test_it_is_right_in_the_end() -> None:
+    """10 km at 10 m/s are over after 1,000 s: two minutes before it is known to half a minute."""
+    last = shows(go(on_the_way(), drive(0, 881)))[-1]
+    assert abs(seconds(last) - 1000) < 30
+
+
+def test_what_says_nothing_new_is_not_shown() -> None:
+    """Fewer are shown than positions come, and the same one never twice; after half a minute it is said again."""
+    said = shows(go(on_the_way(), drive(0, 600, step_s=2)))
+    assert 5 < len(said) < 300
+    assert all(before.value != after.value for before, after in pairwise(said))
+
+
+def test_old_positions_and_those_of_others_move_nothing() -> None:
+    """A late one, the same one, another subject's, one after the end."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 100))
+    assert go(arriving, [fix(90, 900), fix(50, 5_000), fix(200, 9_000, subject="user:bob")]) == []
+    arriving.became(trip(("trip.planned", 0, TO_END), ("trip.cancelled", 1, {"reason": "snow"})), T0)
+    assert go(arriving, drive(100, 200)) == []
+    assert arriving.look(T0) == []
+    assert arriving.look_ms is None
+
+
+def test_without_a_plan_nothing_comes_of_positions() -> None:
+    """Neither arrival times nor crossings."""
+    arriving = Arriving(TENANT, STREAM, Arrivals())
+    assert go(arriving, drive(0, 100), Fences([circle("yard", 500)])) == []
+    assert arriving.calls == 0
+    assert arriving.wants_s(T0) is None
+    arriving.advise(T0 + 1, T0)
+    assert arriving.route_wanted(T0, 0) is None
+
+
+def test_what_it_stood_before_it_set_out_does_not_count() -> None:
+    """Ten minutes at the start, then off: shown is, to seconds, what shows who never stood."""
+    waited = Arriving(TENANT, STREAM, Arrivals())
+    waited.became(trip(("trip.planned", -700, TO_END)), T0)
+    assert go(waited, [fix(at_s, 0) for at_s in range(-600, 0, 10)]) == []
+    waited.became(underway(TO_END), T0)
+    fresh = on_the_way()
+    shown = [seconds(shows(go(one, drive(0, 300)))[-1]) for one in (waited, fresh)]
+    assert abs(shown[0] - shown[1]) < 15
+
+
+def test_alerts_come_once_each_in_time() -> None:
+    """Ten minutes and five before, by what was said of the thresholds, within the error that is allowed."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    facts: list[Any] = [NOTIFY]
+    given: list[Give] = []
+    for sample in drive(0, 990, step_s=5):
+        for give in gives(arriving.take(sample, sample.at_ms, NOWHERE), "alert"):
+            given.append(give)
+            facts.append(("trip.alert", int((sample.at_ms - T0) / 1000), give.body))
+            arriving.became(underway(TO_END, 0, *facts), sample.at_ms)
+    assert [give.body["threshold_s"] for give in given] == [600, 300]
+    assert len({give.key for give in given}) == 2
+    for give, at_s in zip(given, (400, 700), strict=True):
+        assert abs((facts[1 + given.index(give)][1]) - at_s) < 90
+
+
+def test_an_alert_that_nobody_answered_is_given_again_later() -> None:
+    """Under its key; not before a minute is over."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    deeds = go(arriving, drive(0, 600))
+    keys = [give.key for give in gives(deeds, "alert")]
+    assert 1 < len(keys) <= 1 + 600_000 // AGAIN_MS
+    assert len(set(keys)) == 1
+
+
+def test_time_alone_makes_an_alert_due() -> None:
+    """The device falls silent: told when to look, whoever looks then gives it."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 300))
+    look_ms = arriving.look_ms
+    assert look_ms is not None
+    assert look_ms > T0 + 290_000
+    assert gives(arriving.look(look_ms - 20_000), "alert") == []
+    [alert] = gives(arriving.look(look_ms), "alert")
+    assert alert.body["threshold_s"] == 600
+    assert arriving.look_ms is not None
+
+
+def test_the_next_position_is_wanted_soon_where_a_threshold_is_near() -> None:
+    """Far away: not before that; near: every few seconds."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 60))
+    assert arriving.look_ms is not None
+    assert arriving.wants_s(arriving.look_ms - 300_000) == pytest.approx(180)
+    assert arriving.wants_s(arriving.look_ms - 60_000) == 5.0
+
+
+def test_it_arrives_where_it_is_slow_near_the_stop() -> None:
+    """And with the last stop the trip is over."""
+    deeds = go(on_the_way(), [*drive(0, 990), fix(998, 9_980, speed=1.0)])
+    assert [give.type for give in gives(deeds)] == ["arrive", "complete"]
+    assert gives(deeds)[0].body == {"stop": "home", "at": write(T0 + 998_000)}
+
+
+def test_it_arrives_where_it_stays_without_a_speed() -> None:
+    """The second position near it counts, and it was there with the first."""
+    deeds = go(on_the_way(), [fix(0, 0), fix(900, 9_000), fix(995, 9_970), fix(1_005, 9_990)])
+    assert gives(deeds, "arrive")[0].body == {"stop": "home", "at": write(T0 + 995_000)}
+
+
+def test_a_stop_that_it_passes_is_reached() -> None:
+    """On its way beyond it; and beside the way, near once and gone."""
+    two = plan([stop("gate", 3_000), stop("home", 10_000)])
+    deeds = go(on_the_way(two), drive(0, 340, step_s=30))
+    assert [give.body["stop"] for give in gives(deeds, "arrive")] == ["gate"]
+    assert gives(deeds, "complete") == []
+    off = plan([stop("gate", 3_000), stop("home", 10_000)], None)
+    deeds = go(on_the_way(off), [fix(0, 0), fix(300, 3_000, speed=10.0), fix(330, 3_300, speed=10.0)])
+    assert [give.body for give in gives(deeds, "arrive")] == [{"stop": "gate", "at": write(T0 + 300_000)}]
+
+
+def test_the_same_arrival_is_given_again_after_a_while_only() -> None:
+    """It is on its way for a minute; then again, under its key."""
+    stays = [fix(0, 0), *(fix(at_s, 9_990, speed=0.0) for at_s in range(1_000, 1_075, 5))]
+    first, again = gives(go(on_the_way(), stays), "arrive")
+    assert first == again
+
+
+def test_stops_after_the_next_are_shown_with_it() -> None:
+    """Each with its own time and interval, in their order."""
+    three = plan([stop("a", 2_000), stop("b", 6_000), stop("c", 10_000)])
+    value = shows(go(on_the_way(three), drive(0, 60)))[-1].value
+    assert value["stop"] == "a"
+    assert [later["stop"] for later in value["then"]] == ["b", "c"]
+    assert value["at"] < value["then"][0]["at"] < value["then"][1]["at"]
+
+
+def test_far_stops_are_worked_out_for_who_wants_to_be_told() -> None:
+    """Of fifteen stops the first ten after the next are shown, and alerts of the fourteenth come all the same."""
+    many = plan([stop(f"s{nth}", 600.0 * (nth + 1)) for nth in range(15)])
+    wish = ("trip.recipient", 0, {"recipient": AMY, "stop": "s13", "thresholds_s": [3_000]})
+    deeds = go(on_the_way(many, wish), drive(0, 30))
+    assert [len(show.value["then"]) for show in shows(deeds)] == [10] * len(shows(deeds))
+    assert [give.body["stop"] for give in gives(deeds, "alert")] == ["s13"]
+
+
+def test_fences_are_told_of_whoever_sends() -> None:
+    """Entered and left, each under a key of its own; by a second subject, too."""
+    yard = Fences([circle("yard", 1_000)])
+    deeds = gives(go(on_the_way(), drive(0, 200, step_s=2), yard), "fence")
+    assert [give.body["what"] for give in deeds] == ["enter", "exit"]
+    assert deeds[0].key != deeds[1].key
+    assert deeds[0].body["subject"] == SUBJECT
+    other = gives(go(on_the_way(), [fix(1, 1_000, subject="user:bob"), fix(3, 1_000, subject="user:bob")], yard))
+    assert [(give.type, give.body["subject"]) for give in other] == [("fence", "user:bob")]
+
+
+def test_taken_up_anew_it_stands_where_it_stood() -> None:
+    """Another node is given the same positions as past: it shows the same, and told nobody meanwhile."""
+    one = on_the_way(TO_END, NOTIFY)
+    shown = shows(go(one, drive(0, 300)))[-1]
+    two = on_the_way(TO_END, NOTIFY)
+    past = [deed for sample in drive(0, 300) for deed in two.take(sample, T0 + 290_000, NOWHERE, past=True)]
+    assert past == []
+    assert shows(two.look(T0 + 290_000)) == [shown]
+    assert two.look_ms == one.look_ms
+
+
+def test_a_device_may_say_itself_when_it_arrives() -> None:
+    """What it says moves what is shown, and what it was worth is remembered at the end."""
+    plain, advised = on_the_way(), on_the_way()
+    go(plain, drive(0, 100))
+    go(advised, drive(0, 100))
+    advised.advise(T0 + 2_000_000, T0 + 100_000)
+    assert seconds(shows(go(advised, drive(100, 200)))[-1]) > seconds(shows(go(plain, drive(100, 200)))[-1])
+    before = advised.record
+    done = underway(TO_END, 0, ("trip.completed", 1_000, {"at": write(T0 + 1_000_000)}))
+    advised.became(done, T0 + 1_000_000)
+    assert advised.record != before
+
+
+def test_nonsense_of_a_device_is_not_taken() -> None:
+    """An arrival in the past changes nothing."""
+    plain, advised = on_the_way(), on_the_way()
+    go(advised, drive(0, 100))
+    go(plain, drive(0, 100))
+    advised.advise(T0 - 5_000, T0 + 100_000)
+    assert shows(go(advised, drive(100, 200)))[-1].value == shows(go(plain, drive(100, 200)))[-1].value
+
+
+# -- routes
+
+
+def snapshot(metres: float, speed: float = 5.0, source: str = "osrm", *, passing: bool = False) -> Snapshot:
+    points = tuple(place(nth * 100.0) for nth in range(int(metres / 100) + 1))
+    legs_m = tuple(pieces_m(points))
+    legs_s = tuple(leg / speed for leg in legs_m)
+    kept = Passing(legs_s) if passing else legs_s
+    return Snapshot(points, legs_m, kept, (len(points) - 1,), source, T0, T0 + 1 if passing else None)
+
+
+def asked(arriving: Arriving, now_ms: int = T0) -> Any:
+    wanted = arriving.route_wanted(now_ms, now_ms)
+    if wanted is not None:
+        arriving.route_asked(now_ms)
+    return wanted
+
+
+def test_a_route_is_asked_for_at_the_start() -> None:
+    """From here to the stops ahead, with the plan's own way; once."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 1))
+    why, ask = asked(arriving)
+    assert why == "start"
+    assert ask.mode == "car"
+    assert len(ask.points) == 2
+    assert len(ask.way) == 101
+    assert asked(arriving) is None
+
+
+def test_what_the_provider_says_is_what_is_shown_by() -> None:
+    """10 km at 5 m/s, whatever a car's usual speed is; and the source says whose times these are."""
+    arriving = on_the_way(plan([stop("home", 10_000)], None))
+    go(arriving, drive(0, 1))
+    arriving.routed(snapshot(10_000), 1, False, *asked(arriving), T0 + 100)
+    shown = shows(go(arriving, [fix(1, 5, speed=5.0)]))[-1]
+    assert shown.value["source"] == "route"
+    assert abs(seconds(shown) - 2_000) < 600
+    assert arriving.calls == 1
+
+
+def test_a_guess_does_not_take_the_place_of_a_way() -> None:
+    """The plan's own stays; who has none takes it, and one that is off its way takes it too."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 1))
+    guess = snapshot(10_000, 1.0, "offline")
+    arriving.routed(guess, 0, False, *asked(arriving), T0)
+    assert seconds(shows(go(arriving, drive(10, 20)))[-1]) < 5_000
+    bare = on_the_way(plan([stop("home", 10_000)], None))
+    go(bare, drive(0, 1))
+    bare.routed(guess, 0, False, *asked(bare), T0)
+    assert seconds(shows(go(bare, drive(10, 20)))[-1]) > 5_000
+
+
+def test_who_left_the_way_asks_again() -> None:
+    """Off the way is seen by some positions far from it; without the way that was wrong."""
+    arriving = on_the_way(TO_END)
+    go(arriving, drive(0, 1))
+    arriving.routed(snapshot(10_000), 1, False, *asked(arriving), T0)
+    away = [fix(300 + 10 * nth, 2_000 + 50 * nth, 200.0 * nth, speed=20.0) for nth in range(20)]
+    go(arriving, away)
+    wanted = arriving.route_wanted(away[-1].at_ms, away[-1].at_ms)
+    assert wanted is not None
+    assert wanted[0] == "off_route"
+    assert wanted[1].way == ()
+
+
+def test_a_provider_that_failed_is_said_in_the_source() -> None:
+    """The route of before is used on, and called stale; nobody is asked until one is well again."""
+    arriving = on_the_way(policy=CallPolicy(age_s=10, age_left_s=1, spacing_s=1))
+    go(arriving, drive(0, 1))
+    arriving.routed(snapshot(10_000), 1, False, *asked(arriving), T0)
+    go(arriving, drive(10, 30))
+    later = T0 + 500_000
+    arriving.routed(snapshot(9_000, 1.0, "offline"), 1, True, *asked(arriving, later), later)
+    assert shows(go(arriving, drive(510, 520)))[-1].value["source"].endswith("/stale-route")
+    assert arriving.route_wanted(later + 500_000, T0) is None
+
+
+def test_an_answer_that_comes_too_late_is_not_taken() -> None:
+    """Planned anew meanwhile, or over; an ask that came to nothing leaves it as it was."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 1))
+    wanted = asked(arriving)
+    arriving.route_dropped()
+    arriving.became(underway(plan([stop("far", 20_000)], None)), T0)
+    arriving.routed(snapshot(10_000), 1, False, *wanted, T0)
+    arriving.route_dropped()
+    assert shows(go(arriving, drive(10, 20)))[-1].value["stop"] == "far"
+    wanted = asked(arriving, T0 + 20_000)
+    arriving.became(underway(plan([stop("far", 20_000)], None), 0, ("trip.cancelled", 20, {})), T0)
+    arriving.routed(snapshot(10_000), 1, False, *wanted, T0)
+    assert go(arriving, drive(20, 40)) == []
+
+
+def test_aircraft_and_who_has_not_set_out_ask_nobody() -> None:
+    """There are no roads up there; and before the start no way is needed."""
+    flies = on_the_way(plan([stop("home", 100_000)], None, mode="aircraft"))
+    deeds = go(flies, drive(0, 10, speed=200.0, step_s=1))
+    assert asked(flies) is None
+    assert shows(deeds)[-1].value["source"] == "great_circle"
+    waits = Arriving(TENANT, STREAM, Arrivals())
+    waits.became(trip(("trip.planned", 0, TO_END)), T0)
+    go(waits, drive(0, 1))
+    assert asked(waits) is None
+
+
+def test_durations_that_must_not_be_kept_are_used() -> None:
+    """For this trip."""
+    arriving = on_the_way(plan([stop("home", 10_000)], None))
+    go(arriving, drive(0, 1))
+    arriving.routed(snapshot(10_000, passing=True), 1, False, *asked(arriving), T0 + 100)
+    assert shows(go(arriving, [fix(1, 5, speed=5.0)]))[-1].value["source"] == "route"
+
+
+def test_stops_lie_where_the_way_passes_them_in_their_order() -> None:
+    """A way out and back passes a place twice: the first stop is there on the way out, the second on the way back."""
+    there = [place(nth * 100.0) for nth in range(11)]
+    way = make_route([*there, *reversed(there[:-1])])
+    assert isinstance(way, Route)
+    found = stops_along(
+        way, [("out", *place(450, 10)), ("turn", *place(1_000)), ("back", *place(450, 10)), ("end", *there[0])]
+    )
+    assert [stop.at_m for stop in found] == pytest.approx([450, 1_000, 1_550, 2_000], abs=1)
+
+
+def test_a_replanned_trip_goes_on_with_its_new_stops() -> None:
+    """The same plan again changes nothing; another one begins anew."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 100))
+    before = arriving.trip
+    arriving.became(underway(TO_END, 0, NOTIFY), T0 + 100_000)
+    assert arriving.trip != before
+    assert isinstance(arriving.trip, Trip)
+    assert shows(go(arriving, drive(200, 210)))[-1].value["stop"] == "home"
+
+
+def test_a_way_that_is_none_is_no_way() -> None:
+    """A fact of an older version may have one: the trip goes as the crow flies."""
+    broken = plan([stop("home", 10_000)], None, route={"polyline": encode([place(0)], 6), "source": "test"})
+    assert shows(go(on_the_way(broken), drive(0, 1)))[-1].value["source"] == "great_circle"
+
+
+def test_what_was_given_long_ago_is_not_remembered() -> None:
+    """150 people's alerts, none of which the stream ever has: as many as fit are held back for a minute each."""
+    wishes = [("trip.recipient", 0, {"recipient": f"user:u{nth}", "stop": "home"}) for nth in range(150)]
+    arriving = on_the_way(TO_END, *wishes)
+    given = gives(go(arriving, drive(600, 780, step_s=20)), "alert")
+    assert len({give.key for give in given}) == 150
+    assert len(given) >= 300
+
+
+def test_alerts_look_back_a_minute() -> None:
+    """What was shown of a stop longer ago than that is let go."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, [fix(at_s, 10 * at_s) for at_s in (0, 10, 20, 200)])
+    assert [round((one.made_ms - T0) / 1000) for one in arriving._shown["home"]] == [200]
+
+
+def test_with_no_stop_ahead_nothing_is_shown() -> None:
+    """It was said to have arrived, and goes on: nobody knows where to."""
+    there = ("trip.arrived", 50, {"stop": "home", "at": write(T0 + 50_000)})
+    assert go(on_the_way(TO_END, NOTIFY, there), drive(60, 100)) == []
