@@ -23,8 +23,8 @@ from core.geo.routing import RouteError, Snapshot
 
 BODY_BYTES_MAX: Final = 4_000_000
 """Twenty thousand points with two figures each are some 600 kB."""
-THREAD_BYTES: Final = 32_768
-"""What is longer is decoded in a thread: some 3 ms of the loop's time."""
+THREAD_BYTES: Final = 8_192
+"""What is longer is decoded in a thread: it would take 2 ms of the loop's time, and ten times that for the longest."""
 CONNECTIONS_MAX: Final = 32
 KEEPALIVE_S: Final = 4.0
 """osrm-routed ends a connection after 5 s."""
