@@ -7,9 +7,11 @@ more memory than there are keys.
 
 Rows are nobody's, and are sent when they are told, however large the room is: who waits with them did so already.
 
-Who is present is counted in `core.presence`. In large rooms a count (kind ``online``) and an aggregate of markers (op
-``marks``) replace what each does. What is said on this node is handed to `core.gossip`, which tells the others; what they
-tell comes in through the ``far_`` methods and is not told on.
+Positions and arrival times are shown by `core.shows`, the middle of this class.
+
+Who is present is counted in `core.presence`, below that. In large rooms a count (kind ``online``) and an aggregate of
+markers (op ``marks``) replace what each does. What is said on this node is handed to `core.gossip`, which tells the
+others; what they tell comes in through the ``far_`` methods and is not told on.
 """
 
 from __future__ import annotations
@@ -19,27 +21,22 @@ from typing import TYPE_CHECKING, Final
 
 from core import wire
 from core.model import Mark
-from core.presence import AWAY, EVERYBODY, Presence
-from core.stream import Latest, Port, SignalKey, Stream, latest_of
+from core.presence import AWAY, EVERYBODY
+from core.shows import ROW, Said, Shows, joined
+from core.stream import Port, SignalKey, Stream, latest_of
 
 if TYPE_CHECKING:
     from core.hub import Hub
 
 ONLINE: Final[SignalKey] = ("online", None)
-ROW: Final = "row"
-
-Said = tuple[str | None, bytes, str | SignalKey]
-"""A marker or signal to tell: who needs not be told, the frame, and whose marker or which signal it is."""
 
 
-class Signals(Presence):
+class Signals(Shows):
     """The conflating half of a `Hub`."""
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub)
         self._typing: dict[tuple[Stream, str], float] = {}
-        self._now_s = 0.0
-        """The latest time told, for the ages of what goes out between two flushes."""
         self.unsaved: dict[tuple[str, int, str], Mark] = {}
         """Markers raised since the last write-behind, by (tenant, sid, principal)."""
         self.shed_typing = False
@@ -71,6 +68,7 @@ class Signals(Presence):
         self._leaving.clear()
         self._turned.clear()
         self._dirty.clear()
+        self._shown.clear()
         self._withheld.clear()
 
     def let_go(self, stream: Stream) -> None:
@@ -81,6 +79,7 @@ class Signals(Presence):
             if kind != ROW and by is not None:
                 self._typing.pop((stream, by), None)
         self._dirty.pop(stream, None)
+        self._shown.pop(stream, None)
         self._withheld.pop(stream, None)
 
     # -- typing -------------------------------------------------------------------------------------------------------
@@ -262,14 +261,14 @@ class Signals(Presence):
         return said + online
 
     def _send_live(self, stream: Stream, said: list[Said]) -> None:
-        everything = _joined(stream, said)
+        everything = joined(stream, said)
         owners = {by for by, _, _ in said}
         for port in stream.live:
             if port.blocked:
                 continue
             data = everything
             if port.principal in owners:
-                data = _joined(stream, [one for one in said if one[0] != port.principal])
+                data = joined(stream, [one for one in said if one[0] != port.principal])
             if data is not None:
                 self._hub.reply(port, data)
 
@@ -301,7 +300,7 @@ class Signals(Presence):
         for stream, key in signal_keys or ():
             if stream in waiting:
                 self._note(port, stream, key)
-            elif stream in port.subs and (key[0] == ROW or key[1] != port.principal):
+            elif stream in port.subs and self._owner(stream, key) != port.principal:
                 frames.append(self._encode(stream, key, self._now_s))
                 keys.append((stream, key))
         if frames:
@@ -337,7 +336,9 @@ class Signals(Presence):
             assert by is not None
             value = self._presence(stream, by)
         else:
-            value, at_s = stream.signals.get(key, (None if kind == ROW else False, now_s))
+            value, at_s = stream.signals.get(key, (False if kind == "typing" else None, now_s))
+            if callable(value):
+                value = value()
             age_s = max(now_s - at_s, 0.0)
         return wire.encode_signal(stream.name, kind, by, value, age_s)
 
@@ -350,8 +351,3 @@ class Signals(Presence):
             stream.reached = (seq, delivered, read)
         _, delivered, read = stream.reached
         return wire.encode({"op": "marks", "stream": stream.name, "seq": seq, "delivered": delivered, "read": read})
-
-
-def _joined(stream: Stream, said: list[Said]) -> Latest | None:
-    """For one ``send``; ``None`` where there is nothing to say."""
-    return latest_of([frame for _, frame, _ in said], [(stream, key) for _, _, key in said]) if said else None

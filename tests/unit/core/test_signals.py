@@ -631,3 +631,14 @@ def test_a_blocked_port_of_a_large_room_gets_the_count_of_then() -> None:
     bench.hub.signals.set_away(ports[1], True)
     bench.signals()
     assert told(ports[0]) == []  # the number is the same
+
+
+def test_a_value_may_be_asked_for_when_it_is_told() -> None:
+    """What changes faster than it is told is put together once a telling."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room)
+    bench.hub.signals.show(room, ("position", "device:truck-7"), lambda: {"lat": 1}, bench.now_s)
+    for _ in bench.hub.signals.flush_live(bench.now_s, 10, large_rooms=False):
+        pass
+    assert [each["value"] for each in told(amy) if each["kind"] == "position"] == [{"lat": 1}]
