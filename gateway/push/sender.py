@@ -167,10 +167,10 @@ class Pusher:
 
     def _outcome(self, body: Mapping[str, Any], refs: list[str], progress: Progress, until_ms: int) -> Outcome:
         """Those left are tried while there is time."""
-        next_ms = progress.next_ms(refs)
+        next_ms, now_ms = progress.next_ms(refs), self._now_ms()
         reason = "; ".join(sorted({progress.why[ref] for ref in refs if ref in progress.why}))
-        if next_ms is not None and next_ms < until_ms:
-            wait_s = max(0, next_ms - self._now_ms()) / 1000
+        if next_ms is not None and max(next_ms, now_ms) < until_ms:
+            wait_s = max(0, next_ms - now_ms) / 1000
             return Outcome("waiting", reason, wait_s, body={**body, **progress.document()})
         if next_ms is not None:
             progress.give_up(refs, "too_late")
