@@ -83,11 +83,22 @@ class RouteCalls:
         self._beyond = 0
         self._keep = True
 
+    @classmethod
+    def resumed(cls, began_ms: int, now_ms: int, policy: CallPolicy | None = None) -> RouteCalls:
+        """Of a trip that was on its way before, and whose state nobody has: one call is left to it, for the route that it has
+        lost; it is taken to have made the others."""
+        calls = cls(began_ms, policy)
+        calls.calls = max(0, calls._grown(now_ms) - 1)
+        return calls
+
     def left(self, now_ms: int) -> int:
-        """How many calls it may make now."""
+        """How many calls it may make now: what `gateway.routes` is given as ``calls_max``, taken before `asked`."""
+        return max(0, self._grown(now_ms) - self.calls)
+
+    def _grown(self, now_ms: int) -> int:
         policy = self.policy
         grown = policy.first_calls + int(max(0, now_ms - self.began_ms) / 1000 / policy.call_every_s)
-        return max(0, min(grown, policy.calls_max) - self.calls)
+        return min(grown, policy.calls_max)
 
     def why(self, look: Look, well_ms: int) -> Why | None:
         """Why to ask now, ``None``: do not. ``well_ms`` is when any provider last answered anybody."""

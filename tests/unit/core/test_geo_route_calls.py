@@ -173,6 +173,17 @@ def test_another_node_goes_on_equally(steps: list[tuple[int, bool, bool, int]]) 
         assert calls.calls <= 2 + at_s // 450
 
 
+@pytest.mark.parametrize(("after_s", "calls_made"), [(0, 1), (449, 1), (900, 3), (90_000, 47)])
+def test_a_trip_taken_up_without_its_past(after_s: int, calls_made: int) -> None:
+    """Has one call for the route that it lost, whenever that is, and earns the next as others do."""
+    now_ms = BEGAN_MS + 1000 * after_s
+    calls = RouteCalls.resumed(BEGAN_MS, now_ms)
+    assert (calls.calls, calls.left(now_ms), calls.why(look(after_s), 0)) == (calls_made, 1, "start")
+    asked(calls, after_s, found=snapshot(after_s))
+    assert calls.left(now_ms) == 0
+    assert RouteCalls.resumed(BEGAN_MS, now_ms, replace(CallPolicy(), first_calls=0, calls_max=0)).calls == 0
+
+
 def test_what_passing_durations_foretold_is_not_kept() -> None:
     """The interval stays on this node; all else goes on."""
     calls = started()
