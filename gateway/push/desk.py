@@ -35,7 +35,8 @@ class PushDesk:
 
     async def drop(self, who: Identity, token: str) -> bool:
         """Whether they had it. One that somebody else registered meanwhile stays theirs."""
-        found = [push for push in await self.pushes(who) if token in (push.token, push.token.upper())]
+        mine = await self.pushes(who)
+        found = [push for push in mine if push.token == (token.lower() if push.service == "apns" else token)]
         for push in found:
             await self._tracks.drop_push(push.service, push.token, push.at_ms)
         return bool(found)

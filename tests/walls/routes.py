@@ -87,6 +87,7 @@ def _at_flight(path: str, pattern: str = "flight:{}", **given: Any) -> dict[str,
 
 
 GUESS: Final = {"grant_type": "client_credentials", "client_id": "client-none", "client_secret": "guessed"}
+PHONE: Final = "fGci0123456789:APA91b-17"
 A, T = StreamAction, TenantAction
 MEMBERS, MEMBER = "/v1/streams/{stream}/members", "/v1/streams/{stream}/members/{principal}"
 EVENTS = "/v1/streams/{stream}/events"
@@ -171,6 +172,22 @@ ROUTES: Final = (
     Route("POST", "/v1/sagas", T.START_SAGA, _start_saga, streamless=True),
     Route("GET", "/v1/sagas/{key}", T.READ_WORK, _at("/v1/sagas/{granted}"), streamless=True, grants=True),
     Route("GET", "/v1/rules/firings", T.READ_WORK, _at("/v1/rules/firings"), streamless=True),
+    Route(
+        "POST",
+        "/v1/me/pushes",
+        Everybody.KNOWN,
+        _at("/v1/me/pushes", json={"service": "fcm", "token": PHONE, "app": "example.buses"}),
+        streamless=True,
+    ),
+    Route("GET", "/v1/me/pushes", Everybody.KNOWN, _at("/v1/me/pushes"), streamless=True),
+    Route(
+        "DELETE",
+        "/v1/me/pushes/{token}",
+        Everybody.KNOWN,
+        _at(f"/v1/me/pushes/{PHONE}"),
+        "the one registered just now",
+        streamless=True,
+    ),
     Route("GET", "/livez", Everybody.PUBLIC, _at("/livez"), streamless=True),
     Route("GET", "/readyz", Everybody.PUBLIC, _at("/readyz"), streamless=True),
     Route("GET", "/metrics", Everybody.PUBLIC, _at("/metrics"), streamless=True),

@@ -23,11 +23,13 @@ from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
 from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Log
 from gateway.http import make_app
+from gateway.push.desk import PushDesk
 from gateway.reads import Reads
 from gateway.work.sagas import new_saga
 from gateway.work_desk import WorkDesk
 from store.memory import MemoryLog
 from store.memory_directory import MemoryDirectory
+from store.memory_tracks import MemoryTracks
 from store.postgres import PostgresLog
 from tests.nodes import SECRETS, TestNode, memory_log, work_of
 
@@ -240,7 +242,13 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         reads = Reads(node.node, work, node.desk)
         transport = httpx.ASGITransport(
-            make_app(node.desk, office=node.office, reads=reads, work=WorkDesk(node.node, work))
+            make_app(
+                node.desk,
+                office=node.office,
+                reads=reads,
+                work=WorkDesk(node.node, work),
+                pushes=PushDesk(MemoryTracks(log) if isinstance(log, MemoryLog) else log.tracks, node.node.wall),
+            )
         )
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
             made = World(node, directory, http)
