@@ -107,7 +107,7 @@ async def run_demo(wanted: Wanted, console: Console, make: MakeStream | None = N
     """The boards of the days that were played. Ends by itself, or with SIGINT or SIGTERM. Raises `CliError`."""
     played: list[Board] = []
     async with trio.open_nursery() as nursery, httpx.AsyncClient(base_url=wanted.http_url, timeout=TIMEOUT_S) as client:
-        nursery.start_soon(_until_told, nursery.cancel_scope)
+        nursery.start_soon(until_told, nursery.cancel_scope)
         maker = make or Streams(client, wanted.admin).make
         while True:
             await _play(wanted, console, maker, played)
@@ -117,7 +117,7 @@ async def run_demo(wanted: Wanted, console: Console, make: MakeStream | None = N
     return played
 
 
-async def _until_told(scope: trio.CancelScope) -> None:
+async def until_told(scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
