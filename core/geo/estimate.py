@@ -22,7 +22,7 @@ from core.geo.assist import HELD_MAX, LEFT_MAX_S, SPACING_S, Record, mixed
 from core.geo.features import BASE_S, FACTOR, features
 from core.geo.match import Matcher
 from core.geo.model import SPREAD_MAX, SPREAD_MIN, Model
-from core.geo.pace import SPEED_MPS, Expected
+from core.geo.pace import SPEED_MPS, Expected, hour_of
 from core.geo.route import Route
 from core.geo.sphere import distance_m
 from core.geo.steady import Calm, Steady
@@ -34,7 +34,8 @@ PLAIN_AIM: Final = -0.3  # spreads; where no model says
 PLAIN_Z: Final = 1.2816  # 80 % of a normal distribution
 STRAIGHT: Final = frozenset(("aircraft", "ship"))
 DETOUR: Final = 1.3  # roads to the crow's flight: 1.2 to 1.4 in most cities
-SPEED_HALF_S: Final = 120.0
+SPEED_HALF_S: Final = 120.0  # where the crow's way is the way
+ROAD_HALF_S: Final = 900.0  # elsewhere: a light is no jam
 SPEED_MIN: Final = 0.15  # of the mode's: a vehicle that stands will go on
 SPEED_MAX_MPS: Final = 400.0
 SILENT_S: Final = 120.0  # after which the interval widens
@@ -133,6 +134,12 @@ class Estimator:
         return 0.0 if self._path is None else self._path.matcher.at_m
 
     @property
+    def target_s(self) -> float:
+        """The arrival that the shown one moves towards; for who compares the two."""
+        held = self._shown[""]
+        return held.at_s + held.guess.left_s
+
+    @property
     def advised(self) -> Sequence[tuple[float, float]]:
         """Advice taken, to be judged by `Record.told` at the end."""
         return tuple(self._advised)
@@ -153,6 +160,8 @@ class Estimator:
             return False
         if last is None:
             self._track = Track(at_s)
+            if self._model is not None and self._mode not in STRAIGHT:
+                self._speed = 1.0 / self._model.pace.hours[hour_of(self._week0_s + at_s)]
             self._path = None if self._route is None else self._lay(self._route, at_s)
         after_s = 0.0 if last is None else at_s - last.at_s
         if self._path is not None:
@@ -178,7 +187,10 @@ class Estimator:
             speed = distance_m(last.lat, last.lon, fix.lat, fix.lon) / after_s
         else:
             return
-        weight = 1.0 if last is None else 1.0 - 0.5 ** (after_s / SPEED_HALF_S)
+        straight = self._mode in STRAIGHT
+        weight = (
+            float(straight) if last is None else 1.0 - 0.5 ** (after_s / (SPEED_HALF_S if straight else ROAD_HALF_S))
+        )
         self._speed += weight * (min(max(speed, 0.0), SPEED_MAX_MPS) - self._speed)
 
     def look(self, stop: str = "") -> list[float] | None:
@@ -199,7 +211,7 @@ class Estimator:
         return way.length_m if named is None else named.at_m
 
     def _guess(self, last: Fixed, stop: str) -> _Guess:
-        low, high, aim = -PLAIN_Z, PLAIN_Z, PLAIN_AIM
+        low, high, even, aim = -PLAIN_Z, PLAIN_Z, 0.0, PLAIN_AIM
         x = None if self.off_route else self.look(stop)
         if x is None or self._path is None:
             source = "great_circle"
@@ -210,7 +222,7 @@ class Estimator:
             if source == "learned" and self._model is not None:
                 mean = x[0] + self._model.mean.ask(x)
                 spread = min(SPREAD_MAX, max(SPREAD_MIN, self._model.spread.ask(x)))
-                low, high = self._model.band(exp(min(mean, 15.0)))
+                low, high, even = self._model.band(exp(min(mean, 15.0)))
                 aim = self._model.aim
             else:
                 mean, spread = x[0] + x[FACTOR], PLAIN_SPREAD[source]
@@ -221,7 +233,7 @@ class Estimator:
             target,
             min(_seconds(mean + low * spread), target),
             max(_seconds(mean + high * spread), target),
-            _seconds(mean),
+            _seconds(mean + even * spread),
             source,
         )
 

@@ -2,8 +2,9 @@
 
 `mean` answers log((seconds to go + 20) / (expected seconds to go + 20)), `spread` the size of its usual error in the same
 measure. The 80 % interval and the shown value are that mean plus so many spreads: `low` and `high` by how long there is to go
-(`BANDS_S`), `aim` once: earlier than the mean, because the benchmark, like people at a stop, forgives a vehicle that comes a
-little after what was shown more than one that has left.
+(`BANDS_S`), `aim` once, earlier than the mean, because the benchmark, like people at a stop, forgives a vehicle that comes a
+little after what was shown more than one that has left. `even` is what alerts go by: so many spreads from the mean they come
+as often too early as too late.
 
 For: `core.geo.estimate`, training. Promises: what cannot be used is a sentence. Does not: know where files are.
 """
@@ -34,14 +35,16 @@ class Model(NamedTuple):
     spread: Trees
     low: tuple[float, ...]
     high: tuple[float, ...]
+    even: tuple[float, ...]
     aim: float
     calm: Calm
     trained: Mapping[str, object]
     """Of what: trips, vehicles, seed; for whoever reads the file."""
 
-    def band(self, left_s: float) -> tuple[float, float]:
+    def band(self, left_s: float) -> tuple[float, float, float]:
+        """Low, high and even, in spreads, with so long to go."""
         at = bisect_left(BANDS_S, left_s)
-        return self.low[at], self.high[at]
+        return self.low[at], self.high[at], self.even[at]
 
     def json(self) -> dict[str, object]:
         return {
@@ -51,6 +54,7 @@ class Model(NamedTuple):
             "features": list(NAMES),
             "low": list(self.low),
             "high": list(self.high),
+            "even": list(self.even),
             "aim": self.aim,
             "calm": self.calm._asdict(),
             "mean": self.mean.json(),
@@ -79,11 +83,13 @@ def read_model(body: object) -> Model | str:
     if isinstance(mean, str) or isinstance(spread, str):
         return next(fault for fault in (mean, spread) if isinstance(fault, str))
     low, high = _numbers(body.get("low"), -9.0, 0.0), _numbers(body.get("high"), 0.0, 9.0)
-    aim = _numbers([body.get("aim")], -3.0, 3.0)
-    if low is None or high is None or aim is None or not len(low) == len(high) == len(BANDS_S) + 1:
-        return f"low, high and aim are numbers of spreads, {len(BANDS_S) + 1} of each of the first two"
+    even, aim = _numbers(body.get("even"), -9.0, 9.0), _numbers([body.get("aim")], -9.0, 9.0)
+    if low is None or high is None or even is None or aim is None:
+        return "low, high, even and aim are numbers of spreads"
+    if not len(low) == len(high) == len(even) == len(BANDS_S) + 1:
+        return f"low, high and even are of {len(BANDS_S) + 1} bands"
     given, trained = body.get("calm"), body.get("trained")
     calm = _numbers([given.get(name) for name in Calm._fields], 0.0, 1e6) if isinstance(given, Mapping) else None
     if calm is None or not isinstance(trained, Mapping):
         return f"calm has {', '.join(Calm._fields)}; trained is an object"
-    return Model(pace, mean, spread, low, high, aim[0], Calm(*calm), trained)
+    return Model(pace, mean, spread, low, high, even, aim[0], Calm(*calm), trained)

@@ -165,8 +165,7 @@ def _held(pace: float) -> float:
 class Expected:
     """What is expected of a way for a trip that begins then: seconds and known pieces up to the end of each piece.
 
-    The hour is that of the expected passing. `share(at)` says of which part of the rest something was learned, or told by a
-    provider.
+    The hour is that of the expected passing.
     """
 
     __slots__ = ("_learned", "_told", "seconds", "way")
@@ -179,10 +178,13 @@ class Expected:
         self._told = [0.0]
         plain = way.piece_m / SPEED_MPS[mode]
         for piece in way.pieces:
-            factor = None if pace is None else pace.fine.get(fine_cell(piece))
-            if factor is not None and pace is not None:
-                above = pace.coarse.get(coarse_cell(piece), 1.0)
-                total += way.piece_m * _held(pace.hours[hour_of(week_s + total)] * above * factor)
+            fine = None if pace is None else pace.fine.get(fine_cell(piece))
+            coarse = None if pace is None else pace.coarse.get(coarse_cell(piece))
+            if pace is not None and (coarse is not None or fine is not None):
+                hour = pace.hours[hour_of(week_s + total)]
+                total += way.piece_m * _held(
+                    hour * (1.0 if coarse is None else coarse) * (1.0 if fine is None else fine)
+                )
                 learned += 1.0
             elif piece.leg_s is not None:
                 total += piece.leg_s
@@ -197,13 +199,12 @@ class Expected:
         return read_at(self.seconds, at_m / self.way.piece_m)
 
     def source(self, at_m: float, to_m: float) -> str:
-        """What most of the rest is expected by: "learned", "route" or "default"."""
-        low, high = at_m / self.way.piece_m, to_m / self.way.piece_m
-        half = (high - low) / 2
-        if read_at(self._learned, high) - read_at(self._learned, low) >= half and self._learned[-1] > 0.0:
-            return "learned"
-        if read_at(self._told, high) - read_at(self._told, low) >= half and self._told[-1] > 0.0:
-            return "route"
+        """What most of the rest, or of the whole way, is expected by: "learned", "route" or "default"."""
+        low, high, whole = at_m / self.way.piece_m, to_m / self.way.piece_m, len(self._told) - 1
+        for sums, name in ((self._learned, "learned"), (self._told, "route")):
+            rest = read_at(sums, high) - read_at(sums, low)
+            if sums[-1] >= whole / 2 or (rest > 0.0 and rest >= (high - low) / 2):
+                return name
         return "default"
 
 

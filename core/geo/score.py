@@ -52,7 +52,7 @@ class Alert(NamedTuple):
 
 class BucketScore(NamedTuple):
     bucket: str
-    count: int
+    fixes: int
     within: float
     mae_s: float
     covered: float

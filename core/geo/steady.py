@@ -21,11 +21,11 @@ from typing import NamedTuple
 class Calm(NamedTuple):
     """How calm. Chosen in training on trips that the model had not seen (docs/eta.md has the figures)."""
 
-    step_s: float = 25.0
-    gain: float = 0.7
-    still_s: float = 4.0
-    gate_share: float = 0.75
-    gate_s: float = 60.0
+    step_s: float = 28.0
+    gain: float = 0.5
+    still_s: float = 20.0
+    gate_share: float = 0.45
+    gate_s: float = 90.0
 
 
 class Steady:

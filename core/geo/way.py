@@ -14,12 +14,12 @@ For: `core.geo.match`, `core.geo.pace`, `core.geo.features`. Promises: at most `
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import pairwise
-from math import atan2, ceil, cos, hypot, pi, radians
+from itertools import accumulate, pairwise
+from math import atan2, ceil, cos, degrees, pi, radians
 from typing import Final, NamedTuple
 
 from core.geo.route import Route
-from core.geo.sphere import Plane, nearest, turn_deg
+from core.geo.sphere import Plane, turn_deg
 
 LINE_M: Final = 8.0
 TURN_M: Final = 80.0
@@ -60,7 +60,7 @@ class Way:
         count = max(1, min(PIECES_MAX, ceil(self.length_m / PIECE_M)))
         self.piece_m = max(self.length_m, 1.0) / count
         self.pieces = self._cut(points, count)
-        self.turns = self._turns(points, count)
+        self.turns = self._turns(count)
 
     def place(self, at_m: float) -> tuple[float, float]:
         """Where on the plane the way is after so many metres."""
@@ -96,21 +96,16 @@ class Way:
             pieces.append(Piece(lat, lon, sector, leg_s))
         return pieces
 
-    def _turns(self, points: list[tuple[float, float]], count: int) -> list[float]:
+    def _turns(self, count: int) -> list[float]:
         """How many turns there are before the end of each piece; one entry more than there are pieces."""
-        bends = thinned(points, TURN_M)
+        xs, ys = self.xs, self.ys
+        bends = thinned(list(zip(xs, ys, strict=True)), TURN_M)
         places = [0] * (count + 1)
         for a, b, c in zip(bends, bends[1:], bends[2:], strict=False):
-            first = atan2(points[b][1] - points[a][1], points[b][0] - points[a][0])
-            second = atan2(points[c][1] - points[b][1], points[c][0] - points[b][0])
-            if turn_deg(first * 180 / pi, second * 180 / pi) > TURN_DEG:
-                places[min(count, int(self.route.cum_m[b] / self.piece_m) + 1)] += 1
-        total = 0
-        sums: list[float] = []
-        for here in places:
-            total += here
-            sums.append(float(total))
-        return sums
+            first, second = atan2(ys[b] - ys[a], xs[b] - xs[a]), atan2(ys[c] - ys[b], xs[c] - xs[b])
+            if turn_deg(degrees(first), degrees(second)) > TURN_DEG:
+                places[min(count, int(self.at_m[b] / self.piece_m) + 1)] += 1
+        return list(accumulate(map(float, places)))
 
 
 def thinned(points: list[tuple[float, float]], off_m: float) -> list[int]:
@@ -123,11 +118,22 @@ def thinned(points: list[tuple[float, float]], off_m: float) -> list[int]:
         a, b = spans.pop()
         ax, ay = points[a]
         bx, by = points[b]
-        worst, at = off_m, -1
+        vx, vy = bx - ax, by - ay
+        long2 = vx * vx + vy * vy
+        worst2, at = off_m * off_m, -1
         for i in range(a + 1, b):
-            off = nearest(points[i][0], points[i][1], ax, ay, bx, by)[1]
-            if off > worst:
-                worst, at = off, i
+            # `sphere.nearest` by hand, without roots: most of what a new route costs
+            x, y = points[i]
+            x -= ax
+            y -= ay
+            part = (x * vx + y * vy) / long2 if long2 > 0.0 else 0.0
+            if part > 0.0:
+                part = 1.0 if part > 1.0 else part
+                x -= part * vx
+                y -= part * vy
+            off2 = x * x + y * y
+            if off2 > worst2:
+                worst2, at = off2, i
         if at >= 0:
             keep.add(at)
             spans += [(a, at), (at, b)]
@@ -141,12 +147,6 @@ def read_at(sums: list[float], at: float) -> float:
         return sums[-1]
     low = sums[i]
     return low + (at - i) * (sums[i + 1] - low)
-
-
-def crow_m(way: Way, x: float, y: float, at_m: float) -> float:
-    """From a point of the plane straight to the way's offset."""
-    tx, ty = way.place(at_m)
-    return hypot(tx - x, ty - y)
 
 
 def scale_lon(lat: float) -> float:
