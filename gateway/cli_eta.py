@@ -6,7 +6,23 @@ codes). Promises as `gateway.cli` does: it imports nothing heavy before a comman
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from gateway.cli_errors import USAGE, CliError, mended
+from gateway.cli_show import open_console
+
+if TYPE_CHECKING:
+    from core.geo.model import Model
+    from core.geo.score import Score
+    from gateway.eta.replay import Played
+    from gateway.eta.trips import Trip
 
 eta_app = typer.Typer(
     no_args_is_help=True,
@@ -15,7 +31,245 @@ eta_app = typer.Typer(
     help="Train arrival times on history, replay trips, and score what was said. docs/eta.md says how.",
 )
 
+History = Annotated[
+    Path, typer.Option("--history", metavar="FILE", help="Trips that were made, one a line (docs/eta.md).")
+]
+Trips = Annotated[Path, typer.Option("--trips", metavar="FILE", help="Trips to say arrival times of, one a line.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of folds, of training, of faults.")]
+By = Annotated[str, typer.Option("--by", metavar="WHAT", help="What a fold keeps together: vehicle or trip.")]
+Folds = Annotated[int, typer.Option("--folds", metavar="K", min=2, max=1_000, help="Parts for cross-validation.")]
+Json = Annotated[bool, typer.Option("--json", help="The same as one JSON document.")]
+Part = Annotated[float, typer.Option(metavar="PART", min=0.0, max=1.0)]
 
-@eta_app.callback()
-def _group() -> None:
-    """So that a single command keeps its own name."""
+
+@eta_app.command()
+@mended
+def train(
+    history: History,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the model goes.")],
+    cross_validate: Annotated[
+        int,
+        typer.Option("--cross-validate", metavar="K", min=0, help="First say how good it is, in K parts (0: do not)."),
+    ] = 0,
+    seed: Seed = 1,
+    by: By = "vehicle",
+) -> None:
+    """Make a model of arrival times from history.
+
+    Needs LightGBM (pip install 'readback[eta]'); what serves the model does not. The same history and seed make the same model.
+
+    Examples:
+
+      readback eta train --history trips.jsonl --out model.json
+
+      readback eta train --history trips.jsonl --out model.json --cross-validate 5
+    """
+    from gateway.eta import files, show
+    from gateway.eta import train as training
+    from gateway.eta.replay import Faults, crossed, play
+
+    _by(by)
+    console = open_console()
+    trips = _read(history)
+    training.learning_library()
+    if cross_validate == 1:
+        raise CliError("--cross-validate 1 leaves nothing to train on: 2 or more", USAGE)
+    if cross_validate:
+        played: list[Played] = []
+        with _bar("cross-validating", cross_validate * training.steps(trips)) as step:
+            for model, mine in crossed(trips, cross_validate, seed, by, step):
+                played += [play(trip, model, Faults()) for trip in mine]
+        show.print_score(_scored(played), open_console(stderr=False))
+    with _bar("training", training.steps(trips)) as step:
+        model = training.train(trips, seed, step, by)
+    files.write_model(out, model)
+    console.print(
+        f"{out}: {model.trained['trips']} trips of {model.trained['vehicles']} vehicles, {len(model.pace.fine)} cells of pace, "
+        f"{len(model.mean.trees)} and {len(model.spread.trees)} trees, {out.stat().st_size // 1000} kB",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@eta_app.command()
+@mended
+def replay(
+    trips: Trips,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where what is said goes; alerts.jsonl comes beside it.")
+    ],
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            metavar="FILE",
+            help="Train on it; where it is the trips' own file, in parts, so that no model has seen the vehicle.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="Use this model instead.", show_default=False)
+    ] = None,
+    estimator: Annotated[
+        str, typer.Option("--estimator", metavar="NAME", help="shown; raw (not steadied); grid, grid93 (baselines).")
+    ] = "shown",
+    folds: Folds = 5,
+    by: By = "vehicle",
+    drop: Part = 0.0,
+    delay: Part = 0.0,
+    duplicate: Part = 0.0,
+    no_provider_after: Annotated[
+        float | None,
+        typer.Option(
+            "--no-provider-after",
+            metavar="SECONDS",
+            help="The route's provider is dead from then on.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = 1,
+) -> None:
+    """Say arrival times of trips as they were, fix by fix, and write down each.
+
+    --drop, --delay and --duplicate take the part of fixes (0.3) that the way in loses, holds up or doubles.
+
+    Examples:
+
+      readback eta replay --history trips.jsonl --trips trips.jsonl --out predictions.jsonl
+
+      readback eta replay --model model.json --trips today.jsonl --out predictions.jsonl --drop 0.3
+
+      readback eta replay --trips today.jsonl --out predictions.jsonl
+    """
+    from gateway.eta import files
+    from gateway.eta import train as training
+    from gateway.eta.replay import ESTIMATORS, Faults, crossed, play
+
+    _by(by)
+    if estimator not in ESTIMATORS:
+        raise CliError(f"--estimator is one of {', '.join(ESTIMATORS)}, not {estimator}", USAGE)
+    if history is not None and model is not None:
+        raise CliError("--model needs no history: leave out one of them", USAGE)
+    faults = Faults(drop, delay, duplicate, seed)
+
+    def said(made: Model | None, trip: Trip) -> Played:
+        return play(trip, made, faults, estimator, no_provider_after)
+
+    asked = _read(trips)
+    loaded = None if model is None else files.load_model(model)
+    same = history is not None and history.exists() and history.samefile(trips)
+    seen: list[Trip] = []
+    if history is not None and not same:
+        seen = _without(_read(history), asked)
+    played: list[Played] = []
+    rounds = folds if same else 1 if seen else 0
+    with _bar("replaying", rounds * training.steps(asked if same else seen or asked) + len(asked)) as step:
+        if same:
+            for made, mine in crossed(asked, folds, seed, by, step):
+                played += _each(mine, step, partial(said, made))
+        else:
+            used = training.train(seen, seed, step, by) if seen else loaded
+            played += _each(asked, step, partial(said, used))
+    order = {trip.name: at for at, trip in enumerate(asked)}
+    played.sort(key=lambda one: order[one.trip.name])
+    files.write_whole(out, files.prediction_lines(played))
+    files.write_whole(out.with_name("alerts.jsonl"), files.alert_lines(played))
+    fixes = max(1, sum(one.fixes for one in played))
+    open_console().print(
+        f"{len(played)} trips, {fixes} fixes, {sum(one.cpu_s for one in played) / fixes * 1e6:.0f} us of CPU a fix, "
+        f"{sum(one.calls for one in played) / len(played):.2f} calls of the provider a trip",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@eta_app.command()
+@mended
+def score(
+    trips: Trips,
+    predictions: Annotated[Path, typer.Option("--predictions", metavar="FILE", help="What was said of them.")],
+    alerts: Annotated[
+        Path | None, typer.Option("--alerts", metavar="FILE", help="Which alerts went out.", show_default=False)
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="FOLDER", help="Draw pictures there.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say how good arrival times were: the ETA Accuracy Benchmark, errors, intervals, how calmly they moved, alerts.
+
+    Examples:
+
+      readback eta score --trips trips.jsonl --predictions predictions.jsonl
+
+      readback eta score --trips trips.jsonl --predictions predictions.jsonl --alerts alerts.jsonl --plots pictures
+    """
+    from core.geo.score import score as scored
+    from gateway.eta import files, show
+
+    arrivals = {trip.name: trip.arrive_s for trip in _read(trips)}
+    known = frozenset(arrivals)
+    said = files.read_predictions(predictions, known)
+    found = scored(arrivals, said, None if alerts is None else files.read_alerts(alerts, known))
+    if json:
+        import orjson
+
+        sys.stdout.buffer.write(
+            orjson.dumps(show.as_json(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        )
+    else:
+        show.print_score(found, open_console(stderr=False))
+    if plots is not None:
+        for path in show.draw(found, arrivals, said, plots):
+            typer.echo(str(path), err=True)
+
+
+def _by(what: str) -> None:
+    if what not in ("vehicle", "trip"):
+        raise CliError(f"--by is vehicle or trip, not {what}", USAGE)
+
+
+def _read(path: Path) -> list[Trip]:
+    from gateway.eta.trips import read_trips
+
+    return read_trips(path)
+
+
+def _without(history: list[Trip], asked: list[Trip]) -> list[Trip]:
+    """History of other vehicles than those that are asked about."""
+    vehicles = {trip.vehicle for trip in asked}
+    rest = [trip for trip in history if trip.vehicle not in vehicles]
+    if not rest:
+        raise CliError("all of the history is of vehicles that the trips are of: nothing to train on", USAGE)
+    return rest
+
+
+def _each(trips: list[Trip], step: Callable[[], None], run: Callable[[Trip], Played]) -> list[Played]:
+    played: list[Played] = []
+    for trip in trips:
+        played.append(run(trip))
+        step()
+    return played
+
+
+def _scored(played: list[Played]) -> Score:
+    from core.geo.score import Alert, Said, score
+
+    return score(
+        {one.trip.name: one.trip.arrive_s for one in played},
+        {one.trip.name: [Said(*said[:5]) for said in one.said] for one in played},
+        {one.trip.name: [Alert(threshold_s, at_s) for threshold_s, at_s, _ in one.alerts] for one in played},
+    )
+
+
+@contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = open_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)
