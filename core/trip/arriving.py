@@ -34,7 +34,7 @@ from core.geo.fences import Fences, Watch
 from core.geo.model import Model
 from core.geo.polyline import decode
 from core.geo.route import Route, Stop, make_route
-from core.geo.route_calls import CallPolicy, Look, RouteCalls, Why
+from core.geo.route_calls import OFFLINE, CallPolicy, Look, RouteCalls, Why
 from core.geo.routing import Ask, Mode, Place, Snapshot
 from core.geo.sphere import Plane, distance_m, nearest
 from core.tenants import Arrivals
@@ -174,7 +174,7 @@ class Arriving:
         plan, last = self.trip.plan, self._last
         assert plan is not None
         assert last is not None
-        self._begin(plan, last)
+        self._begin(plan, last, last.at_ms, False)
         self._move(last)
 
     # -- positions ----------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Arriving:
         if self._last is not None and sample.at_ms <= self._last.at_ms:
             return deeds
         if self._estimator is None:
-            self._begin(plan, sample)
+            self._begin(plan, sample, now_ms, past)
         estimator = self._estimator
         assert estimator is not None
         if self._advice is not None and estimator.advise(*self._advice):
@@ -233,7 +233,7 @@ class Arriving:
     def _ms(self, at_s: float) -> int:
         return self._zero_ms + round(1000 * at_s)
 
-    def _begin(self, plan: Plan, sample: Sample) -> None:
+    def _begin(self, plan: Plan, sample: Sample, now_ms: int, past: bool) -> None:
         self._zero_ms = sample.at_ms
         local = datetime.fromtimestamp(sample.at_ms / 1000, ZoneInfo(self.arrivals.zone))
         week0_s = 86_400.0 * local.weekday() + 3_600.0 * local.hour + 60.0 * local.minute + local.second
@@ -248,7 +248,9 @@ class Arriving:
             record=self.record,
         )
         self._along = {} if self._way is None else {stop.name: stop.at_m for stop in self._way.stops}
-        self._calls = RouteCalls(sample.at_ms, self._policy)
+        self._calls = (
+            RouteCalls.resumed(sample.at_ms, now_ms, self._policy) if past else RouteCalls(sample.at_ms, self._policy)
+        )
 
     # -- what comes of them -------------------------------------------------------------------------------------------------
 
@@ -418,9 +420,12 @@ class Arriving:
         mode: Mode = plan.mode  # type: ignore[assignment]  # a plan's modes are among them
         return why, Ask(mode, points, None, way)
 
-    def route_asked(self, now_ms: int) -> None:
+    def route_asked(self, now_ms: int) -> int:
+        """How many calls may be made for it."""
         assert self._calls is not None
+        left = self._calls.left(now_ms)
         self._calls.asked(now_ms)
+        return left
 
     def route_dropped(self) -> None:
         """The ask was cancelled, or cannot be answered."""
@@ -431,7 +436,7 @@ class Arriving:
         """What a provider said, or the guess where none did."""
         if self._calls is None or not self._calls.asking:
             return  # planned anew meanwhile
-        guess = snapshot.source == "offline"
+        guess = snapshot.source == OFFLINE
         keep = self._way is not None or self._snapshot is not None
         taken = not (guess and keep and why != "off_route")
         self._calls.answered(now_ms, calls, failed, snapshot if taken else None)

@@ -18,13 +18,14 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from core.commands import FOLDED_AT_ONCE, recorded
 from core.geo.fences import Fences
 from core.geo.model import Model
+from core.geo.route_calls import Why
 from core.geo.routing import Ask
 from core.ports import StoreError, Unavailable
 from core.stream import Stream
@@ -327,16 +328,16 @@ class Engine:
         wanted = book.arriving.route_wanted(self._now_ms(), self._routes.well_ms)
         if wanted is not None:
             book.asking = True
-            book.arriving.route_asked(self._now_ms())
-            self._nursery.start_soon(self._route, book, *wanted)
+            calls = book.arriving.route_asked(self._now_ms())
+            self._nursery.start_soon(self._route, book, *wanted, calls)
 
-    async def _route(self, book: _Book, why: Any, ask: Ask) -> None:
+    async def _route(self, book: _Book, why: Why, ask: Ask, calls: int) -> None:
         assert self._routes is not None
         arriving, left = book.arriving, 0
         try:
             async with self._asks:
                 self.asked += 1
-                found = await self._routes.route(book.stream.tenant, ask)
+                found = await self._routes.route(book.stream.tenant, ask, calls)
             arriving.routed(found.snapshot, found.calls, found.failed, why, ask, self._now_ms())
         except (ValueError, Unavailable) as error:
             log.warning("no route for %s of tenant %s: %s", book.stream.name, book.stream.tenant, error)

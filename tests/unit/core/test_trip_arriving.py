@@ -223,6 +223,8 @@ def test_taken_up_anew_it_stands_where_it_stood() -> None:
     past = [deed for sample in drive(0, 300) for deed in two.take(sample, T0 + 290_000, NOWHERE, past=True)]
     assert past == []
     assert shows(two.look(T0 + 290_000)) == [shown]
+    assert asked(two, T0 + 290_000) is not None
+    assert two.calls == one.calls + 2, "what the other node asked for counts"
     assert two.look_ms == one.look_ms
 
 
