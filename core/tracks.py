@@ -1,6 +1,6 @@
 """The port of tracks: samples of positions as they were taken, where each subject is, fences, and where pushes go.
 
-Two adapters, `store.memory_tracks` and `store.postgres_tracks`, pass one contract suite (tests/contract/test_tracks.py).
+Two adapters, `store.memory_tracks` and `store.postgres_tracks`, pass one contract suite (tests/contract/test_tracks_*.py).
 
 A *subject* is whoever moves: the principal that sent the fix (`device:truck-7`). Its samples are of the stream that it sent
 them in (`trip:9`). What is quarantined is kept too, and said to be so: nothing that was taken disappears.

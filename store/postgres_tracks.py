@@ -4,8 +4,7 @@ Promises what the port does. Samples are copied in one transaction with the last
 (``limits.keepers``); everything else shares the log's. A link that turns out to be dead is replaced and the call repeated once:
 every call of the port may be repeated.
 
-Does not wait for room: a day that has no table yet gets one before the copy, and where it went meanwhile (`retain`, on another
-node) once more.
+A day that has no table yet gets one before the copy, and where it went meanwhile (`retain`, on another node) once more.
 """
 
 from __future__ import annotations
@@ -38,6 +37,8 @@ from store.tracks_input import (
 
 DAYS_MAX: Final = 1_500
 """Days that are kept at once, all tenants together: each is a table that a read of a track opens or passes over."""
+ATTEMPTS: Final = 5
+"""Of a batch whose days are dropped by others while it comes."""
 FORGOTTEN_PER_COMMIT: Final = 5_000
 """Rows: some 50 ms, in which nobody waits for them."""
 
@@ -99,19 +100,19 @@ class PostgresTracks:
         columns = _columns(lasts, self._input.memories(lasts))
         if not samples and not lasts:
             return
-        if not days <= self._days:
-            await self._make_days(days)
-        try:
-            await self._keeping.run(_write, samples, columns)
-        except Unavailable as error:
-            if not isinstance(error.__cause__, asyncpg.CheckViolationError):
-                raise
-            # The tables of some days went since they were made: another node's `retain` dropped them.
-            await self._make_days(days)
-            await self._keeping.run(_write, samples, columns)
+        for _ in range(ATTEMPTS):
+            if not days <= self._days:
+                await self._make_days(days)
+            try:
+                return await self._keeping.run(_write, samples, columns)
+            except Unavailable as error:
+                if not isinstance(error.__cause__, asyncpg.CheckViolationError):
+                    raise
+                # Tables of some days went since they were made: another node's `retain` dropped them.
+                self._days -= days
+        raise Unavailable("the days of these positions are being forgotten")
 
     async def _make_days(self, days: set[int]) -> None:
-        self._days -= days
         rows = await self._links.fetch("select readback.make_days($1, $2)", sorted(days), DAYS_MAX)
         if rows[0][0] is None:
             raise Unavailable(f"positions of {DAYS_MAX} days are kept already", 60.0)
