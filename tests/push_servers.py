@@ -2,8 +2,8 @@
 
 `Apple` and `Google` decide, given a request, as the services' documents say they do, on a clock that a test moves; `standing`
 puts them on loopback ports. Whatever breaks a rule is answered with the service's own error and kept in ``broke``, so that a
-test can demand that nothing did. ``answers`` are given first, in their order: an `Answer`, `HANG` (none, ever) or `CUT` (the
-push is taken, and the connection ends before the answer).
+test can demand that nothing did. ``answers`` are given first, in their order: an `Answer`, `HANG` (none, ever), `CUT` (the
+push is taken, and the connection ends before the answer) or `DRIP` (an answer that begins and never ends).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import orjson
 import trio
 from cryptography.exceptions import InvalidSignature
@@ -39,6 +40,7 @@ from tests.issuers import signer
 
 HANG: Final = "hang"
 CUT: Final = "cut"
+DRIP: Final = "drip"
 TEAM: Final = "TEAM123456"
 KEY_ID: Final = "KEY1234567"
 PROJECT: Final = "buses-4711"
@@ -68,7 +70,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-Fate = Answer | Literal["hang", "cut"]
+Fate = Answer | Literal["hang", "cut", "drip"]
 
 
 class Got(NamedTuple):
@@ -100,7 +102,7 @@ class StandIn:
         if isinstance(fate, Answer) and fate.status != 200:
             return fate
         answered = self.judge(path, headers, body)
-        return fate if answered.status == 200 and fate in (HANG, CUT) else answered
+        return fate if answered.status == 200 and fate in (HANG, CUT, DRIP) else answered
 
     def judge(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         raise NotImplementedError
@@ -203,10 +205,9 @@ class Google(StandIn):
     senders: set[str] = field(default_factory=set)
     issued: dict[str, float] = field(default_factory=dict)
     """Access tokens, and when they end."""
-    token_answers: deque[Answer] = field(default_factory=deque)
+    token_answers: deque[Fate] = field(default_factory=deque)
     token_uri: str = ""
     asked_for_tokens: int = 0
-    token_gate: trio.Event | None = None
 
     def _no(self, status: int, code: str, general: str, said: str = "") -> Answer:
         if code != "UNREGISTERED":
@@ -217,7 +218,7 @@ class Google(StandIn):
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Fate:
         return self._token(body) if path == "/token" else super().answer(path, headers, body)
 
-    def _token(self, body: bytes) -> Answer:
+    def _token(self, body: bytes) -> Fate:
         self.asked_for_tokens += 1
         if self.token_answers:
             return self.token_answers.popleft()
@@ -287,7 +288,17 @@ class Google(StandIn):
 # On the wire
 
 
-async def _serve(stand_in: StandIn, stream: trio.SSLStream[trio.SocketStream]) -> None:
+async def _drip(link: h2.connection.H2Connection, id: int, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """A byte again and again, until the peer has enough of it."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError, h2.exceptions.ProtocolError):
+        while True:
+            await trio.sleep(0.05)
+            link.send_data(id, b" ")
+            with suppress(trio.BusyResourceError):
+                await stream.send_all(link.data_to_send())
+
+
+async def _serve(stand_in: StandIn, nursery: trio.Nursery, stream: trio.SSLStream[trio.SocketStream]) -> None:
     """One connection: HTTP/2 or nothing. Requests are answered side by side."""
     stand_in.connections += 1
     try:
@@ -315,6 +326,9 @@ async def _serve(stand_in: StandIn, stream: trio.SSLStream[trio.SocketStream]) -
                         return
                     if isinstance(fate, Answer):
                         _reply(link, event.stream_id, fate)
+                    elif fate == DRIP:
+                        link.send_headers(event.stream_id, [(":status", "503")])
+                        nursery.start_soon(_drip, link, event.stream_id, stream)
             await stream.send_all(link.data_to_send())
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
@@ -386,7 +400,7 @@ async def standing(folder: Path, wall: Callable[[], float]) -> AsyncIterator[Sta
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
             bases.append(f"https://127.0.0.1:{listener.socket.getsockname()[1]}")
             secured = trio.SSLListener(listener, server, https_compatible=True)
-            nursery.start_soon(partial(trio.serve_listeners, partial(_serve, stand_in), [secured]))
+            nursery.start_soon(partial(trio.serve_listeners, partial(_serve, stand_in, nursery), [secured]))
         google.token_uri = f"{bases[1]}/token"
         stand = Stand(apple, google, Bases(bases[1], bases[0]), pair.client())
         try:

@@ -45,6 +45,12 @@ class Pushing(NamedTuple):
     services: Services
 
 
+def pushing_of(config: Config, secrets: Secrets, tracks: Tracks | None, wall: Callable[[], float]) -> Pushing | None:
+    """``None`` where phones are not known, or there is no key: alerts stay in the inboxes then."""
+    services = services_of(config, secrets, wall, PushLimits())
+    return None if tracks is None or not services.by_name else Pushing(tracks, services)
+
+
 def services_of(
     config: Config,
     secrets: Secrets,

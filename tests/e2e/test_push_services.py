@@ -14,9 +14,9 @@ from core.push.alert import Alert, Note
 from core.push.rules import SENT, PushLimits, Verdict, refused
 from core.tracks import Push
 from gateway.config import Config, ConfigError, Secrets
-from gateway.push.make import services_of
+from gateway.push.make import pushing_of, services_of
 from gateway.push.services import PushService
-from tests.push_servers import APP, CUT, HANG, KEY_ID, TEAM, Answer, Clock, Stand, pem, standing
+from tests.push_servers import APP, CUT, DRIP, HANG, KEY_ID, TEAM, Answer, Clock, Phones, Stand, pem, standing
 
 IPHONE = Push("apns", "00fc13adff785122b4ad28809a342098", APP, 0)
 ANDROID = Push("fcm", "fGci:APA91b-17", APP, 0)
@@ -208,6 +208,43 @@ async def test_no_answer(tmp_path: Path) -> None:
         assert len({got.headers["apns-id"] for got in apple.got}) == 1
 
 
+async def test_an_answer_without_end(tmp_path: Path) -> None:
+    """Is left after `call_s`, though bytes keep coming: the client's own timeouts are of each wait alone."""
+    async with scene(tmp_path) as at:
+        at.again(replace(PushLimits(), call_s=1.1))
+        at.stand.apple.answers.append(DRIP)
+        found = await at.apns.send(IPHONE, at.note())
+        assert found == Verdict("later", "127.0.0.1 did not answer within 1.1 s")
+        assert await at.apns.send(IPHONE, at.note()) == SENT
+
+
+async def test_a_token_endpoint_that_is_away(tmp_path: Path) -> None:
+    """Is trouble on the way, which passes."""
+    async with scene(tmp_path) as at:
+        google = at.stand.google
+        google.token_answers.append(CUT)
+        found = await at.fcm.send(ANDROID, at.note())
+        assert (found.what, "cannot be reached" in found.reason) == ("later", True)
+        assert await at.fcm.send(ANDROID, at.note()) == SENT
+
+
+async def test_who_asked_with_an_old_token_takes_the_new_one(tmp_path: Path) -> None:
+    """Of two pushes whose token had expired, one renews it and the other goes on with that: nothing is renewed twice."""
+    async with scene(tmp_path) as at:
+        at.clock.now_s += 2_400 + 1_500 - at.clock.now_s % 2_400
+        expired = Answer(403, {"reason": "ExpiredProviderToken"})
+        at.stand.apple.answers += [expired, expired]
+        found: list[Verdict] = []
+
+        async def send() -> None:
+            found.append(await at.apns.send(IPHONE, at.note()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(send)
+        assert (found, len(at.stand.apple.updates), at.stand.broke) == ([SENT, SENT], 1, [])
+
+
 async def test_a_service_that_fails_is_left_alone(tmp_path: Path) -> None:
     """After five failures in a row nothing goes out for a while, and whoever wants to is told so at once."""
     async with scene(tmp_path) as at:
@@ -282,3 +319,9 @@ def test_without_keys_there_are_no_services() -> None:
     secrets = Secrets({}, {}, apns_key=pem("ES256", "apns").encode())
     config = Config(apns_team=TEAM, apns_key_id=KEY_ID, apns_sandbox=True)
     assert list(services_of(config, secrets, Clock(), PushLimits()).by_name) == ["apns"]
+    tracks = Phones().tracks
+    assert pushing_of(config, secrets, None, Clock()) is None
+    assert pushing_of(config, Secrets({}, {}), tracks, Clock()) is None
+    made = pushing_of(config, secrets, tracks, Clock())
+    assert made is not None
+    assert made.tracks is tracks
