@@ -37,8 +37,9 @@ class StreamAction(Enum):
     TYPE = "show that one types"
     SEND = "send, react, edit and delete one's own"
     DELETE = "delete anybody's event"
-    COMMAND = "give commands to a flight; what each role may command, the machine's table says"
+    COMMAND = "give commands to a flight or a trip; what each role may command, the machine's table says"
     POSITION = "send positions"
+    READ_TRACK = "read a trip's state, tracks and last positions"
     LIST_MEMBERS = "list members"
     MANAGE_MEMBERS = "add and remove members, change roles"
 
@@ -53,6 +54,7 @@ class TenantAction(Enum):
     REVOKE = "revoke tokens, sessions and principals"
     MANAGE_CLIENTS = "add and remove service clients"
     MANAGE_DEVICES = "mint claims for devices, revoke devices"
+    MANAGE_FENCES = "list, draw and remove fences"
     START_SAGA = "start a saga"
     READ_WORK = "read how sagas go on and what rules did"
 
@@ -67,6 +69,7 @@ STREAM_TABLE: Final[Mapping[StreamAction, frozenset[str]]] = MappingProxyType(
         StreamAction.DELETE: frozenset(("owner",)),
         StreamAction.COMMAND: frozenset(("owner", "member")),
         StreamAction.POSITION: frozenset(("owner", "member")),
+        StreamAction.READ_TRACK: frozenset(("owner", "member", "reader")),
         StreamAction.LIST_MEMBERS: frozenset(("owner", "member", "reader")),
         StreamAction.MANAGE_MEMBERS: frozenset(("owner",)),
     }
@@ -82,6 +85,7 @@ TENANT_TABLE: Final[Mapping[TenantAction, frozenset[str]]] = MappingProxyType(
         TenantAction.REVOKE: frozenset(("admin",)),
         TenantAction.MANAGE_CLIENTS: frozenset(("admin",)),
         TenantAction.MANAGE_DEVICES: frozenset(("admin",)),
+        TenantAction.MANAGE_FENCES: frozenset(("admin", "service")),
         TenantAction.START_SAGA: frozenset(("admin", "service")),
         TenantAction.READ_WORK: frozenset(("admin", "service")),
     }

@@ -32,11 +32,13 @@ from gateway.http_office import router as office_router
 from gateway.http_push import router as push_router
 from gateway.http_reads import router as reads_router
 from gateway.http_routes import router
+from gateway.http_trips import router as trips_router
 from gateway.http_work import router as work_router
 from gateway.office_service import OfficeService
 from gateway.push.desk import PushDesk
 from gateway.reads_service import ReadsService
 from gateway.service import HTTP_STATUS, Service, WireError
+from gateway.trips_service import TripsService
 from gateway.work_service import WorkService
 
 DESCRIPTION = """\
@@ -57,6 +59,7 @@ def make_app(
     work: WorkService | None = None,
     pushes: PushDesk | None = None,
     collect: CollectService | None = None,
+    trips: TripsService | None = None,
     limits: Limits | None = None,
     edge: EdgeLimits | None = None,
     origins: frozenset[str] | None = frozenset(),
@@ -64,8 +67,8 @@ def make_app(
     trusted: Trusted | None = None,
     barred_s: Callable[[str], float] = lambda address: 0.0,
 ) -> FastAPI:
-    """The app. Without an ``office`` its routes are not there, nor those of ``reads``, ``work``, ``pushes`` and ``collect``
-    without these. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
+    """The app. Without an ``office`` its routes are not there, nor those of ``reads``, ``work``, ``pushes``, ``collect`` and
+    ``trips`` without these. ``origins`` are the web origins whose pages may call it (``None``: any), as for the WebSocket. With
     ``gather``, metrics and readiness tell of the siblings on these ports too. ``trusted`` and ``barred_s`` are
     `gateway.http_edge.Edge`'s."""
     limits = limits or Limits()
@@ -91,6 +94,9 @@ def make_app(
     if collect is not None:
         app.state.collect = collect
         app.include_router(collect_router)
+    if trips is not None:
+        app.state.trips = trips
+        app.include_router(trips_router)
     app.add_exception_handler(WireError, _on_wire_error)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -105,7 +111,7 @@ def make_app(
             allow_origins=["*"] if origins is None else sorted(origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "DPoP", "Idempotency-Key"],
-            expose_headers=["Location", "Retry-After", "WWW-Authenticate"],
+            expose_headers=["Link", "Location", "Retry-After", "WWW-Authenticate"],
             max_age=600,
         )
     app.add_middleware(SecurityHeaders)
@@ -204,6 +210,7 @@ _TAGS = [
         "name": "revocations",
         "description": "Who is not let in any more, and ended where it is: on every node, at once.",
     },
+    {"name": "trips", "description": "Plans, stops, who is told before; tracks, last positions and fences."},
     {"name": "sagas", "description": "Steps in several streams that end all done or all undone."},
     {"name": "rules", "description": "What rules did, and why."},
     {"name": "pushes", "description": "One's own phones, to which alerts of arrivals are pushed."},

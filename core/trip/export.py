@@ -35,6 +35,7 @@ _GPX: Final = (
 )
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document may hold, escaped or not."""
+_QUOTED: Final = re.compile('[,"\r\n]')
 
 
 def shown(sample: Sample) -> dict[str, Any]:
@@ -173,4 +174,4 @@ def _cell(value: object) -> str:
     # A cell that begins like a formula would be one in a spreadsheet; numbers may begin with a minus.
     if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
         text = f"'{text}"
-    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from core.policy import StreamAction
-from tests.walls.stage import OTHER, Action, Everybody, Place, Whose, World, in_flight
+from tests.walls.stage import OTHER, Action, Everybody, Place, Whose, World, at_trip, in_flight
 
 Fields = Callable[[World, Whose, Place], dict[str, Any]]
 
@@ -54,6 +54,10 @@ def _command(world: World, whose: Whose, place: Place) -> dict[str, Any]:
     }
 
 
+def _trip_command(world: World, whose: Whose, place: Place) -> dict[str, Any]:
+    return {"stream": at_trip(place).stream, "type": "start", "key": str(uuid.uuid4()), "body": {}}
+
+
 FIX: Final = {"seq": 1, "at": "2026-11-21T09:30:00.000Z", "lat": -33.9, "lon": 151.2, "acc": 5}
 
 A = StreamAction
@@ -78,6 +82,7 @@ ASKS: Final = (
     Ask("send", Everybody.NOBODY, _send("member.joined", principal=OTHER, role="owner"), "a forged member.joined"),
     Ask("position", A.POSITION, _stream(fixes=[FIX])),
     Ask("command", A.COMMAND, _command, "to the flight of the stream's own name", at=in_flight),
+    Ask("command", A.COMMAND, _trip_command, "to the trip", at=at_trip),
     Ask("unsub", A.FOLLOW, _stream(), denied="not_found"),
 )
 """In this order on one connection. An op's action is what its answer may not go beyond."""

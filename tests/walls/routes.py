@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from core.policy import StreamAction, TenantAction
-from tests.walls.stage import GUEST, Action, Everybody, Place, at_board, in_flight
+from tests.walls.stage import GUEST, Action, Everybody, Place, at_board, at_trip, in_flight
 
 _numbers = itertools.count(1)
 
@@ -52,6 +52,19 @@ def _create(place: Place) -> Request:
 
 def _create_flight(place: Place) -> Request:
     return {"path": "/v1/flights", "json": {"flight": f"made-{next(_numbers)}"}}
+
+
+def _create_trip(place: Place) -> Request:
+    return {"path": "/v1/trips", "json": {"trip": f"made-{next(_numbers)}"}}
+
+
+def _command_trip(place: Place) -> Request:
+    headers = {"idempotency-key": str(uuid.uuid4())}
+    return {"path": "/v1/trips/room/commands", "headers": headers, "json": {"type": "start"}}
+
+
+def _own_fence(place: Place) -> Request:
+    return {"path": f"/v1/fences/made-{next(_numbers)}", "json": {"points": [{"lat": 1, "lon": 2}], "radius_m": 5}}
 
 
 def _start_saga(place: Place) -> Request:
@@ -169,6 +182,15 @@ ROUTES: Final = (
         "for owners of all without it too",
         at=at_board,
     ),
+    Route("POST", "/v1/trips", T.CREATE_STREAM, _create_trip, streamless=True),
+    Route("POST", "/v1/trips/{trip}/commands", A.COMMAND, _command_trip, at=at_trip),
+    Route("GET", "/v1/trips/{trip}", A.READ_TRACK, _at("/v1/trips/room"), at=at_trip),
+    Route("GET", "/v1/trips/{trip}/track", A.READ_TRACK, _at("/v1/trips/room/track"), at=at_trip),
+    Route("GET", "/v1/trips/{trip}/live", A.READ_TRACK, _at("/v1/trips/room/live"), at=at_trip),
+    Route("GET", "/v1/fences", T.MANAGE_FENCES, _at("/v1/fences"), streamless=True),
+    Route("PUT", "/v1/fences/{fence}", T.MANAGE_FENCES, _own_fence, streamless=True),
+    Route("GET", "/v1/fences/{fence}", T.MANAGE_FENCES, _at("/v1/fences/{granted}"), streamless=True, grants=True),
+    Route("DELETE", "/v1/fences/{fence}", T.MANAGE_FENCES, _at("/v1/fences/{granted}"), streamless=True, grants=True),
     Route("POST", "/v1/sagas", T.START_SAGA, _start_saga, streamless=True),
     Route("GET", "/v1/sagas/{key}", T.READ_WORK, _at("/v1/sagas/{granted}"), streamless=True, grants=True),
     Route("GET", "/v1/rules/firings", T.READ_WORK, _at("/v1/rules/firings"), streamless=True),

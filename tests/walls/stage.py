@@ -22,9 +22,11 @@ from core.directory import Directory, Note, ServiceClient
 from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
 from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Log
+from core.tracks import Fence, Tracks
 from gateway.http import make_app
 from gateway.push.desk import PushDesk
 from gateway.reads import Reads
+from gateway.trips_desk import TripsDesk
 from gateway.work.sagas import new_saga
 from gateway.work_desk import WorkDesk
 from store.memory import MemoryLog
@@ -114,6 +116,11 @@ def at_board(place: Place) -> Place:
     return replace(place, stream=BOARD, own=place.own if place.member else None)
 
 
+def at_trip(place: Place) -> Place:
+    """The same principal before the room, which is a trip."""
+    return replace(place, stream=ROOM, own=place.own if place.member else None)
+
+
 def exists(whose: Whose, place: Place) -> bool:
     if place.stream.startswith("flight:"):
         there = [pattern.format(name) for pattern in FLIGHTS for name in ("room", "hall")]
@@ -150,8 +157,9 @@ SWAP = {"a": {"flight": "room", "passenger": "p1"}, "b": {"flight": "hall", "pas
 class World:
     """A node with the three tenants, and the HTTP API beside it in the same process."""
 
-    def __init__(self, node: TestNode, directory: Directory, http: httpx.AsyncClient) -> None:
+    def __init__(self, node: TestNode, directory: Directory, tracks: Tracks, http: httpx.AsyncClient) -> None:
         self.node = node
+        self.tracks = tracks
         self.directory = directory
         self.http = http
         self.log: Log = node.log
@@ -203,7 +211,7 @@ class World:
         return self.seqs.get((whose.value, stream, principal), 1)
 
     async def grant(self, tenant: str, name: str) -> None:
-        """A service client, a device with a claim, a revocation, and a saga, each of this name."""
+        """A service client, a device with a claim, a revocation, a saga, and a fence, each of this name."""
         now_ms, note = int(time.time() * 1000), Note("user:root", b"{}")
         client = ServiceClient(f"client-{name}", tenant, f"service:{name}", (), uuid.uuid4().bytes * 2, now_ms)
         await self.directory.add_client(client, note)
@@ -212,6 +220,7 @@ class World:
         await self.directory.revoke(tenant, "token", name, at_ms=now_ms, until_ms=None, reason="lost", note=note)
         assert self.node.work is not None
         await self.node.work.add([new_saga(tenant, "seat_swap", name, SWAP, now_ms)])
+        await self.tracks.put_fence(tenant, Fence(name, name, ((1.0, 2.0),), 5.0, 0, ()))
 
     async def state(self, tenant: str) -> list[Any]:
         """All that is kept of a tenant."""
@@ -219,6 +228,7 @@ class World:
             await self.directory.revoked(tenant),
             await self.directory.clients(tenant),
             await self.directory.devices(tenant),
+            await self.tracks.fences(tenant),
         ]
         for stream in (ROOM, HALL, INBOX, AUDIT_STREAM, "flight:room", "flight:hall"):
             (facts,) = await self.log.open_streams([(tenant, stream, OTHER)])
@@ -236,6 +246,7 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
     directory = MemoryDirectory(log) if isinstance(log, MemoryLog) else log.directory
     async with trio.open_nursery() as nursery:
         work = work_of(log)
+        tracks: Tracks = MemoryTracks(log) if isinstance(log, MemoryLog) else log.tracks
         node = TestNode(log, None, nursery, directory=directory, work=work)
         await node.start()
         assert work is not None
@@ -247,11 +258,12 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
                 office=node.office,
                 reads=reads,
                 work=WorkDesk(node.node, work),
-                pushes=PushDesk(MemoryTracks(log) if isinstance(log, MemoryLog) else log.tracks, node.node.wall),
+                pushes=PushDesk(tracks, node.node.wall),
+                trips=TripsDesk(node.node, node.desk, tracks),
             )
         )
         async with httpx.AsyncClient(transport=transport, base_url="http://node") as http:
-            made = World(node, directory, http)
+            made = World(node, directory, tracks, http)
             await made.plant()
             yield made
         nursery.cancel_scope.cancel()
