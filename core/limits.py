@@ -86,6 +86,13 @@ class Limits:
     pings_gather_s: float = 0.02  # fixes of all devices gather this long for one look at their windows
     pings_batch_max: int = 1_000  # or until there are so many
     pings_waiting_max: int = 20_000  # fixes under way; more answer overloaded
+    books_max: int = 50_000  # subjects whose past is remembered for judging, 2 KB each; more are read anew
+    book_idle_s: float = 120.0  # a subject silent here for longer is read anew: it may have been at another node
+    samples_waiting_max: int = 50_000  # judged and not kept yet: 20 MB, two seconds' worth; more answer overloaded
+    samples_commit_max: int = 5_000  # of one commit: some 50 ms of Postgres
+    shown_per_stream_max: int = 200  # subjects whose position a stream shows: who joins gets 1 KB of each, trail and all
+    live_flush_s: float = 0.1  # positions gather so long before they go to who follows, and to other nodes
+    live_slice: int = 128  # sends of positions before events get their turn: about 1 ms
     device_key_s: float = 1.0  # a key that was rotated at another node is taken for so long
 
 

@@ -1,7 +1,7 @@
 """The node among others: what it tells them over the bus, and what it does with what they tell.
 
 Told: each commit batch, once, on its partition's channel, with the events already framed; presence, typing and markers
-(`core.gossip`); sessions taken over from another connection. Everything is sealed (`core.seal`), and everything that
+(`core.gossip`); positions; sessions taken over from another connection. Everything is sealed (`core.seal`), and everything that
 comes in is a hint: a batch is taken only where its positions follow on what the hub has seen, and what is missing
 before it is waited for a moment (`core.sequencer`), then read from the log. With the bus away the node tails the log
 (`gateway.follower`), says so, and nothing else changes; when it is back every partition is looked at once.
@@ -51,6 +51,8 @@ class Cluster:
         self._seals = Seals(seal_ring)
         self._events = [f"events:{partition}" for partition in range(len(node.hub.pos))]
         self._signals = [f"signals:{partition}" for partition in range(len(node.hub.pos))]
+        self._live = [f"live:{partition}" for partition in range(len(node.hub.pos))]
+        self._lives = frozenset(self._live)
         self._partitions = {name: partition for partition, name in enumerate(self._events)}
         self._signalled = {name: partition for partition, name in enumerate(self._signals)}
         self._gap = trio.Event()
@@ -112,6 +114,10 @@ class Cluster:
         """Read models changed by events of the partition: boards are to look (`gateway.board`)."""
         self._publish(ROWS, orjson.dumps(partition))
 
+    def publish_live(self, partition: int, payload: bytes) -> None:
+        """Positions and arrival times of streams of the partition (`gateway.live.showing`)."""
+        self._publish(self._live[partition], payload)
+
     def signals(self, now_s: float) -> None:
         """Tell presence, typing and markers that changed here; called each `signal_flush_s`."""
         for channel, payload in self.gossip.take(now_s):
@@ -130,13 +136,16 @@ class Cluster:
         if self._node.follower.held[partition] == 1:
             self.bus.listen(self._events[partition])
             self.bus.listen(self._signals[partition])
+            if self._node.positions is not None:
+                self.bus.listen(self._live[partition])
         if self._signals[partition] in self._confirmed:
             self.gossip.held(stream)
 
     def let_go(self, stream: Stream) -> None:
         self.gossip.let_go(stream)
         if stream.partition not in self._node.follower.held:
-            for channel in (self._events[stream.partition], self._signals[stream.partition]):
+            partition = stream.partition
+            for channel in (self._events[partition], self._signals[partition], self._live[partition]):
                 if self._everywhere and channel in self._partitions:
                     continue
                 self.bus.unlisten(channel)
@@ -191,6 +200,8 @@ class Cluster:
                     self.malformed += 1
             elif channel == ROWS:
                 self._rows(payload)
+            elif channel in self._lives:
+                self._latest(payload)
             elif not self.gossip.receive(channel, payload, now_s):
                 self.malformed += 1
         if self.gossip.pressing:
@@ -263,6 +274,11 @@ class Cluster:
                     self._node.boards.heard(partition)
             case _:
                 self.malformed += 1
+
+    def _latest(self, payload: bytes) -> None:
+        positions = self._node.positions
+        if positions is None or not positions.showing.hear(payload):
+            self.malformed += 1
 
     async def _watch_gaps(self) -> None:
         """What the bus does not bring in time is read from the log."""

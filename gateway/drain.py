@@ -113,6 +113,7 @@ class Drain:
         with trio.move_on_at(end_s):
             await node.commander.drained()
             await node.lanes.drained()
+            await node.ops.pings.drained()
             await self._store_marks()
             await node.commander.drained()
             await node.lanes.drained()  # last: what was taken until now is committed and answered before the bye
@@ -131,6 +132,9 @@ class Drain:
                 await node.save_seen()
             except Unavailable as error:
                 log.warning("when clients were last here could not be stored: %s", error)
+        if node.positions is not None:
+            with trio.move_on_at(end_s):
+                await node.positions.kept_all()
         if node.audit is not None:
             await node.audit.flush(max(end_s, trio.current_time() + RESERVED * self._window_s))
         if node.cluster is not None:

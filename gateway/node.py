@@ -32,6 +32,7 @@ from core.session import Sessions
 from core.stream import Stream
 from core.tenants import Tenants
 from core.tokens import Identity, NeedKeys, ResumeClaims, ResumeKeys, TokenError
+from core.tracks import Tracks
 from core.wire import Close
 from core.work import Work
 from gateway.audit import Audit
@@ -46,6 +47,7 @@ from gateway.edges import Edges
 from gateway.follower import Follower
 from gateway.gatekeeper import Gatekeeper
 from gateway.lanes import Lanes
+from gateway.live.positions import Positions
 from gateway.loader import Loader
 from gateway.measures import Measures
 from gateway.memory import COLLECTOR
@@ -118,6 +120,7 @@ class Node:
         public_url: str = "",
         audit: bool = False,
         work: Work | None = None,
+        tracks: Tracks | None = None,
     ) -> None:
         self.log = store
         self.directory = directory
@@ -179,6 +182,8 @@ class Node:
         self.audit = Audit(self) if audit else None
         self.work = work
         self.boards = None if work is None else Boards(self, work)
+        self.tracks = tracks
+        self.positions = None if tracks is None else Positions(self, tracks)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -426,6 +431,8 @@ class Node:
         self.gatekeeper.held(stream)
         if self.boards is not None:
             self.boards.hold(stream)
+        if self.positions is not None:
+            self.positions.showing.hold(stream)
         if self.cluster is not None:
             self.cluster.hold(stream)
 
@@ -434,6 +441,8 @@ class Node:
         self.gatekeeper.let_go(stream)
         if self.boards is not None:
             self.boards.let_go(stream)
+        if self.positions is not None:
+            self.positions.showing.let_go(stream)
         if self.cluster is not None:
             self.cluster.let_go(stream)
 
@@ -455,6 +464,8 @@ class Node:
         """The bus came back or went away."""
         if self.claims is not None:
             self.claims.bus_changed()
+        if self.positions is not None:
+            self.positions.showing.bus_changed()
 
     def end_all(self, reason: str) -> None:
         """Send every client away; it may come back at once."""
@@ -514,9 +525,12 @@ class Node:
                 nursery.start_soon(self.audit.run)
             if self.boards is not None:
                 nursery.start_soon(self.boards.run)
+            if self.positions is not None:
+                nursery.start_soon(self.positions.run)
             for task in (
                 self.lanes.run,
                 self.commander.run,
+                self.ops.pings.run,
                 self.loader.run,
                 self._turn_forever,
                 self._flush_signals,
@@ -558,12 +572,14 @@ async def running(
     public_url: str = "",
     audit: bool = False,
     work: Work | None = None,
+    tracks: Tracks | None = None,
 ) -> AsyncIterator[Node]:
     """A node that serves for the length of the block, and ends abruptly (call `Node.drain` first for the other way).
 
     With a ``bus`` it is one of many on the same log. ``node_id`` must be new for each start of a node. With a ``directory``
     it obeys revocations, and knows devices and service clients. ``hs256``: whether tokens signed with the shared secrets are
-    taken, as in development. With ``audit`` it writes each tenant's audit stream. With ``work`` it shows live boards.
+    taken, as in development. With ``audit`` it writes each tenant's audit stream. With ``work`` it shows live boards,
+    with ``tracks`` it judges positions, keeps and shows them.
     Raises `ValueError` for secrets and tenants with which no token could be verified.
     """
     node = Node(
@@ -584,6 +600,7 @@ async def running(
         public_url=public_url,
         audit=audit,
         work=work,
+        tracks=tracks,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

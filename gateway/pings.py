@@ -1,89 +1,96 @@
-"""``position``: fixes of devices, each taken once, ever.
+"""``position``: fixes of devices, each taken once, ever, then judged, kept and shown (`gateway.live`).
 
 A fix is taken where the device's present key signed its message (`core.pings` says what is signed) and its number is new to
 the device's window in the directory, which all nodes share. So what is late is taken once, however late, and a replay never:
-not at another node, not after a restart, not in another session, nor under a key that was rotated. Fixes of all connections
-gather for a moment and go to the directory together, one call at a time.
+not at another node, not after a restart, not in another session, nor under a key that was rotated. Who never enrolled a key
+need not sign, unless its tenant says so; its numbers are kept with what is remembered for judging it.
 
-Promises: one bad message or fix refuses no other; what is under way is bounded, more answers ``overloaded``. Does not: judge
-whether a fix is plausible, keep tracks, or show anything to who follows the stream: verdicts only, so far.
+Messages of all connections gather for a moment, and a batch of them goes the same way in turn: keys are looked up, signatures
+checked in slices, numbers taken in one call, fixes judged; while its samples are kept, the next batch is on its way. No task
+is started for a message, and it holds up nothing else that its connection says, as a send does.
+
+Promises: one bad message or fix refuses no other; what is under way is bounded, more answers ``overloaded``; messages of one
+device are judged in the order they came. Does not: judge whether a fix is plausible. A node that keeps no tracks says
+``accepted`` of what was taken, and asks for signatures.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from core.directory import Device, Ping
-from core.jws import b64url, unb64url
-from core.keys import PublicKey, parse_jwk
-from core.pings import Fix, read_fixes, signed_form
+from core.directory import Ping
+from core.pings import Fix, read_fixes
 from core.policy import StreamAction, may
 from core.ports import Unavailable
-from core.wire import is_stream
-from gateway.connection import OPEN, Connection
+from core.stream import Stream
+from core.wire import Close
+from gateway.connection import CLOSING, OPEN, Connection
+from gateway.device_keys import Keys
+from gateway.gatekeeper import limited
+from gateway.live.positions import NUMBERED, Judged, Taken, Verdict, verdict_of
 from gateway.service import WireError
 
 if TYPE_CHECKING:
+    from gateway.node import Node
     from gateway.ops import Ops
 
+log = logging.getLogger("readback.positions")
+
 NEXT_IN_S: Final = 2.0
-"""When the next fix is worth sending; several times that while the node sheds."""
-KEYS_MAX: Final = 20_000
-"""Devices whose key is remembered: more than a node has connections."""
-LOOK_AGAIN_S: Final = 0.2
-"""A signature that does not hold under a key looked up longer ago than this has the key looked up again: perhaps it was
-rotated at another node."""
+"""When the next fix is worth sending to a node that keeps no tracks; several times that while the node sheds."""
 CALL_MAX: Final = 5_000
-"""Fixes of one call of the directory, where more than `pings_batch_max` gathered while another was under way."""
+"""Fixes of one batch, where more than `pings_batch_max` gathered."""
+SLICE: Final = 16
+"""Signatures checked (60 us each), or messages judged, before others have a turn: a millisecond."""
 OVERLOADED_S: Final = 0.5
 SPARED: Final = 0.25
 """The part of the fixes under way that no tenant gets which has as many already."""
 
-Taken = tuple[str, str, int]
-"""Tenant, device and number, as the directory takes them."""
-_REASONS: Final = {Ping.DUPLICATE: ("duplicate", "replayed"), Ping.TOO_OLD: ("rejected", "too_old")}
+Answered = Callable[[Taken | Exception], None]
 
 
-class _Batch:
-    """What gathers for one call, and what came of it."""
+class Asked:
+    """A message of fixes on its way. ``verdicts``: what is said of each already."""
 
-    __slots__ = ("done", "error", "full", "pings", "verdicts")
+    __slots__ = ("answered", "ended", "fixes", "keyless", "signature", "stream", "subject", "tenant", "verdicts")
 
-    def __init__(self) -> None:
-        self.pings: list[Taken] = []
-        self.full = trio.Event()
-        self.done = trio.Event()
-        self.verdicts: list[Ping] = []
-        self.error: Exception | None = None
-
-
-class _Known:
-    """A device's key, and when it was looked up."""
-
-    __slots__ = ("at_s", "key")
-
-    def __init__(self, key: PublicKey | None, at_s: float) -> None:
-        self.key = key
-        self.at_s = at_s
-
-    def refuses(self, signed: bytes, signature: bytes) -> str:
-        if self.key is None:
-            return "unsigned"
-        return "" if self.key.verify(signed, signature) else "bad_signature"
+    def __init__(
+        self,
+        tenant: str,
+        subject: str,
+        stream: Stream,
+        fixes: list[Fix],
+        signature: str | None,
+        answered: Answered,
+    ) -> None:
+        self.tenant = tenant
+        self.subject = subject
+        self.stream = stream
+        self.fixes = fixes
+        self.signature = signature
+        self.answered = answered
+        self.ended = False
+        self.keyless = False
+        self.verdicts: list[Verdict | None] = [None] * len(fixes)
 
 
 class Pings:
+    """Of one node. Run with `run`."""
+
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
-        self._node = ops.node
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._changes = 0
-        """Of keys, told by `forget`: what was looked up meanwhile is not remembered."""
-        self._gathering: _Batch | None = None
-        self._calling = trio.Lock()
+        self._node: Node = ops.node
+        self.keys = Keys(self._node)
+        self._gathering: list[Asked] = []
+        self._gathered = 0
+        """Fixes in them."""
+        self._wake = trio.Event()
+        self._full = trio.Event()
         self.waiting = 0
         """Fixes under way."""
         self._waiting: dict[str, int] = {}
@@ -93,27 +100,76 @@ class Pings:
 
     def forget(self, tenant: str, device: str) -> None:
         """The device has another key, or is no more."""
-        self._changes += 1
-        self._known.pop((tenant, device), None)
+        self.keys.forget(tenant, device)
+
+    # -- in -------------------------------------------------------------------------------------------------------------
 
     def position(self, connection: Connection, id: int | None, message: dict[str, Any]) -> None:
         if id is None:
             raise WireError("bad_request", "id: a position needs one for its answer")
-        name, signature = message.get("stream"), message.get("sig")
-        if not is_stream(name):
-            raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
+        signature = message.get("sig")
         if signature is not None and not isinstance(signature, str):
             raise WireError("bad_request", "sig: a signature in base64url")
         fixes = read_fixes(message.get("fixes"))
         if isinstance(fixes, str):
             raise WireError("bad_request", fixes)
-        if not self._has_room(connection.tenant, len(fixes)):
+        then = functools.partial(self._position, connection, id, fixes, signature)
+        self._ops.with_stream(connection, id, message, then)
+
+    def _position(
+        self, connection: Connection, id: int, fixes: list[Fix], signature: str | None, stream: Stream
+    ) -> None:
+        check_may_send(stream, connection.principal, connection.standing)
+        if connection.inflight >= self._node.limits.inflight_sends_per_connection_max:
+            raise limited(f"{connection.inflight} unanswered sends", 0.1)
+        answered = functools.partial(self._answer, connection, id)
+        self.ask(Asked(connection.tenant, connection.principal, stream, fixes, signature, answered))
+        connection.inflight += 1
+
+    def _answer(self, connection: Connection, id: int, outcome: Taken | Exception) -> None:
+        connection.inflight -= 1
+        if connection.state is not OPEN:
+            return
+        if isinstance(outcome, Taken):
+            verdicts, accepted, next_in_s = outcome
+            self._ops.ok(connection, id, accepted=accepted, verdicts=verdicts, next_in=next_in_s)
+        elif isinstance(outcome, WireError):
+            self._ops.refuse(connection, id, outcome)
+        elif isinstance(outcome, Unavailable):
+            why = "positions cannot be taken now; repeat: what was taken is a duplicate then"
+            self._ops.refuse(connection, id, WireError("unavailable", why, outcome.retry_after_s))
+        elif connection.state < CLOSING:
+            self._node.shard.bye(connection, Close.INTERNAL, "internal error")
+
+    async def of(self, tenant: str, principal: str, stream: Stream, fixes: list[Fix], signature: str | None) -> Taken:
+        """The same for one who has no socket, and may send to the stream (`check_may_send`). Raises `WireError`,
+        `Unavailable`."""
+        done, outcomes = trio.Event(), list[Taken | Exception]()
+
+        def answered(outcome: Taken | Exception) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        self.ask(Asked(tenant, principal, stream, fixes, signature, answered))
+        await done.wait()
+        outcome = outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def ask(self, asked: Asked) -> None:
+        """Answered later, once. Raises `WireError` overloaded."""
+        count = len(asked.fixes)
+        if not self._has_room(asked.tenant, count):
             wait_s = OVERLOADED_S * (1.0 + self._node.uniform())
             raise WireError("overloaded", "too many positions are under way", round(wait_s, 3))
-        assert isinstance(name, str)
-        self.waiting += len(fixes)
-        self._waiting[connection.tenant] = self._waiting.get(connection.tenant, 0) + len(fixes)
-        self._ops.shard.wait_for(connection, functools.partial(self._position, connection, id, name, fixes, signature))
+        self.waiting += count
+        self._waiting[asked.tenant] = self._waiting.get(asked.tenant, 0) + count
+        self._gathering.append(asked)
+        self._gathered += count
+        self._wake.set()
+        if self._gathered >= self._node.limits.pings_batch_max:
+            self._full.set()
 
     def _has_room(self, tenant: str, count: int) -> bool:
         """The last `SPARED` is for tenants that have less than that under way: one that floods is in nobody else's way."""
@@ -127,124 +183,165 @@ class Pings:
         if not self._waiting[tenant]:
             del self._waiting[tenant]
 
-    async def _position(
-        self, connection: Connection, id: int, name: str, fixes: list[Fix], signature: str | None
-    ) -> None:
-        try:
-            verdicts = await self._judge(connection, name, fixes, signature)
-        except WireError as error:
-            if connection.state is OPEN:
-                self._ops.refuse(connection, id, error)
+    def _end(self, asked: Asked, outcome: Taken | Exception) -> None:
+        if asked.ended:
             return
-        except Unavailable as error:
-            if connection.state is OPEN:
-                why = "the devices' windows cannot be looked at now; repeat: what was taken is a duplicate then"
-                self._ops.refuse(connection, id, WireError("unavailable", why, error.retry_after_s))
-            return
-        finally:
-            self._over(connection.tenant, len(fixes))
-        accepted = sum(verdict["verdict"] == "accepted" for verdict in verdicts)
-        self.accepted += accepted
-        if connection.state is OPEN:
-            next_in_s = NEXT_IN_S * self._node.pulse.position_factor
-            self._ops.ok(connection, id, accepted=accepted, verdicts=verdicts, next_in=next_in_s)
+        asked.ended = True
+        self._over(asked.tenant, len(asked.fixes))
+        if isinstance(outcome, Taken):
+            self.accepted += outcome.accepted
+        asked.answered(outcome)
 
-    async def _judge(
-        self, connection: Connection, name: str, fixes: list[Fix], signature: str | None
-    ) -> list[dict[str, Any]]:
-        """A verdict for each fix. Raises `WireError` and `Unavailable`."""
-        ops = self._ops
-        stream = ops.known(connection, name) or await ops.load(connection, name)
-        if not may(StreamAction.POSITION, stream.role(connection.principal, connection.standing)):
-            raise WireError("forbidden", f"only a reader of {name}")
-        tenant, device = connection.tenant, connection.principal
-        refused = await self._refused(tenant, device, signature, signed_form(tenant, device, name, fixes))
-        if refused:
-            return [_verdict(fix, "rejected", refused) for fix in fixes]
-        taken = iter(await self._take([(tenant, device, fix.seq) for fix in fixes if fix.good]))
+    # -- the way of a batch -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """In two steps, each a loop, and not a task a batch: those would overtake each other."""
+        proved, to_judge = trio.open_memory_channel[list[Asked]](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._judge_forever, to_judge)
+            while True:
+                await self._wake.wait()
+                with trio.move_on_after(self._node.limits.pings_gather_s):
+                    await self._full.wait()
+                while self._gathering:
+                    batch = self._next()
+                    try:
+                        await proved.send(await self._proved(batch))
+                    except Exception as error:
+                        self._failed(batch, error)
+                self._wake, self._full = trio.Event(), trio.Event()
+
+    async def _judge_forever(self, proved: trio.MemoryReceiveChannel[list[Asked]]) -> None:
+        async for batch in proved:
+            try:
+                await self._numbered(batch)
+                await self._judged(batch)
+            except Exception as error:
+                self._failed(batch, error)
+            self._node.settle()
+
+    def _failed(self, batch: list[Asked], error: Exception) -> None:
+        if not isinstance(error, Unavailable | WireError):
+            log.error("positions of %d messages were not taken", len(batch), exc_info=error)
+        for asked in batch:
+            self._end(asked, error)
+        self._node.settle()
+
+    def _next(self) -> list[Asked]:
+        batch, count = self._gathering, 0
+        for at, asked in enumerate(batch):
+            count += len(asked.fixes)
+            if count > CALL_MAX and at:
+                self._gathering = batch[at:]
+                self._gathered -= count - len(asked.fixes)
+                return batch[:at]
+        self._gathering, self._gathered = [], 0
+        return batch
+
+    async def _proved(self, batch: list[Asked]) -> list[Asked]:
+        """Those that are to be taken further. The others are answered: nothing of them is taken, or their key cannot be
+        looked up now."""
+        await self.keys.look_up((asked.tenant, asked.subject) for asked in batch)
         result = []
-        for fix in fixes:
-            if not fix.good:
-                result.append(_verdict(fix, "rejected", "malformed"))
-            elif (ping := next(taken)) is Ping.ACCEPTED:
-                result.append(_verdict(fix, "accepted"))
+        for at, asked in enumerate(batch):
+            if at and not at % SLICE:
+                await trio.lowlevel.checkpoint()
+            try:
+                asked.keyless, refused = await self.keys.refuse(asked)
+            except Exception as error:
+                self._failed([asked], error)
+                continue
+            if refused:
+                self._end(asked, self._none(asked, refused))
             else:
-                result.append(_verdict(fix, *_REASONS[ping]))
+                result.append(asked)
         return result
 
-    async def _refused(self, tenant: str, device: str, signature: str | None, signed: bytes) -> str:
-        """Why nothing of the message is taken; empty where its signature is the device's."""
-        if signature is None or not device.startswith("device:"):
-            return "unsigned"
-        raw = unb64url(signature)
-        if raw is None or len(raw) != 64:
-            return "bad_signature"
-        known = self._known.get((tenant, device))
-        now_s = trio.current_time()
-        if known is None or now_s - known.at_s > self._node.limits.device_key_s:
-            return (await self._look(tenant, device)).refuses(signed, raw)
-        refused = known.refuses(signed, raw)
-        if refused and now_s - known.at_s > LOOK_AGAIN_S:
-            return (await self._look(tenant, device)).refuses(signed, raw)
-        return refused
-
-    async def _look(self, tenant: str, device: str) -> _Known:
-        directory = self._node.directory
-        at_s, changes = trio.current_time(), self._changes
-        found = None if directory is None else await directory.device(tenant, device)
-        known = _Known(_key(found), at_s)
-        if changes == self._changes:
-            self._known.pop((tenant, device), None)
-            while len(self._known) >= KEYS_MAX:
-                del self._known[next(iter(self._known))]
-            self._known[tenant, device] = known
-        return known
-
-    # -- the directory, for all connections together ----------------------------------------------------------------------
-
-    async def _take(self, pings: list[Taken]) -> list[Ping]:
+    async def _numbered(self, batch: list[Asked]) -> None:
+        """Take the numbers of fixes whose senders have a key; of who has none `gateway.live` does. Raises `Unavailable`:
+        none was taken, or nobody knows."""
+        positions, directory = self._node.positions, self._node.directory
+        if positions is not None:
+            positions.check_room(0)
+        pings = [
+            (asked.tenant, asked.subject, fix.seq)
+            for asked in batch
+            if not asked.keyless
+            for fix in asked.fixes
+            if fix.good
+        ]
         if not pings:
-            return []
-        batch, first = self._gathering, self._gathering is None
-        if batch is None or len(batch.pings) + len(pings) > CALL_MAX:
-            batch, first = _Batch(), True
-            self._gathering = batch
-        start = len(batch.pings)
-        batch.pings += pings
-        if len(batch.pings) >= self._node.limits.pings_batch_max:
-            batch.full.set()
-        if first:
-            await self._call(batch)
-        await batch.done.wait()
-        if batch.error is not None:
-            raise batch.error
-        return batch.verdicts[start : start + len(pings)]
+            return
+        self.calls += 1
+        assert directory is not None
+        found = iter(await directory.take_pings(pings))
+        for asked in batch:
+            if asked.keyless:
+                continue
+            for at, fix in enumerate(asked.fixes):
+                if fix.good and (ping := next(found)) is not Ping.ACCEPTED:
+                    asked.verdicts[at] = verdict_of(fix, *NUMBERED[ping])
 
-    async def _call(self, batch: _Batch) -> None:
-        """Whoever came first does it for all."""
-        with trio.move_on_after(self._node.limits.pings_gather_s):
-            await batch.full.wait()
-        async with self._calling:  # meanwhile it gathers on
-            if self._gathering is batch:
-                self._gathering = None
-            self.calls += 1
-            assert self._node.directory is not None
+    async def _judged(self, batch: list[Asked]) -> None:
+        """Judge, and answer once kept. Of whoever that fails for, nobody else hears."""
+        positions = self._node.positions
+        if positions is None:
+            for asked in batch:
+                self._end(asked, self._taken(asked))
+            return
+        books = await positions.books.load((asked.tenant, asked.subject) for asked in batch)
+        kept: list[tuple[Asked, Judged]] = []
+        for at, asked in enumerate(batch):
+            if at and not at % SLICE:
+                await trio.lowlevel.checkpoint()
+            book = books[asked.tenant, asked.subject]
             try:
-                batch.verdicts = await self._node.directory.take_pings(batch.pings)
-            except Exception as error:  # each who waits has its own connection to answer, or to end
-                batch.error = error
-            finally:
-                batch.done.set()
+                judged = positions.judge(
+                    book,
+                    asked.tenant,
+                    asked.subject,
+                    asked.stream,
+                    asked.fixes,
+                    asked.verdicts,
+                    numbered=asked.keyless,
+                )
+            except Exception as error:
+                log.exception("fixes of tenant %r could not be judged", asked.tenant)
+                self._end(asked, error)
+            else:
+                kept.append((asked, judged))
+        if kept:
+            positions.keep([judged for _, judged in kept], functools.partial(self._kept, kept))
+
+    def _kept(self, kept: Sequence[tuple[Asked, Judged]], error: Exception | None) -> None:
+        for asked, judged in kept:
+            self._end(asked, judged.taken if error is None or not judged.samples else error)
+
+    def _none(self, asked: Asked, reason: str) -> Taken:
+        verdicts = [verdict_of(fix, "rejected", reason) for fix in asked.fixes]
+        if self._node.positions is not None:
+            self._node.positions.count(verdicts)
+        return Taken(verdicts, 0, self._next_in_s())
+
+    def _taken(self, asked: Asked) -> Taken:
+        """At a node that keeps no tracks."""
+        verdicts = [
+            said or (verdict_of(fix, "accepted") if fix.good else verdict_of(fix, "rejected", "malformed"))
+            for fix, said in zip(asked.fixes, asked.verdicts, strict=True)
+        ]
+        accepted = sum(each["verdict"] == "accepted" for each in verdicts)
+        return Taken(verdicts, accepted, self._next_in_s())
+
+    def _next_in_s(self) -> float:
+        return NEXT_IN_S * self._node.pulse.position_factor
+
+    async def drained(self) -> None:
+        """Until nothing is under way."""
+        while self.waiting:  # noqa: ASYNC110  # once in a life
+            await trio.sleep(0.02)
 
 
-def _key(device: Device | None) -> PublicKey | None:
-    """``None`` for a device that is not enrolled, or was revoked."""
-    if device is None or not device.key or device.revoked:
-        return None
-    key = parse_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(device.public_key)})
-    return key if isinstance(key, PublicKey) else None
-
-
-def _verdict(fix: Fix, verdict: str, reason: str = "") -> dict[str, Any]:
-    said = {"seq": fix.seq, "verdict": verdict}
-    return {**said, "reason": reason} if reason else said
+def check_may_send(stream: Stream, principal: str, standing: int) -> None:
+    """Raises `WireError`."""
+    if not may(StreamAction.POSITION, stream.role(principal, standing)):
+        raise WireError("forbidden", f"only a reader of {stream.name}")

@@ -175,6 +175,7 @@ async def _node(
         public_url=config.public_url,
         audit=True,
         work=store.work,
+        tracks=store.tracks,
     ) as node:
         node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
         yield node

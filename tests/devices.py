@@ -5,8 +5,10 @@ It knows what docs/devices.md says and nothing of the gateway's inside; `http_of
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -151,10 +153,11 @@ def line_of(fix: dict[str, Any]) -> str:
         whole, _, rest = f"{abs(fix[name]):.{places}f}".partition(".")
         return sign + (f"{whole}{rest}".lstrip("0") or "0")
 
-    assert fix["at"] == AT
+    whole_s, _, ms = fix["at"].removesuffix("Z").partition(".")
+    at_ms = 1000 * calendar.timegm(time.strptime(whole_s, "%Y-%m-%dT%H:%M:%S")) + int(ms.ljust(3, "0"))
     hundredths = [units(name, 2) for name in ("acc", "speed", "heading", "alt")]
     mock = "1" if fix.get("mock") else "0"
-    return ",".join([str(fix["seq"]), "1795253400123", units("lat", 7), units("lon", 7), *hundredths, mock])
+    return ",".join([str(fix["seq"]), str(at_ms), units("lat", 7), units("lon", 7), *hundredths, mock])
 
 
 def thumbprint(jwk: dict[str, str]) -> str:

@@ -23,6 +23,7 @@ from core.model import Member
 from core.ports import Log
 from core.tenants import Tenants
 from core.tokens import mint
+from core.tracks import Tracks
 from core.work import Work
 from gateway.config import Secrets
 from gateway.desk import Desk
@@ -82,8 +83,10 @@ class TestNode:
         directory: Directory | None = None,
         audit: bool = False,
         work: Work | None = None,
+        tracks: Tracks | None = None,
     ) -> None:
         self.log = log
+        self.tracks = tracks
         self.work = work
         self.audit = audit
         self.tenants = tenants
@@ -133,6 +136,7 @@ class TestNode:
                     directory=self.directory,
                     audit=self.audit,
                     work=self.work,
+                    tracks=self.tracks,
                 ) as self.node:
                     sock = socket.socket()
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,15 +176,22 @@ def work_of(log: Log) -> Work | None:
 
 @asynccontextmanager
 async def serving_node(
-    log: Log | None = None, limits: Limits | None = None, *, tenants: Tenants | None = None, audit: bool = False
+    log: Log | None = None,
+    limits: Limits | None = None,
+    *,
+    tenants: Tenants | None = None,
+    audit: bool = False,
+    tracks: Tracks | None = None,
 ) -> AsyncIterator[TestNode]:
-    """With the log's directory and work, in memory or in Postgres."""
+    """With the log's directory and work, in memory or in Postgres; with ``tracks`` it judges positions, too."""
     log = log or memory_log()
     directory: Directory | None = (
         MemoryDirectory(log) if isinstance(log, MemoryLog) else getattr(log, "directory", None)
     )
     async with trio.open_nursery() as nursery:
-        node = TestNode(log, limits, nursery, tenants=tenants, directory=directory, audit=audit, work=work_of(log))
+        node = TestNode(
+            log, limits, nursery, tenants=tenants, directory=directory, audit=audit, work=work_of(log), tracks=tracks
+        )
         await node.start()
         try:
             yield node
@@ -216,6 +227,7 @@ async def serving_cluster(
     broker: MemoryBroker | None = None,
     make_bus: Callable[[str], Bus] | None = None,
     tenants: Tenants | None = None,
+    tracks: Tracks | None = None,
 ) -> AsyncIterator[list[TestNode]]:
     """Nodes on one log and one bus (in memory unless ``make_bus`` gives another's), once each hears the others."""
     shared = log or memory_log()
@@ -232,6 +244,7 @@ async def serving_cluster(
                 tenants=tenants,
                 directory=directory,
                 work=work,
+                tracks=tracks,
             )
             for number in range(count)
         ]

@@ -148,8 +148,7 @@ async def test_after_a_rotation_the_old_key_signs_nothing_more() -> None:
             signature = device.sign("trip:9", with_old, old_key)
             answer = await device.position(here, with_old, sig=signature)
             assert verdicts(answer) == [(2, "rejected", "bad_signature")]
-            other = nodes[1].node.ops.pings
-            for known in other._known.values():
+            for known in nodes[1].node.ops.pings.keys._known.values():
                 known.at_s -= 1.001
             answer = await device.position(there, with_old, sig=signature)
             assert verdicts(answer) == [(2, "rejected", "bad_signature")]
@@ -165,7 +164,7 @@ async def test_a_key_that_was_rotated_elsewhere_a_moment_ago_is_looked_for() -> 
         async with device.connected(nodes[1]) as there:
             await device.position(there, [device.fix()])
             await device.rotate()
-            for known in nodes[1].node.ops.pings._known.values():
+            for known in nodes[1].node.ops.pings.keys._known.values():
                 known.at_s -= 0.3
             assert (await device.position(there, [device.fix()]))["accepted"] == 1
 

@@ -9,8 +9,12 @@ import pytest
 import trio
 
 from core.directory import Device, Ping
+from core.pings import Fix
 from core.ports import Unavailable
+from core.stream import Stream
+from gateway import device_keys
 from gateway import pings as module
+from gateway.pings import Answered, Asked, Pings
 from tests.devices import http_of, onboarded, verdicts
 from tests.nodes import TestNode, serving_node, until
 
@@ -32,47 +36,70 @@ class Slow:
         return [Ping.ACCEPTED] * len(pings)
 
 
-def fixes(start: int, count: int) -> list[tuple[str, str, int]]:
-    return [("demo", "device:x", start + number) for number in range(count)]
+async def trip(node: TestNode) -> Stream:
+    """A stream that the node knows."""
+    await node.stream("trip:9")
+    await node.node.loader.load([("demo", "trip:9", "device:x")])
+    return node.node.hub.by_name["demo", "trip:9"]
+
+
+def asked(stream: Stream, start: int, count: int, answered: Answered) -> Asked:
+    fixes = [Fix(start + number, number, b"", True, 0.0, 0.0) for number in range(count)]
+    return Asked("demo", "device:x", stream, fixes, "signed", answered)
+
+
+def unproved(pings: Pings) -> None:
+    """Signatures are taken for good."""
+
+    async def refuse(said: object) -> tuple[bool, str]:
+        await trio.lowlevel.checkpoint()
+        return False, ""
+
+    async def look_up(senders: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    pings.keys.refuse, pings.keys.look_up = refuse, look_up  # type: ignore[method-assign]
 
 
 async def test_what_comes_while_a_call_is_under_way_is_the_next_call() -> None:
     """One call at a time, nothing waits for more than the one before it, and each gets its own verdicts."""
-    async with serving_node() as node, trio.open_nursery() as nursery:
-        slow, pings, got = Slow(node), node.node.ops.pings, []
+    async with serving_node() as node:
+        slow, pings, got, stream = Slow(node), node.node.ops.pings, [], await trip(node)
+        unproved(pings)
 
-        async def take(start: int, count: int) -> None:
-            got.append((start, len(await pings._take(fixes(start, count)))))
+        def ask(start: int, count: int) -> None:
+            pings.ask(asked(stream, start, count, lambda taken: got.append((start, len(taken.verdicts)))))  # type: ignore[union-attr]
 
-        nursery.start_soon(take, 1, 3)
+        ask(1, 3)
         await until(lambda: slow.calls)
         for start in (10, 20):
-            nursery.start_soon(take, start, 2)
-        await until(lambda: pings._gathering is not None and len(pings._gathering.pings) == 4)
-        assert [len(call) for call in slow.calls] == [3]
+            ask(start, 2)
         slow.go.release()
         await until(lambda: len(slow.calls) == 2)
+        assert got == [(1, 3)]
         slow.go.release()
         await until(lambda: len(got) == 3)
-        assert sorted(got) == [(1, 3), (10, 2), (20, 2)]
+        assert got == [(1, 3), (10, 2), (20, 2)]
         assert [len(call) for call in slow.calls] == [3, 4]
-        assert await pings._take([]) == []
+        await pings.drained()
 
 
 async def test_many_do_not_wait_for_more_and_a_call_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full batch goes at once; what is beyond a call's bound goes with the one after it."""
+    """A full batch goes at once; what is beyond a call's bound goes with the one after it, in its order."""
     monkeypatch.setattr(module, "CALL_MAX", 1_500)
-    async with serving_node() as node, trio.open_nursery() as nursery:
-        slow, pings = Slow(node), node.node.ops.pings
+    async with serving_node() as node:
+        slow, pings, stream = Slow(node), node.node.ops.pings, await trip(node)
+        unproved(pings)
+        got: list[int] = []
         object.__setattr__(node.node.limits, "pings_gather_s", 1e6)
-        for start in (1, 1_000, 2_000, 3_000):
-            nursery.start_soon(pings._take, fixes(start, 500))
-        await until(lambda: slow.calls)
-        nursery.start_soon(pings._take, fixes(4_000, 500))
-        slow.go.release()
-        await until(lambda: len(slow.calls) == 2)
-        slow.go.release()
-        assert [len(call) for call in slow.calls] == [1_500, 1_000]
+        for start in (1, 1_000, 2_000, 3_000, 4_000):
+            pings.ask(asked(stream, start, 500, lambda taken, start=start: got.append(start)))  # type: ignore[misc]
+        pings.ask(asked(stream, 5_000, 2_000, lambda taken: got.append(5_000)))
+        for _ in range(3):
+            slow.go.release()
+        await until(lambda: len(got) == 6)
+        assert [len(call) for call in slow.calls] == [1_500, 1_000, 2_000]
+        assert got == [1, 1_000, 2_000, 3_000, 4_000, 5_000]
 
 
 async def test_a_tenant_that_floods_leaves_room_for_others() -> None:
@@ -99,12 +126,14 @@ async def test_a_tenant_that_floods_leaves_room_for_others() -> None:
 async def test_a_failure_is_told_to_all_who_waited_for_it() -> None:
     """And to nobody after them."""
     async with serving_node() as node, trio.open_nursery() as nursery:
-        slow, pings, failed = Slow(node), node.node.ops.pings, []
+        slow, pings, failed, stream = Slow(node), node.node.ops.pings, [], await trip(node)
+        unproved(pings)
         slow.fail = True
+        fix = Fix(1, 0, b"", True, 0.0, 0.0)
 
         async def take(start: int) -> None:
             with pytest.raises(Unavailable):
-                await pings._take(fixes(start, 1))
+                await pings.of("demo", "device:x", stream, [fix], "signed")
             failed.append(start)
 
         for start in range(3):
@@ -113,7 +142,31 @@ async def test_a_failure_is_told_to_all_who_waited_for_it() -> None:
         await until(lambda: len(failed) == 3)
         slow.fail = False
         slow.go.release()
-        assert await pings._take(fixes(9, 1)) == [Ping.ACCEPTED]
+        assert (await pings.of("demo", "device:x", stream, [fix], "signed")).accepted == 1
+
+
+async def test_a_fault_ends_the_connections_it_was_met_by(caplog: pytest.LogCaptureFixture) -> None:
+    """Said once in the log; whoever comes after is served."""
+    async with serving_node() as node, http_of(node) as http:
+        await node.stream("trip:9")
+        device = await onboarded(node, http)
+        directory = node.directory
+        assert directory is not None
+        take = directory.take_pings
+
+        async def broken(pings: object) -> list[Ping]:
+            raise RuntimeError("planted")
+
+        directory.take_pings = broken  # type: ignore[method-assign]
+        async with device.connected(node) as client:
+            await client.say("position", stream="trip:9", fixes=[device.fix()], sig=None)
+            await client.next("ok")
+            await client.say("position", stream="trip:9", fixes=[f := device.fix()], sig=device.sign("trip:9", [f]))
+            assert (await client.closed())[0] == 4000
+        assert "planted" in caplog.text
+        directory.take_pings = take  # type: ignore[method-assign]
+        async with device.connected(node) as client:
+            assert (await device.position(client, [device.fix()]))["accepted"] == 1
 
 
 async def test_a_key_that_changed_while_it_was_looked_up_is_not_remembered() -> None:
@@ -130,22 +183,22 @@ async def test_a_key_that_changed_while_it_was_looked_up_is_not_remembered() -> 
             return found
 
         directory.device = meanwhile  # type: ignore[method-assign]
-        await pings._look("demo", truck.name)
-        assert not pings._known
+        await pings.keys.look("demo", truck.name)
+        assert not pings.keys._known
         directory.device = look  # type: ignore[method-assign]
-        known = await pings._look("demo", truck.name)
+        known = await pings.keys.look("demo", truck.name)
         assert known.key is not None
         assert known.key.thumbprint == truck.key.thumbprint
-        assert len(pings._known) == 1
+        assert len(pings.keys._known) == 1
 
 
 async def test_keys_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever invents names of devices fills no memory."""
-    monkeypatch.setattr(module, "KEYS_MAX", 3)
+    monkeypatch.setattr(device_keys, "KEYS_MAX", 3)
     async with serving_node() as node:
         for number in range(5):
-            await node.node.ops.pings._look("demo", f"device:x{number}")
-        assert [device for _, device in node.node.ops.pings._known] == ["device:x2", "device:x3", "device:x4"]
+            await node.node.ops.pings.keys.look("demo", f"device:x{number}")
+        assert [device for _, device in node.node.ops.pings.keys._known] == ["device:x2", "device:x3", "device:x4"]
 
 
 async def test_without_a_directory_nothing_is_enrolled() -> None:

@@ -1,0 +1,256 @@
+"""The live picture: where subjects are, to who follows their streams, on every node.
+
+Theory of operation. What is judged here is shown here (`core.live`, `core.shows`) and told to the others on the channel
+``live:<partition>``, both at most once in `live_flush_s` a subject; a node listens to the partitions in which it holds streams.
+By fix time the newest wins, wherever it came from. When a stream of a trip or a flight comes into memory its last positions and
+a short trail are read from the store: so whoever begins to follow sees at once where everybody is, and how old that is, with
+the node that took the fixes gone, or the bus. After the bus was away they are read once more.
+
+Promises: a position older than what is shown never is; a subject silent for longer than its tenant's `stale_s` is told as
+stale, once, by each node for itself; sends of events go between those of positions. Does not: keep anything, or judge.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from core.live import TRAIL_MS, TRAIL_POINTS_MAX, Live, Place
+from core.live_wire import POSITION, Told, decode, encode
+from core.ports import StoreError
+from core.stream import Stream
+from core.tracks import Last, Sample, Tracks
+
+if TYPE_CHECKING:
+    from gateway.node import Node
+
+log = logging.getLogger("readback.positions")
+
+TRAIL: Final = "trail"
+KEPT_KINDS: Final = ("trip:", "flight:")
+"""Streams whose last positions are read when they come into memory: chats are many, and come back by the thousand."""
+LOADS_AT_ONCE: Final = 4
+RETRY_S: Final = 1.0
+TICK_S: Final = 1.0
+LARGE_ROOMS_S: Final = 1.0
+
+
+class Showing:
+    def __init__(self, node: Node, tracks: Tracks) -> None:
+        self._node = node
+        self._tracks = tracks
+        self._hub = node.hub
+        self.live = Live(node.limits.shown_per_stream_max)
+        self._others: dict[Stream, dict[tuple[str, str], int]] = {}
+        """What else is shown, by stream, kind and whose, with its time."""
+        self._untold: dict[Stream, dict[tuple[str, str], Told]] = {}
+        """What the other nodes are to be told."""
+        self._to_load: dict[Stream, None] = {}
+        self._wake_loads = trio.Event()
+        self._dirty = trio.Event()
+        self._was_away = False
+        self.on_elsewhere: Callable[[str, str], None] = lambda tenant, subject: None
+        """A subject has sent to another node."""
+        self.shown = 0
+        """Places that moved a live position."""
+        self.turned_stale = 0
+        self.told = 0
+        self.heard = 0
+
+    # -- here -----------------------------------------------------------------------------------------------------------
+
+    def moved(self, stream: Stream, subject: str, place: Place) -> None:
+        """A fix was believed here."""
+        if self._show(stream, subject, place):
+            self._tell(stream, POSITION, subject, place.at_ms, place)
+
+    def show(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> None:
+        if self._show_other(stream, kind, by, at_ms, value):
+            self._tell(stream, kind, by, at_ms, value)
+
+    def _tell(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> None:
+        if self._node.cluster is not None:
+            self._untold.setdefault(stream, {})[kind, by] = Told(stream.sid, kind, by, at_ms, value)
+
+    def _show(self, stream: Stream, subject: str, place: Place, *, before: list[Place] | None = None) -> bool:
+        if self._hub.by_sid.get(stream.sid) is not stream:
+            return False  # let go meanwhile: the store has it, for whoever follows next
+        now_ms = int(1000 * self._node.wall())
+        stale_ms = int(1000 * self._node.gatekeeper.tenants.arrivals_of(stream.tenant).stale_s)
+        shown = self.live.show(stream, subject, place, stale_ms, now_ms)
+        if shown is None:
+            return False
+        self.shown += 1
+        at_s = trio.current_time() - max(now_ms - place.at_ms, 0) / 1000
+        signals = self._hub.signals
+        signals.show(stream, (POSITION, subject), shown.value, at_s)
+        # Who follows already has seen it move; a trail is for who comes, except where it was read from the store just now.
+        if before:
+            shown.before(before)
+        signals.show(stream, (TRAIL, subject), shown.trail, at_s, tell=bool(before))
+        crowded = self.live.crowded(stream)
+        if crowded is not None:
+            signals.unshow(stream, (POSITION, crowded))
+            signals.unshow(stream, (TRAIL, crowded))
+        self._dirty.set()
+        return True
+
+    def _show_other(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> bool:
+        if self._hub.by_sid.get(stream.sid) is not stream:
+            return False
+        shown = self._others.setdefault(stream, {})
+        if at_ms < shown.get((kind, by), at_ms):
+            return False
+        shown[kind, by] = at_ms
+        at_s = trio.current_time() - max(1000 * self._node.wall() - at_ms, 0.0) / 1000
+        self._hub.signals.show(stream, (kind, by), value, at_s)
+        self._dirty.set()
+        return True
+
+    # -- streams that come and go -----------------------------------------------------------------------------------------
+
+    def hold(self, stream: Stream) -> None:
+        if stream.name.startswith(KEPT_KINDS):
+            self._to_load[stream] = None
+            self._wake_loads.set()
+
+    def let_go(self, stream: Stream) -> None:
+        self.live.drop(stream)
+        self._others.pop(stream, None)
+        self._to_load.pop(stream, None)
+
+    def bus_changed(self) -> None:
+        """Back again: what was told meanwhile was told to nobody."""
+        cluster = self._node.cluster
+        away = cluster is not None and cluster.bus.trouble is not None
+        if self._was_away and not away:
+            for stream in self._hub.by_sid.values():
+                self.hold(stream)
+        self._was_away = away
+
+    async def _load_forever(self) -> None:
+        while True:
+            await self._wake_loads.wait()
+            self._wake_loads = trio.Event()
+            while self._to_load:
+                stream = next(iter(self._to_load))
+                del self._to_load[stream]
+                try:
+                    await self._load(stream)
+                except StoreError:
+                    self.hold(stream)  # said by whoever keeps; nobody waits for it
+                    await trio.sleep(RETRY_S)
+
+    async def _load(self, stream: Stream) -> None:
+        """What the store knows of who is in the stream; what is newer here stays."""
+        for last in await self._tracks.shown(stream.tenant, stream.name):
+            known = self.live.get(stream, last.subject)
+            if known is not None and known.place.at_ms >= last.at_ms and len(known.trail()["points"]) > 1:
+                continue
+            trail = await self._tracks.track(
+                stream.tenant,
+                stream.name,
+                from_ms=last.at_ms - TRAIL_MS,
+                to_ms=last.at_ms,
+                subject=last.subject,
+                limit=TRAIL_POINTS_MAX,
+                newest=True,
+            )
+            if self._hub.by_sid.get(stream.sid) is not stream:
+                return
+            self._loaded(stream, last, [_place(sample) for sample in trail if sample.verdict != "quarantined"])
+        self._node.settle()
+
+    def _loaded(self, stream: Stream, last: Last, before: list[Place]) -> None:
+        place = _place(last)
+        if self._show(stream, last.subject, place, before=before):
+            return
+        shown = self.live.get(stream, last.subject)
+        if shown is not None and before:  # it has moved meanwhile
+            shown.before([*before, place])
+            _value, at_s = self._hub.signals.latest(stream, (POSITION, last.subject))
+            self._hub.signals.show(stream, (TRAIL, last.subject), shown.trail, at_s)
+
+    # -- other nodes ------------------------------------------------------------------------------------------------------
+
+    def hear(self, payload: bytes) -> bool:
+        """What another node tells; ``False`` where that is nothing of ours."""
+        said = decode(payload)
+        if said is None:
+            return False
+        node, told = said
+        if node == self._node.node_id:
+            return True
+        for sid, kind, by, at_ms, value in told:
+            stream = self._hub.by_sid.get(sid)
+            if stream is None:
+                continue
+            self.heard += 1
+            if isinstance(value, Place):
+                if self._show(stream, by, value):
+                    self.on_elsewhere(stream.tenant, by)
+            else:
+                self._show_other(stream, kind, by, at_ms, value)
+        return True
+
+    def tell_others(self) -> None:
+        untold, self._untold = self._untold, {}
+        cluster = self._node.cluster
+        if cluster is None:
+            return
+        partitions: dict[int, list[Told]] = {}
+        for stream, told in untold.items():
+            partitions.setdefault(stream.partition, []).extend(told.values())
+        for partition, rows in partitions.items():
+            self.told += len(rows)
+            for payload in encode(self._node.node_id, rows):
+                cluster.publish_live(partition, payload)
+
+    # -- tasks ------------------------------------------------------------------------------------------------------------
+
+    async def _flush_forever(self) -> None:
+        node, signals = self._node, self._hub.signals
+        slow_at_s = trio.current_time()
+        while True:
+            await self._dirty.wait()
+            await trio.sleep(node.limits.live_flush_s * node.pulse.position_factor)
+            self._dirty = trio.Event()
+            now_s = trio.current_time()
+            large_rooms = now_s - slow_at_s >= LARGE_ROOMS_S
+            if large_rooms:
+                slow_at_s = now_s
+            self.tell_others()
+            for _ in signals.flush_live(now_s, node.limits.live_slice, large_rooms=large_rooms):
+                node.settle()
+                await trio.lowlevel.checkpoint()
+            node.settle()
+            if signals.shown_waiting:
+                self._dirty.set()
+
+    def turn_stale(self) -> None:
+        for stream, subject in self.live.turn(int(1000 * self._node.wall())):
+            self.turned_stale += 1
+            shown = self.live.get(stream, subject)
+            assert shown is not None
+            _value, at_s = self._hub.signals.latest(stream, (POSITION, subject))
+            self._hub.signals.show(stream, (POSITION, subject), shown.value, at_s)
+            self._dirty.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self.turn_stale()
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(LOADS_AT_ONCE):
+                nursery.start_soon(self._load_forever)
+            nursery.start_soon(self._flush_forever)
+            nursery.start_soon(self._tick)
+
+
+def _place(of: Last | Sample) -> Place:
+    return Place(of.at_ms, of.lat, of.lon, of.acc, of.speed, of.heading, of.alt)
