@@ -25,7 +25,7 @@ class PushLimits:
 
     call_s: float = 10.0  # one call, all in all
     device_s: float = 25.0  # all calls for one device, tokens and a second try included: within a task's claim of 30 s
-    calls_per_host_max: int = 12  # at once; a service that hangs leaves most of the worker's 32 jobs to others
+    calls_per_host_max: int = 16  # at once; a service that hangs leaves half of the worker's 32 jobs to others
     breaker_failures: int = 5  # in a row, and the service is left alone
     breaker_rest_s: float = 10.0  # for so long; short, since what waits is minutes from being too late
     ttl_max_s: float = 14_400.0  # an alert further ahead than four hours is no alert; its push lives no longer

@@ -142,6 +142,17 @@ async def test_an_alert_is_pushed_to_every_phone_once(tmp_path: Path) -> None:
         assert b'readback_pushes_total{service="apns",verdict="sent"}' in metrics
 
 
+async def test_a_burst_is_pushed_whole(tmp_path: Path) -> None:
+    """More alerts at once than calls to a service may be: who finds no room comes again, and nothing is lost or doubled."""
+    async with amy(tmp_path, IPHONE, ANDROID) as her:
+        for n in range(80):
+            await her.alert(f"stop-{n}")
+        await her.worker()
+        assert {task.body["did"] for task in await her.ended(80)} == {"2 sent"}
+        for stand_in in (her.stand.apple, her.stand.google):
+            assert (len(stand_in.got), len(stand_in.shown), stand_in.connections <= 2) == (80, 80, True)
+
+
 @pytest.mark.parametrize("fate", [HANG, CUT])
 async def test_a_worker_dies_with_its_push_under_way(tmp_path: Path, fate: str) -> None:
     """Another goes on when the claim runs out: the phone that answered is not pushed to again, the other with the same id."""
