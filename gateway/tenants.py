@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from ipaddress import ip_address
 from math import isfinite
@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 
 from core.identity import OWN_ISSUER
 from core.model import PRINCIPAL_RE, TENANT_RE
-from core.tenants import ALGORITHMS, Issuer, Quotas, Tenant, Tenants
+from core.tenants import ALGORITHMS, Arrivals, Issuer, Quotas, Tenant, Tenants
+from core.trip.quiet import SAYS, known_zone, read_quiet
+from core.trip.verbs import THRESHOLD_S_MAX, THRESHOLD_S_MIN, THRESHOLDS_MAX
 from gateway.config import ConfigError
 
 FILE_BYTES_MAX: Final = 4_194_304
@@ -29,6 +31,10 @@ ISSUERS_MAX: Final = 8
 """Of one tenant; two are a change of providers."""
 
 WEIGHT_MAX: Final = 100
+SPACING_S_MAX: Final = 3_600
+STALE_S_MAX: Final = 86_400
+RETENTION_DAYS_MAX: Final = 3_650
+"""Ten years: what is longer is for an archive."""
 _WORD_CHARS_MAX: Final = 512
 _WORD_RE = re.compile(r"[!-~]+\Z")
 _COUNT_MAX: Final = 2**53
@@ -82,23 +88,26 @@ class _Reader:
         self._path = path
 
     def tenants(self, document: dict[str, Any]) -> Tenants:
-        self._known(document, ("only_named", "quotas", "tenants"), "")
+        self._known(document, ("only_named", "quotas", "arrivals", "tenants"), "")
         only_named = document.get("only_named", False)
         if not isinstance(only_named, bool):
             self._bad("only_named", only_named, "true or false")
         quotas = self._quotas(document.get("quotas", {}), Quotas(), "[quotas]")
+        arrivals = self._arrivals(document.get("arrivals", {}), Arrivals(), "[arrivals]")
         listed = self._table(document.get("tenants", {}), "[tenants]")
         if len(listed) > TENANTS_MAX:
             self._bad("[tenants]", f"a table of {len(listed)}", f"at most {TENANTS_MAX} tenants")
-        return Tenants({name: self._tenant(name, told, quotas) for name, told in listed.items()}, quotas, only_named)
+        named = {name: self._tenant(name, told, quotas, arrivals) for name, told in listed.items()}
+        return Tenants(named, quotas, only_named, arrivals)
 
-    def _tenant(self, name: str, told: object, defaults: Quotas) -> Tenant:
+    def _tenant(self, name: str, told: object, defaults: Quotas, arrivals: Arrivals) -> Tenant:
         if not TENANT_RE.match(name):
             self._bad("[tenants]", name, "names of lower-case letters, digits and . _ -, at most 63, such as acme")
         place = f"[tenants.{name}]"
         table = self._table(told, place)
-        self._known(table, ("issuers", "quotas"), place)
+        self._known(table, ("issuers", "quotas", "arrivals"), place)
         quotas = self._quotas(table.get("quotas", {}), defaults, f"[tenants.{name}.quotas]")
+        arrivals = self._arrivals(table.get("arrivals", {}), arrivals, f"[tenants.{name}.arrivals]")
         listed = table.get("issuers", [])
         if not isinstance(listed, list) or len(listed) > ISSUERS_MAX:
             self._bad(f"issuers in {place}", listed, f"at most {ISSUERS_MAX} tables, each [[tenants.{name}.issuers]]")
@@ -109,7 +118,7 @@ class _Reader:
             if any(other.issuer == issuer.issuer for other in issuers):
                 self._bad(f"issuer in {place}", issuer.issuer, "each issuer once for a tenant")
             issuers.append(issuer)
-        return Tenant(name, tuple(issuers), quotas)
+        return Tenant(name, tuple(issuers), quotas, arrivals)
 
     def _quotas(self, told: object, defaults: Quotas, place: str) -> Quotas:
         table = self._table(told, place)
@@ -127,6 +136,19 @@ class _Reader:
                 self._bad(where, value, "a number above 0" if name == "burst_s" else f"{kind}, 0 (no bound) or more")
             known[name] = value if whole else float(value)
         return Quotas(**known)
+
+    def _arrivals(self, told: object, defaults: Arrivals, place: str) -> Arrivals:
+        table = self._table(told, place)
+        known = {item.name: getattr(defaults, item.name) for item in fields(Arrivals)}
+        self._known(table, known, place)
+        for name, value in table.items():
+            fits, allowed = _ARRIVALS[name]
+            if not fits(value):
+                self._bad(f"{name} in {place}", value, allowed)
+            known[name] = value
+        known["thresholds_s"] = tuple(sorted(known["thresholds_s"], reverse=True))
+        known["stale_s"] = float(known["stale_s"])
+        return Arrivals(**known)
 
     def _issuer(self, table: dict[str, Any], place: str) -> Issuer:
         self._known(table, [item.name for item in fields(Issuer)], place)
@@ -187,6 +209,43 @@ class _Reader:
         raise ConfigError(f"In the tenants file {self._path} {place} is {shown}; allowed: {allowed}.")
 
 
+def _whole(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return fits, f"a whole number from {low} to {high}"
+
+
+_THRESHOLD: Final = _whole(THRESHOLD_S_MIN, THRESHOLD_S_MAX)
+
+
+def _thresholds(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= THRESHOLDS_MAX
+        and all(_THRESHOLD[0](one) for one in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _stale(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= STALE_S_MAX
+
+
+_ARRIVALS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "thresholds_s": (_thresholds, f"a list of 1 to {THRESHOLDS_MAX} seconds, each once, each {_THRESHOLD[1]}"),
+    "spacing_s": _whole(0, SPACING_S_MAX),
+    "quiet": (
+        lambda value: isinstance(value, str) and (not value or read_quiet(value) is not None),
+        f"{SAYS}, or empty for none",
+    ),
+    "zone": (lambda value: isinstance(value, str) and known_zone(value), "a time zone such as Australia/Sydney"),
+    "stale_s": (_stale, f"a number from 1 to {STALE_S_MAX}"),
+    "retention_days": _whole(0, RETENTION_DAYS_MAX),
+    "provider_calls_per_day": _whole(0, 10**9),
+    "signed_only": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""By setting, what fits and how that is said."""
 _ALLOWED: Final[Mapping[str, str]] = {
     "issuer": f"the exact `iss` of its tokens, a word of at most {_WORD_CHARS_MAX} characters other than {OWN_ISSUER}",
     "jwks_url": "an https URL, or http on localhost, without a name or password in it",

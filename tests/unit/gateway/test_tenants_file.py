@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.tenants import ALGORITHMS, Issuer, Quotas, Tenant
+from core.tenants import ALGORITHMS, Arrivals, Issuer, Quotas, Tenant
 from gateway import tenants as module
 from gateway.config import ConfigError
 from gateway.tenants import jwks_url_allowed, load_tenants
@@ -54,7 +54,9 @@ def test_the_example() -> None:
     assert globex.issuers[0].jwks_file == str(path.parent / "globex.jwks.json")
     assert globex.quotas == tenants.quotas == tenants.quotas_of("initech") == tenants.quotas_of("unknown")
     text = path.read_text()
-    for item in (*fields(Quotas), *fields(Issuer)):
+    assert (tenants.arrivals.quiet, tenants.arrivals_of("unknown").zone) == ("22:00-06:30", "UTC")
+    assert tenants.arrivals_of("acme") == Arrivals((900, 300), quiet="22:00-06:30", zone="Australia/Sydney")
+    for item in (*fields(Quotas), *fields(Issuer), *fields(Arrivals)):
         assert f"\n{item.name} = " in text
 
 
@@ -70,6 +72,15 @@ def test_what_is_not_said_is_the_default(tmp_path: Path) -> None:
     issuer = Issuer("https://id.example", jwks_url="https://id.example/k", algorithms=ALGORITHMS)
     assert tenants.named["acme"] == Tenant("acme", (issuer,), Quotas(sends_per_s=5.0))
     assert isinstance(tenants.quotas.sends_per_s, float)
+
+
+def test_arrivals_of_a_tenant_are_those_of_all_but_for_what_it_says(tmp_path: Path) -> None:
+    """In the order that alerts have; whole seconds may be said for parts of them."""
+    text = "[arrivals]\nthresholds_s = [60, 300]\nstale_s = 90\nquiet = ''\n[tenants.acme.arrivals]\nspacing_s = 5\n"
+    tenants = load_tenants(written(tmp_path, text))
+    assert tenants.arrivals == tenants.arrivals_of("other") == Arrivals((300, 60), stale_s=90.0)
+    assert tenants.arrivals_of("acme") == Arrivals((300, 60), spacing_s=5, stale_s=90.0)
+    assert isinstance(tenants.arrivals.stale_s, float)
 
 
 def test_a_file_of_keys_counts_from_the_tenants_file(tmp_path: Path) -> None:
@@ -105,6 +116,27 @@ def test_a_file_of_keys_counts_from_the_tenants_file(tmp_path: Path) -> None:
         ("[quotas]\nweight = 0", "weight in [quotas] is 0; allowed: a whole number from 1 to 100"),
         ("[quotas]\nweight = 101", "weight"),
         ("[quotas]\nweight = 1.0", "weight"),
+        ("arrivals = 1", "[arrivals] is 1; allowed: a table"),
+        ("[arrivals]\nspeed = 1", "sets 'speed' in [arrivals]"),
+        ("[arrivals]\nthresholds_s = []", "thresholds_s in [arrivals] is []; allowed: a list of 1 to 8 seconds"),
+        ("[arrivals]\nthresholds_s = 600", "thresholds_s in [arrivals]"),
+        ("[arrivals]\nthresholds_s = [29]", "thresholds_s in [arrivals]"),
+        ("[arrivals]\nthresholds_s = [600, 600]", "thresholds_s in [arrivals]"),
+        ("[arrivals]\nthresholds_s = [60,61,62,63,64,65,66,67,68]", "thresholds_s in [arrivals]"),
+        ("[arrivals]\nspacing_s = -1", "spacing_s in [arrivals] is -1; allowed: a whole number from 0 to 3600"),
+        ("[arrivals]\nspacing_s = true", "spacing_s in [arrivals]"),
+        ("[arrivals]\nquiet = 'night'", "quiet in [arrivals] is 'night'; allowed: two local times such as 22:00-06:30"),
+        ("[arrivals]\nquiet = 7", "quiet in [arrivals]"),
+        ("[arrivals]\nzone = 'Sydney'", "zone in [arrivals] is 'Sydney'; allowed: a time zone"),
+        ("[arrivals]\nzone = 10", "zone in [arrivals]"),
+        ("[arrivals]\nstale_s = 0", "stale_s in [arrivals] is 0; allowed: a number from 1"),
+        ("[arrivals]\nstale_s = nan", "stale_s in [arrivals]"),
+        ("[arrivals]\nretention_days = 0.5", "retention_days in [arrivals]"),
+        ("[arrivals]\nprovider_calls_per_day = -1", "provider_calls_per_day in [arrivals]"),
+        (
+            "[tenants.acme.arrivals]\nsigned_only = 1",
+            "signed_only in [tenants.acme.arrivals] is 1; allowed: true or false",
+        ),
         ("tenants = []", "[tenants] is []; allowed: a table"),
         ("tenants.acme = 1", "[tenants.acme] is 1; allowed: a table"),
         ("[tenants.Acme]", "[tenants] is 'Acme'; allowed: names"),
