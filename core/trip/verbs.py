@@ -20,7 +20,7 @@ WHEN: Final = {
     "plan": ("new", *_GOING),
     "start": ("planned",),
     "arrive": _GOING,
-    "depart": _GOING,
+    "depart": ("underway",),
     "skip": _GOING,
     "complete": ("underway",),
     "cancel": _GOING,
