@@ -30,6 +30,7 @@ from core.ports import StoreError
 from core.tenants import Tenants
 from core.work_limits import WorkLimits
 from gateway.anchoring import Anchoring, signing_key
+from gateway.collect import Collector
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
 from gateway.gather import Gather
@@ -182,9 +183,10 @@ async def _node(
 
 
 def _app(node: Node, config: Config, gather: Gather | None) -> FastAPI:
-    desk = Desk(node)
+    desk, tracks, positions = Desk(node), node.tracks, node.positions
     return make_app(
         desk,
+        collect=None if tracks is None or positions is None else Collector(node, tracks, positions),
         reads=None if node.work is None else Reads(node, node.work, desk),
         work=None if node.work is None else WorkDesk(node, node.work),
         office=Office(node, None if config.anchor is None else open_place(config.anchor)),
