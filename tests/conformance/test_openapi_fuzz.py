@@ -23,9 +23,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from core.limits import Limits
+from gateway.collect import Collector
 from gateway.http import make_app
 from gateway.http_serve import bind_http, serve_http
-from tests.nodes import SECRETS, serving_node, token
+from store.memory_tracks import MemoryTracks
+from tests.nodes import SECRETS, memory_log, serving_node, token
 
 EXAMPLES = 5
 """Of each operation, caller and kind: right ones, wrong ones, and right ones of what exists."""
@@ -50,6 +53,10 @@ BEYOND_THE_SCHEMA = {
     "POST /v1/oauth/token": "what a grant needs beside it, and everything that is wrong is 400 (RFC 6749, section 5.2)",
     "POST /v1/revocations": "what a value may be is another thing for each scope",
     "DELETE /v1/revocations": "the same",
+    "POST /v1/positions": "decimals and days count, and a schema has words for neither",
+    "GET /v1/collect/osmand": "an app's parameters are texts, of which a place has to be made",
+    "POST /v1/collect/osmand": "the same, and of a body in any of three forms",
+    "POST /v1/collect/owntracks": "what a message needs is another thing for each type",
     "POST /v1/flights/{flight}/commands": "which verbs there are, and what body each has, is another thing for each machine",
 }
 """Where a request may be right by its schema and be refused as malformed all the same."""
@@ -63,12 +70,18 @@ class Served:
 
 
 async def _serve(started: Callable[[Served, Callable[[], None]], None]) -> None:
-    async with serving_node() as node, trio.open_nursery() as nursery:
+    log = memory_log()
+    tracks = MemoryTracks(log)
+    # Keys of apps are drawn, too, and each is a guess: nobody is barred for it here.
+    limits = Limits(guesses_per_address_burst=0)
+    async with serving_node(log, limits, tracks=tracks) as node, trio.open_nursery() as nursery:
         for stream in ("chat:ops", f"flight:{PATHS['flight']}"):
             await node.stream(stream, open=False, members={"user:rex": "reader", "user:olga": "owner"})
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         sock = bind_http("127.0.0.1", 0)
-        app = make_app(node.desk, office=node.office)
+        assert node.node.positions is not None
+        collector = Collector(node.node, tracks, node.node.positions)
+        app = make_app(node.desk, office=node.office, collect=collector)
         serve = partial(serve_http, app, [sock], shutdown=trio.sleep_forever)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         await nursery.start(serve)
@@ -101,7 +114,7 @@ def _schema() -> Any:
     class _Nobody:
         """The document needs no node."""
 
-    app = make_app(_Nobody(), office=_Nobody())  # type: ignore[arg-type]
+    app = make_app(_Nobody(), office=_Nobody(), collect=_Nobody())  # type: ignore[arg-type]
     return schemathesis.openapi.from_dict(app.openapi())
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from core.policy import StreamAction, TenantAction
-from tests.walls.stage import GUEST, Action, Everybody, Place, at_board, at_trip, in_flight
+from tests.walls.stage import GUEST, INBOX, Action, Everybody, Place, at_board, at_trip, in_flight
 
 _numbers = itertools.count(1)
 
@@ -44,6 +44,16 @@ def _at(path: str, **given: Any) -> Callable[[Place], Request]:
         return {"path": filled, "params": params, **fields}
 
     return request
+
+
+def _positions(place: Place) -> Request:
+    number = next(_numbers)
+    fix = {"seq": number, "at": f"2026-11-21T09:{number // 60 % 60:02}:{number % 60:02}Z", "lat": -33.9, "lon": 151.2}
+    return {"path": "/v1/positions", "json": {"stream": place.stream, "fixes": [fix]}}
+
+
+def _app(place: Place) -> Request:
+    return {"path": f"/v1/devices/device:made-{next(_numbers)}/app", "json": {"stream": INBOX}}
 
 
 def _create(place: Place) -> Request:
@@ -99,11 +109,13 @@ def _at_flight(path: str, pattern: str = "flight:{}", **given: Any) -> dict[str,
     return {"request": request, "at": partial(in_flight, pattern=pattern)}
 
 
+APP: Final = {"id": "guessed", "lat": "-33.9", "lon": "151.2"}
 GUESS: Final = {"grant_type": "client_credentials", "client_id": "client-none", "client_secret": "guessed"}
 PHONE: Final = "fGci0123456789:APA91b-17"
 A, T = StreamAction, TenantAction
 MEMBERS, MEMBER = "/v1/streams/{stream}/members", "/v1/streams/{stream}/members/{principal}"
 EVENTS = "/v1/streams/{stream}/events"
+OSMAND, OWNTRACKS = "/v1/collect/osmand", "/v1/collect/owntracks"
 ROUTES: Final = (
     Route("POST", "/v1/streams", T.CREATE_STREAM, _create, streamless=True),
     Route("GET", MEMBERS, A.LIST_MEMBERS, _at(MEMBERS)),
@@ -140,6 +152,28 @@ ROUTES: Final = (
         Everybody.PROVEN,
         _at("/v1/devices/rotate", json={"refresh_token": "guessed", "next_proof": "guessed"}),
         streamless=True,
+    ),
+    Route("POST", "/v1/positions", A.POSITION, _positions),
+    Route("GET", OSMAND, Everybody.PROVEN, _at(OSMAND, params=APP), streamless=True),
+    Route("POST", OSMAND, Everybody.PROVEN, _at(OSMAND, data=APP), streamless=True),
+    Route("POST", OWNTRACKS, Everybody.PROVEN, _at(OWNTRACKS, json={"_type": "lwt"}), streamless=True),
+    Route("GET", "/v1/devices/apps", T.READ_ACCESS, _at("/v1/devices/apps"), streamless=True),
+    Route("PUT", "/v1/devices/{device}/app", T.MANAGE_DEVICES, _app, streamless=True),
+    Route(
+        "PUT",
+        "/v1/devices/{device}/app/stream",
+        T.MANAGE_DEVICES,
+        _at("/v1/devices/device:{granted}/app/stream", json={"stream": INBOX}),
+        streamless=True,
+        grants=True,
+    ),
+    Route(
+        "DELETE",
+        "/v1/devices/{device}/app",
+        T.MANAGE_DEVICES,
+        _at("/v1/devices/device:{granted}/app"),
+        streamless=True,
+        grants=True,
     ),
     Route("GET", "/v1/devices", T.READ_ACCESS, _at("/v1/devices"), streamless=True),
     Route(

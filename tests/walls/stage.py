@@ -22,7 +22,8 @@ from core.directory import Directory, Note, ServiceClient
 from core.model import AUDIT_STREAM, AUDITOR, Entry, Member
 from core.policy import StreamAction, TenantAction, may, may_in_tenant, role_in, standing
 from core.ports import Log
-from core.tracks import Fence, Tracks
+from core.tracks import AppKey, Fence, Tracks
+from gateway.collect import Collector
 from gateway.http import make_app
 from gateway.push.desk import PushDesk
 from gateway.reads import Reads
@@ -211,12 +212,13 @@ class World:
         return self.seqs.get((whose.value, stream, principal), 1)
 
     async def grant(self, tenant: str, name: str) -> None:
-        """A service client, a device with a claim, a revocation, a saga, and a fence, each of this name."""
+        """A service client, a device with a claim and an app, a revocation, a saga, and a fence, each of this name."""
         now_ms, note = int(time.time() * 1000), Note("user:root", b"{}")
         client = ServiceClient(f"client-{name}", tenant, f"service:{name}", (), uuid.uuid4().bytes * 2, now_ms)
         await self.directory.add_client(client, note)
         claim, expires_ms = uuid.uuid4().bytes * 2, now_ms + 60_000
         await self.directory.mint_claim(tenant, f"device:{name}", claim, at_ms=now_ms, expires_ms=expires_ms, note=note)
+        await self.tracks.put_app_key(AppKey(tenant, f"device:{name}", INBOX, now_ms), uuid.uuid4().bytes * 2)
         await self.directory.revoke(tenant, "token", name, at_ms=now_ms, until_ms=None, reason="lost", note=note)
         assert self.node.work is not None
         await self.node.work.add([new_saga(tenant, "seat_swap", name, SWAP, now_ms)])
@@ -228,6 +230,7 @@ class World:
             await self.directory.revoked(tenant),
             await self.directory.clients(tenant),
             await self.directory.devices(tenant),
+            await self.tracks.app_keys(tenant),
             await self.tracks.fences(tenant),
         ]
         for stream in (ROOM, HALL, INBOX, AUDIT_STREAM, "flight:room", "flight:hall"):
@@ -236,6 +239,7 @@ class World:
                 events = await self.log.read(tenant, facts.sid, 0, 10_000)
                 members = await self.log.members(tenant, stream)
                 found.append((facts.head, facts.first, members, events, await self.log.load_marks(tenant, [facts.sid])))
+            found.append(await self.tracks.track(tenant, stream, from_ms=0, to_ms=2**53))
         return found
 
 
@@ -247,9 +251,10 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
     async with trio.open_nursery() as nursery:
         work = work_of(log)
         tracks: Tracks = MemoryTracks(log) if isinstance(log, MemoryLog) else log.tracks
-        node = TestNode(log, None, nursery, directory=directory, work=work)
+        node = TestNode(log, None, nursery, directory=directory, work=work, tracks=tracks)
         await node.start()
         assert work is not None
+        assert node.node.positions is not None
         node.node.use_keys(replace(SECRETS, signing_keys={"s1": b"s" * 32}))
         reads = Reads(node.node, work, node.desk)
         transport = httpx.ASGITransport(
@@ -259,6 +264,7 @@ async def world(log: MemoryLog | PostgresLog | None = None) -> AsyncIterator[Wor
                 reads=reads,
                 work=WorkDesk(node.node, work),
                 pushes=PushDesk(tracks, node.node.wall),
+                collect=Collector(node.node, tracks, node.node.positions),
                 trips=TripsDesk(node.node, node.desk, tracks),
             )
         )
