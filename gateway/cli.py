@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import cli_access, cli_audit, cli_demo, cli_eta, cli_rebuild, cli_rules, cli_work_tools
+from gateway import cli_access, cli_audit, cli_collect, cli_demo, cli_eta, cli_rebuild, cli_rules, cli_work_tools
 from gateway.cli_errors import FINDINGS, HURRIED, CliError, mended
 from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import connectable, open_console, print_ready, say_end, saying, start_console
@@ -540,6 +540,8 @@ def sim(ctx: typer.Context) -> None:
     sim_app(args=list(ctx.args), prog_name="readback sim")
 
 
+cli_access.device_app.command("app")(cli_collect.device_app)
+cli_access.device_app.command("apps")(cli_collect.device_apps)
 app.add_typer(cli_access.device_app, name="device", rich_help_panel="Access")
 app.add_typer(cli_access.client_app, name="client", rich_help_panel="Access")
 app.command("revoke", rich_help_panel="Access")(cli_access.revoke)
