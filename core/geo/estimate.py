@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from core.geo.assist import HELD_MAX, LEFT_MAX_S, SPACING_S, Record, mixed
 from core.geo.features import BASE_S, FACTOR, features
 from core.geo.match import Matcher
-from core.geo.model import SPREAD_MAX, SPREAD_MIN, Model
+from core.geo.model import SPREAD_MAX, SPREAD_MIN, Model, aimed_s, seconds_of
 from core.geo.pace import SPEED_MPS, Expected, hour_of
 from core.geo.route import Route
 from core.geo.sphere import distance_m
@@ -39,7 +39,6 @@ ROAD_HALF_S: Final = 900.0  # elsewhere: a light is no jam
 SPEED_MIN: Final = 0.15  # of the mode's: a vehicle that stands will go on
 SPEED_MAX_MPS: Final = 400.0
 SILENT_S: Final = 120.0  # after which the interval widens
-LEFT_LIMIT_S: Final = 7 * 86_400.0  # no estimate is longer
 
 
 class Fixed(NamedTuple):
@@ -228,12 +227,12 @@ class Estimator:
                 mean, spread = x[0] + x[FACTOR], PLAIN_SPREAD[source]
         if self._advised and not stop:
             mean, spread = mixed(mean, spread, last.at_s, self._advised[-1], self._record)
-        target = _seconds(mean + aim * spread)
+        target = aimed_s(mean, spread, aim)
         return _Guess(
             target,
-            min(_seconds(mean + low * spread), target),
-            max(_seconds(mean + high * spread), target),
-            _seconds(mean + even * spread),
+            min(seconds_of(mean + low * spread), target),
+            max(seconds_of(mean + high * spread), target),
+            seconds_of(mean + even * spread),
             source,
         )
 
@@ -266,7 +265,7 @@ class Estimator:
         silent_s = at_s - held.at_s
         eta = max(held.steady.shown_s, at_s)
         low = max(at_s, min(eta, held.at_s + held.guess.low_s))
-        high = max(eta, held.at_s + held.guess.high_s, eta + silent_s / 2 if silent_s > SILENT_S else 0.0)
+        high = max(eta, held.at_s + held.guess.high_s) + max(0.0, silent_s - SILENT_S) / 2
         return Emission(at_s, eta, low, high, held.guess.source, silent_s, max(at_s, held.at_s + held.guess.even_s))
 
     def to(self, stop: str, at_s: float | None = None) -> Emission | None:
@@ -312,6 +311,7 @@ class Estimator:
     def restore(self, held: Mapping[str, Any]) -> None:
         """What `state` said, on an estimator made with the same route and arguments. For our own states, not for strangers'
         input."""
+        self._advised = [(at_s, eta_s) for at_s, eta_s in held["advised"]]
         last = held["last"]
         if last is None:
             return
@@ -327,8 +327,3 @@ class Estimator:
             stop: _Shown(Steady(self._calm, shown_s), _Guess(left, low, high, even, source), at_s)
             for stop, (shown_s, left, low, high, even, source, at_s) in held["shown"].items()
         }
-        self._advised = [(at_s, eta_s) for at_s, eta_s in held["advised"]]
-
-
-def _seconds(log_left: float) -> float:
-    return min(LEFT_LIMIT_S, max(0.0, exp(min(log_left, 30.0)) - BASE_S))

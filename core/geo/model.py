@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from math import isfinite
+from math import exp, isfinite
 from typing import Final, NamedTuple
 
-from core.geo.features import NAMES
+from core.geo.features import BASE_S, NAMES
 from core.geo.pace import Pace, read_pace
 from core.geo.steady import Calm
 from core.geo.trees import Trees, read_trees
@@ -25,6 +25,9 @@ KIND: Final = "readback-eta"
 VERSION: Final = 1
 BANDS_S: Final = (180.0, 360.0, 600.0, 900.0)
 """Ends of the bands of time to go; the last band has none."""
+EARLY_MAX_S: Final = 90.0
+"""That much earlier than the mean at most: an hour away is no reason to be ten minutes early."""
+LEFT_MAX_S: Final = 7 * 86_400.0  # no estimate is longer
 SPREAD_MIN: Final = 0.03
 SPREAD_MAX: Final = 1.5
 
@@ -61,6 +64,16 @@ class Model(NamedTuple):
             "spread": self.spread.json(),
             "pace": self.pace.json(),
         }
+
+
+def seconds_of(level: float) -> float:
+    """Seconds to go of a log(seconds to go + 20)."""
+    return min(LEFT_MAX_S, max(0.0, exp(min(level, 30.0)) - BASE_S))
+
+
+def aimed_s(mean: float, spread: float, aim: float) -> float:
+    """Seconds to go that are to be shown."""
+    return max(seconds_of(mean + aim * spread), seconds_of(mean) - EARLY_MAX_S)
 
 
 def _numbers(value: object, least: float, most: float) -> tuple[float, ...] | None:

@@ -59,8 +59,8 @@ class BucketScore(NamedTuple):
 
 
 class AlertScore(NamedTuple):
-    """Of one threshold, over trips longer than it and a minute. `error_s`: how much sooner than the threshold says; the
-    vehicle came later where positive."""
+    """Of one threshold, over trips longer than it and a minute; duplicates over all. `error_s`: how much sooner than the
+    threshold says; the vehicle came later where positive."""
 
     threshold_s: float
     trips: int
@@ -175,14 +175,17 @@ def _alerts(
     scores: list[AlertScore] = []
     for threshold_s in thresholds:
         trips = [trip for trip, lines in said.items() if _long(arrivals[trip], lines, threshold_s)]
-        times = [[alert.at_s for alert in alerts.get(trip, ()) if alert.threshold_s == threshold_s] for trip in trips]
+        every = {
+            trip: [alert.at_s for alert in sent if alert.threshold_s == threshold_s] for trip, sent in alerts.items()
+        }
+        times = [every.get(trip, []) for trip in trips]
         errors = [arrivals[trip] - sent[0] - threshold_s for trip, sent in zip(trips, times, strict=True) if sent]
         scores.append(
             AlertScore(
                 threshold_s,
                 len(trips),
                 sum(map(len, times)),
-                sum(max(0, len(sent) - 1) for sent in times),
+                sum(max(0, len(sent) - 1) for sent in every.values()),
                 sum(not sent for sent in times),
                 percentile(errors, 0.5),
                 percentile([abs(error) for error in errors], 0.5),

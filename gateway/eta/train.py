@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from core.geo.estimate import Estimator
 from core.geo.features import BASE_S, FACTOR, NAMES
 from core.geo.match import Matcher
-from core.geo.model import BANDS_S, SPREAD_MAX, SPREAD_MIN, Model
+from core.geo.model import BANDS_S, SPREAD_MAX, SPREAD_MIN, Model, aimed_s, seconds_of
 from core.geo.pace import Pace, Trace, learn, spent_between
 from core.geo.score import BUCKETS, Said, percentile, score
 from core.geo.steady import Calm, Steady
@@ -185,7 +185,7 @@ def _fit(library: Any, x: Array, y: Array, weight: Array, how: dict[str, float],
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 2,
+        "num_threads": 1,  # two wait for each other on a busy machine longer than they help
         "verbosity": -1,
     }
     data = library.Dataset(x, y, weight=weight, params={"verbosity": -1})
@@ -217,7 +217,7 @@ class Told:
         return sum(exp(level) > end for end in BANDS_S)
 
     def _left(self, at: int, spreads: float) -> float:
-        return max(0.0, exp(self.level[at] + spreads * self.spread[at]) - BASE_S)
+        return seconds_of(self.level[at] + spreads * self.spread[at])
 
     def interval(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The 10th and 90th percentile of the error in spreads, by band; a band of few fixes as all are."""
@@ -243,7 +243,7 @@ class Told:
                 calm = steady.setdefault(name, Steady(Calm()))
                 low_s = row.at_s + self._left(at, low[bands[at]])
                 high_s = row.at_s + self._left(at, high[bands[at]])
-                shown = calm.take(row.at_s, row.at_s + self._left(at, aim), low_s, high_s)
+                shown = calm.take(row.at_s, row.at_s + aimed_s(self.level[at], self.spread[at], aim), low_s, high_s)
                 lines.append(Said(row.at_s, shown, low_s, high_s))
             overall = score(arrivals, said).overall
             if overall > best_score:
