@@ -97,6 +97,14 @@ def test_a_fix_that_is_not_exact_needs_to_be_further() -> None:
     assert subject.at(5_000, acc=ACC_M_MAX) == [("f", "exit")]
 
 
+def test_no_fix_is_more_exact_than_can_be() -> None:
+    """One that says 10 cm flaps no more than another."""
+    subject = Subject(circle())
+    subject.at(0)
+    assert [one for n in range(40) for one in subject.at(100 + (4 if n % 2 else -4), acc=0.1)] == []
+    assert [one for n in range(40) for one in subject.at(104, acc=0.1)] == []
+
+
 def test_a_small_fence_is_entered_in_its_middle() -> None:
     """By two fixes in its middle half, where no fix is exact enough to be clear."""
     subject = Subject(circle(radius_m=10))
@@ -180,6 +188,13 @@ def test_no_place_of_the_earth_is_an_edge(make: Any, lat: float, lon: float) -> 
             subject.watch.step(subject.fences, "", subject.at_ms + 2, *destination(lat, lon, side_deg, 160), 5.0) != []
         )
         subject.at_ms += 2
+
+
+def test_the_antimeridian_has_two_names() -> None:
+    """180 and -180 are in the same fences."""
+    for middle in (180.0, -180.0, 179.9999):
+        index = Fences([circle("f", 0.0, middle)])
+        assert [len(index.near(0.0, lon)) for lon in (180.0, -180.0)] == [1, 1]
 
 
 @given(
