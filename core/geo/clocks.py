@@ -94,5 +94,5 @@ class Clock:
             self.offset_ms = low if low > BEHIND_MS else 0
 
     def _steady(self, span: int) -> bool:
-        """A backlog sent hardly faster than it was made would lower d by more."""
-        return self.run >= 3 and span >= STEADY_MS and self.first_ms - self.low_ms <= 2_000 + span // 20
+        """A backlog sent hardly faster than it was made (one by one, each answered before the next) lowers d by more."""
+        return self.run >= 3 and span >= STEADY_MS and self.first_ms - self.low_ms <= 1_000 + span // 50

@@ -59,7 +59,7 @@ def test_a_slow_link_is_no_slow_clock() -> None:
 
 def test_a_backlog_is_no_slow_clock() -> None:
     """Three hours offline: in messages of 100 a second apart, one by one, and one by one hardly faster than they were made."""
-    for batch, each_ms in ((100, 1_000), (1, 50), (1, 700)):
+    for batch, each_ms in ((100, 1_000), (1, 50), (1, 700), (1, 900)):
         clock = Clock()
         for n in range(10_800):
             now = NOW + n // batch * each_ms
@@ -105,6 +105,22 @@ def test_a_clock_set_right_on_a_slow_link() -> None:
     assert live(behind, 0, NOW + 60_000, 5, way_ms=40_000)[2:] == [0, 0, 0]
     live(ahead, 2 * HOUR, NOW, 6)
     assert live(ahead, 0, NOW + 60_000, 8, way_ms=40_000)[4:] == [0] * 4
+
+
+def test_two_right_messages_at_once_prove_no_right_clock() -> None:
+    """A backlog of a clock that is ahead passes the right time as it comes; ten seconds of it are another matter."""
+    clock = Clock()
+    live(clock, 2 * HOUR, NOW, 6)
+    assert live(clock, 0, NOW + 60_000, 5, step_ms=2_000) == [300 - 2 * HOUR] * 5
+    assert live(clock, 0, NOW + 70_000, 2, step_ms=2_000) == [300 - 2 * HOUR, 0]
+
+
+def test_the_least_way_counts() -> None:
+    """Of a run: what came slowly says less."""
+    clock = Clock()
+    live(clock, -HOUR, NOW, 1, way_ms=1_500)
+    live(clock, -HOUR, NOW + 20_000, 6)
+    assert clock.offset_ms == HOUR + 300
 
 
 def test_small_changes_do_not_move_it() -> None:
