@@ -185,10 +185,9 @@ class Judge:
             after -= 1
         if not self._agree(sample, recent[after]) or (after > 0 and not self._agree(recent[after - 1], sample)):
             return Judged("quarantined", "null_island" if _nowhere(fix) else "jump", sample.at_ms)
-        if after > 0 or len(recent) < RECENT_MAX:
-            recent.insert(after, sample)
-            if len(recent) > RECENT_MAX:
-                del recent[0]
+        recent.insert(after, sample)
+        if len(recent) > RECENT_MAX:
+            del recent[0]
         doubt = self._doubt(fix, sample, self._stalls(fix))
         return Judged("degraded", doubt, sample.at_ms) if doubt else Judged("accepted", "late", sample.at_ms)
 

@@ -89,6 +89,7 @@ def test_a_duplicate_is_said_by_the_time_put_right() -> None:
         for n in range(4)
     ]
     assert [one.verdict for one in first] == ["rejected", "rejected", "accepted", "accepted"]
+    assert judge.judge(road(30), NOW).verdict == "duplicate"
     assert judge.judge(road(30), NOW).at_ms == first[3].at_ms == NOW + 30_000 - 3_600_000
 
 
@@ -177,6 +178,27 @@ def test_two_places_by_turns_in_long_runs() -> None:
         assert home == ["quarantined jump"] * 2 + ["accepted reanchored"] + ["accepted"] * 5
 
 
+def test_two_places_known_as_well_go_by_the_usual_run() -> None:
+    """Neither is the lesser known."""
+    judge = Judge("car")
+    said(judge, *(fix(10 * n, FAR) for n in range(3)))
+    driving(judge, 3, 30)
+    assert said(judge, *(fix(60 + 10 * n, FAR) for n in range(3)))[-1] == "accepted reanchored"
+
+
+def test_trust_is_bounded_and_forgotten() -> None:
+    """However long a drive was; and after half an hour elsewhere it counts no more."""
+    judge = Judge("car")
+    driving(judge, 300)
+    assert judge.trust == TRUST_MAX
+    abroad = destination(*HOME, 90, 15_000_000)
+    said(judge, *(fix(3_000 + 10 * n, abroad) for n in range(4)), fix(9_000, abroad))
+    assert said(judge, *(fix(9_010 + 10 * n) for n in range(3)))[-1] == "accepted reanchored"
+    assert judge.trust == 3
+    said(judge, *(fix(9_040 + 10 * n, abroad) for n in range(3)))
+    assert judge.trust == 3 + 5
+
+
 def contested() -> Judge:
     """One that has gone to the lesser known place for the second time; its 13th fix there was at 1,120 s."""
     judge = Judge("car")
@@ -253,9 +275,10 @@ def test_speeds_that_do_not_go_with_the_way() -> None:
         (900, 20, 2.0, "degraded speed_mismatch"),
         (900, 120, 2.0, "accepted"),
         (900, 20, None, "accepted"),
-        (250, 20, 2.0, "accepted"),
+        (400, 20, 2.0, "degraded speed_mismatch"),
+        (370, 20, 2.0, "accepted"),
         (20, 20, 30.0, "degraded speed_mismatch"),
-        (400, 20, 30.0, "accepted"),
+        (30, 20, 30.0, "accepted"),
     ):
         judge = Judge("truck")
         first = 30.0 if second == 30.0 else 1.0
@@ -273,15 +296,24 @@ def test_who_goes_round_makes_little_way() -> None:
 
 
 def test_headings_that_go_against_the_way() -> None:
-    """Both of them, and over a way that is longer than it could seem."""
-    for metres, heading, expected in (
-        (140, 280.0, "degraded heading_mismatch"),
-        (140, 100.0, "accepted"),
-        (15, 280.0, "accepted"),
+    """Both of them, and over a way that is longer than it could seem and no older than they say anything of."""
+    for metres, apart, heading, expected in (
+        (140, 10, 280.0, "degraded heading_mismatch"),
+        (140, 10, 100.0, "accepted"),
+        (15, 10, 280.0, "accepted"),
+        (560, 40, 280.0, "accepted"),
     ):
         judge = Judge("car")
         said(judge, fix(0, acc=5.0, speed=14.0, heading=270.0))
-        assert said(judge, fix(10, on(metres), acc=5.0, speed=14.0, heading=heading)) == [expected]
+        assert said(judge, fix(apart, on(metres), acc=5.0, speed=14.0, heading=heading)) == [expected]
+
+
+def test_receivers_on_the_ground_hold_positions_back() -> None:
+    """An aircraft that seems to make little way in a few seconds is where it was some seconds ago."""
+    for apart, expected in ((6, "accepted"), (16, "degraded speed_mismatch")):
+        judge = Judge("aircraft")
+        said(judge, fix(0, acc=5.0, speed=200.0, heading=90.0))
+        assert said(judge, fix(apart, on(100), acc=5.0, speed=200.0, heading=90.0)) == [expected]
 
 
 def test_what_hardly_moves_has_no_heading() -> None:
@@ -334,6 +366,8 @@ def test_late_fixes_are_judged_by_their_neighbours() -> None:
     assert said(judge, *(fix(11 + n, FAR) for n in range(8))) == ["quarantined jump"] * 8
     assert said(judge, fix(29, on(14 * 30 + 4_000))) == ["quarantined jump"]
     assert said(judge, fix(1, on(3_000))) == ["quarantined jump"]
+    assert said(judge, fix(21, on(280 + 640), acc=5.0)) == ["quarantined jump"]
+    assert said(judge, fix(21.1, on(280 + 140), acc=5.0)) == ["accepted late"]
     assert said(judge, road(25, acc=500.0)) == ["degraded inaccurate"]
     early = Judge("car")
     said(early, road(0))
