@@ -69,6 +69,7 @@ def train(
     from gateway.eta.replay import Faults, crossed, play
 
     _by(by)
+    _into(out)
     console = open_console()
     trips = _read(history)
     training.learning_library()
@@ -147,6 +148,7 @@ def replay(
     from gateway.eta.replay import ESTIMATORS, Faults, crossed, play
 
     _by(by)
+    _into(out)
     if estimator not in ESTIMATORS:
         raise CliError(f"--estimator is one of {', '.join(ESTIMATORS)}, not {estimator}", USAGE)
     if history is not None and model is not None:
@@ -228,6 +230,11 @@ def score(
 def _by(what: str) -> None:
     if what not in ("vehicle", "trip"):
         raise CliError(f"--by is vehicle or trip, not {what}", USAGE)
+
+
+def _into(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise CliError(f"there is no folder {path.absolute().parent} to write {path.name} to", USAGE)
 
 
 def _read(path: Path) -> list[Trip]:
