@@ -25,6 +25,7 @@ from gateway.collect import Collector
 from gateway.collect_service import NewAppKey
 from gateway.live.positions import Positions, Taken
 from gateway.service import WireError
+from store.memory import MemoryLog
 from tests.devices import audit_of, names
 from tests.nodes import TestNode, serving_node, until
 
@@ -415,6 +416,21 @@ async def test_a_store_that_is_away_is_no_reason_to_forget() -> None:
         with pytest.raises(Unavailable):
             await made.send(key.secret)
         made.tracks.away = False
+        await made.send(key.secret)
+
+
+async def test_a_stream_that_cannot_be_looked_up_now_is_not_one_that_is_gone() -> None:
+    """An app that is told 503 comes back."""
+    async with scene() as made:
+        key = await made.mint()
+        await made.node.stream("trip:10")
+        await made.tracks.bind("demo", TRUCK, "trip:10")
+        assert isinstance(made.node.log, MemoryLog)
+        made.node.log.down = "away"
+        with pytest.raises(WireError) as caught:
+            await made.send(key.secret)
+        assert caught.value.code == "unavailable"
+        made.node.log.down = None
         await made.send(key.secret)
 
 
