@@ -356,8 +356,9 @@ async def watched(cluster: Cluster, fleet: Sequence[Device], tokens: Tokens, sec
             flush=True,
         )
     gone = [watcher.gone for watcher in watchers if watcher.gone]
+    gone += record.gone
     if record.errors or record.verdicts or gone:
-        print(f"    not all accepted: {dict(record.verdicts)} {dict(record.errors)} {gone[:3]}")
+        print(f"    not all accepted: {dict(record.verdicts)} {dict(record.errors)} {len(gone)} gone {gone[:3]}")
     swarm.close()
 
 

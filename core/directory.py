@@ -12,8 +12,8 @@ Rules that hold for every method:
 * Times are the caller's, in Unix milliseconds: nodes agree on them to within the leeway of tokens. What a device was given is
   dated by the ``at_ms`` of the call that gave it, and what ends a device's tokens ends all that were given in commits before,
   however they are dated.
-* Nothing returned belongs to another tenant than the one asked about, except `revocations`, which is the nodes' own reading,
-  and `client` and the three that begin with a secret, which say whose it is.
+* Nothing returned belongs to another tenant than the one asked about, except `revocations` and `known`, which are the nodes'
+  own reading, and `client` and the three that begin with a secret, which say whose it is.
 * Bad input is a result or `core.ports.Refused`, never another exception; `core.ports.Unavailable` as for the log.
 """
 
@@ -202,6 +202,10 @@ class Directory(Protocol):
         ...
 
     async def device(self, tenant: str, device: str) -> Device | None: ...
+
+    async def known(self, asked: Sequence[tuple[str, str]]) -> list[Device | None]:
+        """Of each (tenant, device) what `device` says of it, in their order: in one call, for the keys of many."""
+        ...
 
     async def devices(self, tenant: str) -> list[Device]:
         """By name, ascending, at most 10,000."""

@@ -6,7 +6,7 @@ within `device_key_s`; keys remembered are bounded. Does not: know numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -15,7 +15,6 @@ from core.directory import Device
 from core.jws import b64url, unb64url
 from core.keys import PublicKey, parse_jwk
 from core.pings import Fix, signed_form
-from core.ports import Unavailable
 from core.stream import Stream
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ KEYS_MAX: Final = 20_000
 LOOK_AGAIN_S: Final = 0.2
 """A signature that does not hold under a key looked up longer ago than this has the key looked up again: perhaps it was
 rotated at another node."""
-LOOKS_AT_ONCE: Final = 8
+
+Sender = tuple[str, str]
+"""Tenant and principal."""
 
 
 class Signed(Protocol):
@@ -44,8 +45,10 @@ class _Known:
 
     __slots__ = ("at_s", "key", "signs")
 
-    def __init__(self, device: Device | None, at_s: float) -> None:
-        self.key = _key(device)
+    def __init__(self, device: Device | None, at_s: float, before: _Known | None) -> None:
+        self.key: PublicKey | None = None if before is None else before.key
+        if device is None or device.revoked or self.key is None or self.key.thumbprint != device.key:
+            self.key = _key(device)
         self.signs = device is not None and (bool(device.key) or device.revoked)
         self.at_s = at_s
 
@@ -58,18 +61,21 @@ class _Known:
 class Keys:
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._changes = 0
-        """Told by `forget`: what was looked up meanwhile is not remembered."""
+        self._known: dict[Sender, _Known] = {}
+        self._looking: dict[int, set[Sender]] = {}
+        """Of each look that is under way, whose key `forget` was told of meanwhile: what it finds of them is of before."""
+        self._since_s = 0.0
+        """A key that was looked up since then is good for the messages at hand (`look_up`): they may take a while."""
 
     def forget(self, tenant: str, device: str) -> None:
         """The device has another key, or is no more."""
-        self._changes += 1
         self._known.pop((tenant, device), None)
+        for changed in self._looking.values():
+            changed.add((tenant, device))
 
     async def refuse(self, said: Signed) -> tuple[bool, str]:
         """Whether it goes without a key, and why nothing of it is taken; empty where its signature is the device's, or none is
-        needed: who never enrolled a key has none to sign with. Raises `Unavailable`."""
+        needed: who never enrolled a key has none to sign with. After `look_up`. Raises `Unavailable`."""
         tenant, subject, signature = said.tenant, said.subject, said.signature
         node = self._node
         strict = node.positions is None or node.gatekeeper.tenants.arrivals_of(tenant).signed_only
@@ -77,7 +83,7 @@ class Keys:
         known = None
         if subject.startswith("device:") and not (strict and signature is None):
             known = self._known.get((tenant, subject))
-            if known is None or now_s - known.at_s > node.limits.device_key_s:
+            if known is None or known.at_s < self._since_s:
                 known = await self.look(tenant, subject)
         if not strict and (known is None or not known.signs):
             # A signature that nobody can check is no signature.
@@ -93,41 +99,43 @@ class Keys:
             refused = (await self.look(tenant, subject)).refuses(signed, raw)
         return False, refused
 
-    async def look_up(self, senders: Iterable[tuple[str, str]]) -> None:
-        """Keys that are not known, or not known to be so still, a few at once. One that cannot be looked up now is tried again
-        for its message alone."""
-        oldest_s = trio.current_time() - self._node.limits.device_key_s
+    async def look_up(self, senders: Iterable[Sender]) -> None:
+        """Keys that are not known, or not known to be so still, in one call. Raises `Unavailable`."""
+        node = self._node
+        self._since_s = oldest_s = trio.current_time() - node.limits.device_key_s
         wanted = [
             sender
             for sender in dict.fromkeys(senders)
             if sender[1].startswith("device:") and ((known := self._known.get(sender)) is None or known.at_s < oldest_s)
         ]
-        if len(wanted) < 2:
-            return
-        looks = trio.CapacityLimiter(LOOKS_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for sender in wanted:
-                await looks.acquire_on_behalf_of(sender)
-                nursery.start_soon(self._look_quietly, sender, looks)
-
-    async def _look_quietly(self, sender: tuple[str, str], looks: trio.CapacityLimiter) -> None:
-        try:
-            await self.look(*sender)
-        except Unavailable:
-            pass
-        finally:
-            looks.release_on_behalf_of(sender)
+        if wanted:
+            await self._look(wanted)
 
     async def look(self, tenant: str, device: str) -> _Known:
-        directory = self._node.directory
-        at_s, changes = trio.current_time(), self._changes
-        known = _Known(None if directory is None else await directory.device(tenant, device), at_s)
-        if changes == self._changes:
-            self._known.pop((tenant, device), None)
-            while len(self._known) >= KEYS_MAX:
-                del self._known[next(iter(self._known))]
-            self._known[tenant, device] = known
-        return known
+        return (await self._look([(tenant, device)]))[0]
+
+    async def _look(self, wanted: Sequence[Sender]) -> list[_Known]:
+        directory, at_s = self._node.directory, trio.current_time()
+        if directory is None:
+            return [_Known(None, at_s, None) for _ in wanted]
+        changed: set[Sender] = set()
+        self._looking[id(changed)] = changed
+        try:
+            devices = await directory.known(wanted)
+        finally:
+            del self._looking[id(changed)]
+        found = []
+        for sender, device in zip(wanted, devices, strict=True):
+            found.append(known := _Known(device, at_s, self._known.get(sender)))
+            if sender not in changed:
+                self._remember(sender, known)
+        return found
+
+    def _remember(self, sender: Sender, known: _Known) -> None:
+        self._known.pop(sender, None)
+        while len(self._known) >= KEYS_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[sender] = known
 
 
 def _key(device: Device | None) -> PublicKey | None:

@@ -391,6 +391,11 @@ class MemoryDirectory:
             kept = self._devices.get((tenant, device))
             return None if kept is None else kept.facts
 
+    async def known(self, asked: Sequence[tuple[str, str]]) -> list[Device | None]:
+        async with self._log.call("known"):
+            found = [self._devices.get(each) for each in asked]
+            return [None if kept is None else kept.facts for kept in found]
+
     async def devices(self, tenant: str) -> list[Device]:
         async with self._log.call("devices"):
             mine = (kept.facts for (owner, _), kept in sorted(self._devices.items()) if owner == tenant)

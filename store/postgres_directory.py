@@ -52,6 +52,12 @@ def _client(row: asyncpg.Record) -> ServiceClient:
     return ServiceClient(client_id, tenant, principal, tuple(roles), secret_hash, made_ms)
 
 
+_KNOWN = """
+select asked.ord, d.* from unnest($1::text[], $2::text[]) with ordinality asked(tenant, device, ord)
+cross join lateral readback.device(asked.tenant, asked.device) d
+"""
+
+
 class PostgresDirectory:
     """See the port. ``new_key`` gives canonical UUIDs, for audit events."""
 
@@ -238,6 +244,17 @@ class PostgresDirectory:
             return None
         rows = await self._links.fetch("select * from readback.device($1, $2)", tenant, device)
         return Device(*rows[0]) if rows else None
+
+    async def known(self, asked: Sequence[tuple[str, str]]) -> list[Device | None]:
+        places = [
+            place for place, (tenant, device) in enumerate(asked) if TENANT_RE.match(tenant) and is_device(device)
+        ]
+        found: list[Device | None] = [None] * len(asked)
+        if places:
+            tenants, devices = zip(*(asked[place] for place in places), strict=True)
+            for nth, *facts in await self._links.fetch(_KNOWN, list(tenants), list(devices)):
+                found[places[nth - 1]] = Device(*facts)
+        return found
 
     async def devices(self, tenant: str) -> list[Device]:
         if not TENANT_RE.match(tenant):

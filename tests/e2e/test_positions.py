@@ -266,7 +266,7 @@ async def test_a_directory_that_is_away_refuses_and_recovers() -> None:
         log: Any = node.log
         fixes = [device.fix()]
         async with device.connected(node) as client:
-            for call in ("device", "take_pings"):
+            for call in ("known", "take_pings"):
                 log.fail_next("unavailable", call)
                 assert (await device.position(client, fixes))["code"] == "unavailable"
             assert verdicts(await device.position(client, fixes)) == [(1, A, "")]

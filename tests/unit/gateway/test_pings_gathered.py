@@ -175,17 +175,17 @@ async def test_a_key_that_changed_while_it_was_looked_up_is_not_remembered() -> 
         truck = await onboarded(node, http)
         pings, directory = node.node.ops.pings, node.directory
         assert directory is not None
-        look = directory.device
+        look = directory.known
 
-        async def meanwhile(tenant: str, device: str) -> Device | None:
-            found = await look(tenant, device)
+        async def meanwhile(asked: Sequence[tuple[str, str]]) -> list[Device | None]:
+            found = await look(asked)
             await truck.rotate()
             return found
 
-        directory.device = meanwhile  # type: ignore[method-assign]
+        directory.known = meanwhile  # type: ignore[method-assign]
         await pings.keys.look("demo", truck.name)
         assert not pings.keys._known
-        directory.device = look  # type: ignore[method-assign]
+        directory.known = look  # type: ignore[method-assign]
         known = await pings.keys.look("demo", truck.name)
         assert known.key is not None
         assert known.key.thumbprint == truck.key.thumbprint
