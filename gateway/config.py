@@ -71,6 +71,8 @@ class Config:
     work: bool = False
     rules: Path | None = None
     webhooks_private: bool = False
+    eta_model: Path | None = None
+    routes: str = ""
     apns_team: str = ""
     apns_key_id: str = ""
     apns_sandbox: bool = False
@@ -110,6 +112,8 @@ class Secrets:
     """Google's JSON of the service account that pushes to Android phones go out by. Empty: none do."""
     apns_key: bytes = field(default=b"", repr=False)
     """Apple's .p8 file, with which pushes to iPhones are signed. Empty: none go out."""
+    google_routes_key: str = field(default="", repr=False)
+    """Of Google's Routes API, where `routes` names google."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,12 @@ def _float(value: object) -> float:
     if not isfinite(number):
         raise ValueError
     return number
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError
+    return value.strip()
 
 
 def _word(value: object) -> str:
@@ -407,6 +417,20 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         "whether rules may call webhooks at private and local addresses",
     ),
+    Setting(
+        "eta_model",
+        "READBACK_ETA_MODEL",
+        _path,
+        "the path of a model that `readback eta train` made",
+        "what was learned of arrival times (docs/eta.md)",
+    ),
+    Setting(
+        "routes",
+        "READBACK_ROUTES",
+        _line,
+        "osrm=URL, valhalla=URL, google, separated by commas; osrm:bike=URL names the modes an address serves",
+        "who is asked for routes, in this order (docs/arrivals.md)",
+    ),
     Setting("apns_team", "READBACK_APNS_TEAM", _ten, _TEN, "the Apple team whose apps get pushes (docs/push.md)"),
     Setting("apns_key_id", "READBACK_APNS_KEY_ID", _ten, _TEN, "the id of the secret `apns_key`"),
     Setting(
@@ -431,6 +455,7 @@ OTHER_VARIABLES = frozenset(
         "READBACK_WEBHOOK_KEYS",
         "READBACK_FCM_SERVICE_ACCOUNT",
         "READBACK_APNS_KEY",
+        "READBACK_GOOGLE_ROUTES_KEY",
         "READBACK_URL",
     }
 )

@@ -37,7 +37,8 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
 
     ``signing_keys`` (Ed25519 seeds) and ``webhook_keys`` may be missing; ``READBACK_SIGNING_KEYS`` and
     ``READBACK_WEBHOOK_KEYS`` replace them. So may ``fcm_service_account`` (Google's JSON) and ``apns_key`` (Apple's PEM), each
-    itself or its file's path, which ``READBACK_FCM_SERVICE_ACCOUNT`` and ``READBACK_APNS_KEY`` replace.
+    itself or its file's path, which ``READBACK_FCM_SERVICE_ACCOUNT`` and ``READBACK_APNS_KEY`` replace; and
+    ``google_routes_key``, which ``READBACK_GOOGLE_ROUTES_KEY`` replaces.
     ``READBACK_TOKEN_SECRETS_FILE`` (a JSON object of kid to key, as an issuer would mount it),
     ``READBACK_TOKEN_SECRETS`` and ``READBACK_RESUME_KEYS`` (``kid=key`` pairs, joined by commas) each replace that half
     of the file.
@@ -48,6 +49,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
     signing_keys: Mapping[str, bytes] = {}
     webhook_keys: Mapping[str, bytes] = {}
     fcm_service_account = apns_key = b""
+    google_routes_key = ""
     if named := environ.get("READBACK_TOKEN_SECRETS_FILE"):
         token_secrets = _ring(_read_json(Path(named)), f"the file {named}")
     if text := environ.get("READBACK_TOKEN_SECRETS"):
@@ -71,6 +73,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
             webhook_keys = _ring(document["webhook_keys"], f"webhook_keys in {path}")
         fcm_service_account = _given(document.get("fcm_service_account", ""), "{", f"fcm_service_account in {path}")
         apns_key = _given(document.get("apns_key", ""), "-----BEGIN", f"apns_key in {path}")
+        google_routes_key = _text(document.get("google_routes_key", ""), f"google_routes_key in {path}")
     if text := environ.get("READBACK_SIGNING_KEYS"):
         signing_keys = _ring(_pairs(text, "READBACK_SIGNING_KEYS"), "READBACK_SIGNING_KEYS")
     if text := environ.get("READBACK_WEBHOOK_KEYS"):
@@ -79,9 +82,12 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
         fcm_service_account = _given(text, "{", "READBACK_FCM_SERVICE_ACCOUNT")
     if text := environ.get("READBACK_APNS_KEY"):
         apns_key = _given(text, "-----BEGIN", "READBACK_APNS_KEY")
+    google_routes_key = environ.get("READBACK_GOOGLE_ROUTES_KEY", google_routes_key)
     if any(len(seed) != SIGNING_BYTES for seed in signing_keys.values()):
         raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
-    result = Secrets(token_secrets, resume_keys, signing_keys, webhook_keys, fcm_service_account, apns_key)
+    result = Secrets(
+        token_secrets, resume_keys, signing_keys, webhook_keys, fcm_service_account, apns_key, google_routes_key
+    )
     try:
         if token_secrets or not (signing_keys or config.tenants_file):
             TokenVerifier(result.token_secrets)
@@ -149,6 +155,12 @@ def _read_json(path: Path) -> dict[str, object]:
     if not isinstance(document, dict):
         raise ConfigError(f"The file of keys {path} must hold a JSON object.")
     return document
+
+
+def _text(given: object, what: str) -> str:
+    if not isinstance(given, str):
+        raise ConfigError(f"The keys cannot be used: {what} is no text.")
+    return given
 
 
 def _given(value: object, begins: str, source: str) -> bytes:

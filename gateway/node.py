@@ -35,6 +35,7 @@ from core.tokens import Identity, NeedKeys, ResumeClaims, ResumeKeys, TokenError
 from core.tracks import Tracks
 from core.wire import Close
 from core.work import Work
+from gateway.arrivals.engine import Arrivals
 from gateway.audit import Audit
 from gateway.board import Boards
 from gateway.cluster import Cluster
@@ -184,6 +185,9 @@ class Node:
         self.boards = None if work is None else Boards(self, work)
         self.tracks = tracks
         self.positions = None if tracks is None else Positions(self, tracks)
+        self.arrivals = None
+        if tracks is not None and self.positions is not None:
+            self.arrivals = Arrivals(self, tracks, self.positions)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -527,6 +531,8 @@ class Node:
                 nursery.start_soon(self.boards.run)
             if self.positions is not None:
                 nursery.start_soon(self.positions.run)
+            if self.arrivals is not None:
+                await nursery.start(self.arrivals.run)
             for task in (
                 self.lanes.run,
                 self.commander.run,

@@ -30,6 +30,7 @@ from core.ports import StoreError
 from core.tenants import Tenants
 from core.work_limits import WorkLimits
 from gateway.anchoring import Anchoring, signing_key
+from gateway.arrivals.make import equipped
 from gateway.collect import Collector
 from gateway.config import Config, ConfigError, Ready, Secrets, without_password
 from gateway.desk import Desk
@@ -40,11 +41,13 @@ from gateway.memory import freeze
 from gateway.node import Node, running
 from gateway.office import Office
 from gateway.place import Place, node_name
+from gateway.push.desk import PushDesk
 from gateway.reads import Reads
 from gateway.shard import Shard
 from gateway.systemd import Watchdog
 from gateway.tenants import load_tenants
 from gateway.tls import load_tls
+from gateway.trips_desk import TripsDesk
 from gateway.work_desk import WorkDesk
 from store.anchor_places import open_place
 from store.bus import BusUnreachable, RedisBus, check_redis
@@ -179,7 +182,8 @@ async def _node(
         tracks=store.tracks,
     ) as node:
         node.shard.trusted, node.shard.proxy_protocol = Trusted(config.trusted_proxies), config.proxy_protocol
-        yield node
+        async with equipped(node, config, secrets, store.purse):
+            yield node
 
 
 def _app(node: Node, config: Config, gather: Gather | None) -> FastAPI:
@@ -187,6 +191,8 @@ def _app(node: Node, config: Config, gather: Gather | None) -> FastAPI:
     return make_app(
         desk,
         collect=None if tracks is None or positions is None else Collector(node, tracks, positions),
+        trips=None if tracks is None else TripsDesk(node, desk, tracks),
+        pushes=None if tracks is None else PushDesk(tracks, node.wall),
         reads=None if node.work is None else Reads(node, node.work, desk),
         work=None if node.work is None else WorkDesk(node, node.work),
         office=Office(node, None if config.anchor is None else open_place(config.anchor)),
@@ -260,8 +266,10 @@ async def _work(
     """A worker beside the node, where that is wanted; else nothing of it is even loaded."""
     if not config.work:
         return None
+    from gateway.push.make import pushing_of
     from gateway.work.make import make_worker
 
+    pushing = pushing_of(config, secrets, node.tracks, node.wall)
     worker = make_worker(
         node,
         store.work,
@@ -271,6 +279,7 @@ async def _work(
         limits=WorkLimits(),
         holder=node.node_id,
         rng=node.rng,
+        pushing=pushing,
     )
     worker.committed.append(node.rows_changed)
     if node.cluster is not None:
@@ -288,6 +297,8 @@ async def _leave(worker: Worker | None) -> None:
             await worker.leave()
         except StoreError as error:
             log.warning("the worker's leases run out by themselves: %s", error)
+        for close in worker.closing:
+            await close()
 
 
 async def work(config: Config, secrets: Secrets, *, on_ready: Callable[[Ready], object], place: Place) -> None:

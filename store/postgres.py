@@ -41,6 +41,7 @@ from store.links import Connector, Links, StoreLimits, asyncio_loop
 from store.migrations import check_schema, migrate
 from store.pgwire import clamp
 from store.postgres_directory import PostgresDirectory
+from store.postgres_purse import PostgresPurse
 from store.postgres_tracks import PostgresTracks
 from store.postgres_work import PostgresWork
 
@@ -76,6 +77,7 @@ class PostgresLog:
         self.directory = PostgresDirectory(self._links, new_key)
         self.work = PostgresWork(self._working)
         self.tracks = PostgresTracks(self._links, self._keeping)
+        self.purse = PostgresPurse(self._links)
         """What is kept beside this log, over its links."""
 
     async def open(self) -> None:

@@ -357,10 +357,11 @@ class Arriving:
         made_ms = self._ms(emission.at_s - emission.age_s)
         estimate = Estimate(
             made_ms,
-            self._ms(emission.even_s),
+            self._ms(emission.eta_s),
             self._ms(emission.low_s),
             self._ms(emission.high_s),
             self._source(emission),
+            self._ms(emission.even_s),
         )
         kept = self._shown.setdefault(stop, deque(maxlen=KEPT_MAX))
         if kept and kept[-1].made_ms == made_ms:

@@ -33,6 +33,7 @@ from core.tracks import Sample, Tracks
 from core.trip.arriving import Arriving, Deed, Give, Show
 from core.trip.state import Trip, evolve
 from core.work import NewTask
+from gateway.live.positions import Positions
 from gateway.routes.calling import Routes
 from gateway.work.orders import Impossible, Orders
 from gateway.work.ports import Transient
@@ -99,14 +100,16 @@ class _Book:
         self.armed_ms: int | None = None
 
 
-class Engine:
-    """Of one node; `run` it while the node runs. ``routes`` is ``None`` where nobody is asked for routes."""
+class Arrivals:
+    """Of one node; `run` it while the node runs. Without ``routes`` nobody is asked for any."""
 
-    def __init__(self, node: Node, tracks: Tracks, *, routes: Routes | None = None, model: Model | None = None) -> None:
+    def __init__(self, node: Node, tracks: Tracks, positions: Positions) -> None:
         self._node = node
         self._tracks = tracks
-        self._routes = routes
-        self.model = model
+        self._positions = positions
+        self.routes: Routes | None = None
+        self.model: Model | None = None
+        """Of trips that are taken up from now on."""
         self._orders = Orders(node)
         self._books: OrderedDict[tuple[str, str], _Book] = OrderedDict()
         self._fences: dict[str, tuple[float, Fences]] = {}
@@ -122,6 +125,10 @@ class Engine:
         self.asked = 0
         """Routes."""
         self.faults = 0
+        positions.on_sample.append(self.sample)
+        positions.wants = self.wants
+        positions.mode_of = self.mode_of
+        _add_metrics(self, node)
 
     def __len__(self) -> int:
         return len(self._books)
@@ -240,6 +247,7 @@ class Engine:
         if book.behind or looking:
             deeds += await self._catch_up(book, fences)
             book.behind = False
+            looking = True  # what waits here may be among what was read
         for _ in range(min(SLICE, len(book.waiting))):
             sample = book.waiting.popleft()
             deeds += arriving.take(sample, self._now_ms(), fences)
@@ -300,11 +308,10 @@ class Engine:
         return known[1]
 
     async def _do(self, book: _Book, deeds: Sequence[Deed]) -> None:
-        node, stream, given = self._node, book.stream, False
+        stream, given = book.stream, False
         for deed in deeds:
             if isinstance(deed, Show):
-                assert node.positions is not None
-                node.positions.show(stream, "eta", BY, deed.value, deed.at_ms / 1000)
+                self._positions.show(stream, "eta", BY, deed.value, deed.at_ms / 1000)
                 self.shown += 1
                 continue
             given = True
@@ -323,21 +330,21 @@ class Engine:
     # -- routes --------------------------------------------------------------------------------------------------------------
 
     def _want_route(self, book: _Book) -> None:
-        if self._routes is None or book.asking or self._nursery is None:
+        if self.routes is None or book.asking or self._nursery is None:
             return
-        wanted = book.arriving.route_wanted(self._now_ms(), self._routes.well_ms)
+        wanted = book.arriving.route_wanted(self._now_ms(), self.routes.well_ms)
         if wanted is not None:
             book.asking = True
             calls = book.arriving.route_asked(self._now_ms())
             self._nursery.start_soon(self._route, book, *wanted, calls)
 
     async def _route(self, book: _Book, why: Why, ask: Ask, calls: int) -> None:
-        assert self._routes is not None
+        assert self.routes is not None
         arriving, left = book.arriving, 0
         try:
             async with self._asks:
                 self.asked += 1
-                found = await self._routes.route(book.stream.tenant, ask, calls)
+                found = await self.routes.route(book.stream.tenant, ask, calls)
             arriving.routed(found.snapshot, found.calls, found.failed, why, ask, self._now_ms())
         except (ValueError, Unavailable) as error:
             log.warning("no route for %s of tenant %s: %s", book.stream.name, book.stream.tenant, error)
@@ -374,3 +381,14 @@ class Engine:
         except Unavailable as error:
             log.warning("the workers cannot be told when to look: %s", error)
             self._arm = arm | self._arm
+
+
+def _add_metrics(arrivals: Arrivals, node: Node) -> None:
+    gauge, counter = node.measures.registry.gauge, node.measures.registry.counter_read
+    gauge("readback_trips", "Trips that arrival times are worked out of here.", lambda: len(arrivals))
+    counter("readback_trip_positions_total", "Positions that moved a trip.", lambda: arrivals.taken)
+    counter("readback_etas_total", "Arrival times shown.", lambda: arrivals.shown)
+    counter("readback_trip_alerts_total", "Alerts given.", lambda: arrivals.alerts)
+    counter("readback_fence_crossings_total", "Crossings of fences told.", lambda: arrivals.crossings)
+    counter("readback_routes_asked_total", "Times that a trip asked for a route.", lambda: arrivals.asked)
+    counter("readback_trip_faults_total", "Trips given up for a fault of ours.", lambda: arrivals.faults)

@@ -7,6 +7,7 @@ A job's body says what to ``do``:
 - ``message``: ``stream``, ``body`` (or ``text``), ``key``, ``type`` (``message``)
 - ``notify``: ``to`` (a principal, whose inbox it goes to), ``body`` (or ``text``), ``key``, ``type`` (``notice``)
 - ``webhook``: ``url``, ``body``, ``key``
+- ``look``: ``stream``, a trip whose arrival times are to be looked at now (`gateway.arrivals`)
 - ``push``: to somebody's phone, as `gateway.push.sender` has it; it comes of alerts alone
 
 What comes of one stream and goes to one place is done in its order, one after the other. An inbox that is not there, a host
@@ -15,7 +16,7 @@ that is away, a command that its rule wrote wrongly hold up what goes there, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.commands import Answer
@@ -58,9 +59,12 @@ def job(tenant: str, key: str, due_ms: int, body: dict[str, Any], stream: str, s
 class Deeds:
     """What can be done. Raises `Transient` and `Impossible`."""
 
-    def __init__(self, orders: Orders, webhooks: Webhooks) -> None:
+    def __init__(
+        self, orders: Orders, webhooks: Webhooks, look: Callable[[str, str], Awaitable[None]] | None = None
+    ) -> None:
         self.orders = orders
         self.webhooks = webhooks
+        self._look = look
 
     async def do(self, tenant: str, what: Mapping[str, Any], key: str) -> Did:
         try:
@@ -89,6 +93,9 @@ class Deeds:
             return Did(says=f"{what['to']} seq {seq}")
         if verb == "webhook":
             return Did(says=f"answered {await self.webhooks.post(tenant, what['url'], what.get('body', {}), key)}")
+        if verb == "look" and self._look is not None:
+            await self._look(tenant, what["stream"])
+            return Did(says="looked")
         raise Impossible(f"nobody knows how to do {verb!r}; there are command, message, notify, webhook")
 
 

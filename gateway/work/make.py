@@ -22,6 +22,7 @@ from core.work_limits import WorkLimits
 from gateway.config import ConfigError
 from gateway.push.make import Pushing
 from gateway.push.sender import Pusher, PushRows
+from gateway.work.alerts import Alerts
 from gateway.work.jobs import Deeds, JobRunner
 from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, clean_task
 from gateway.work.orders import Orders
@@ -68,12 +69,12 @@ def make_worker(
     if webhooks is None:
         allowed = EVERYWHERE if webhooks_private else tuple(private)
         webhooks = Webhooks(outside, limits, node.wall, webhook_keys, private=allowed)
-    deeds = Deeds(orders, webhooks)
+    deeds = Deeds(orders, webhooks, None if node.arrivals is None else node.arrivals.look)
     wanted = RuleSet() if rules_folder is None else rules_of(rules_folder)
     if rules_folder is not None:
         say_rules(wanted, rules_folder, webhook_keys)
     rules = Rules(node.log, work, wanted, node.wall)
-    consumers: list[Consumer] = [Views(node.log), TimerRows(), rules]
+    consumers: list[Consumer] = [Views(node.log), TimerRows(), rules, Alerts()]
     pusher = None
     if pushing is not None:
         pusher = Pusher(pushing.tracks, pushing.services.by_name, node.wall, rng.random, PushLimits())
@@ -88,6 +89,8 @@ def make_worker(
     worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
     worker.standing.append(clean_task(int(1000 * node.wall())))
     node.on_commit.append(worker.heard)
+    if pushing is not None:
+        worker.closing.append(pushing.services.aclose)
     worker.restored = lambda: node.follower.restored
     if measured:
         add_metrics(node, worker, outside, rules)

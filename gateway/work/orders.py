@@ -71,7 +71,9 @@ class Orders:
 
     async def send(self, tenant: str, stream: str, type: str, body: dict[str, Any], key: str) -> int:
         """Send one event; its seq, the same when sent again. What only commands become is not sent."""
-        if type.startswith(FACT_TYPES):
+        if type.startswith(FACT_TYPES) and not stream.startswith(
+            "user:"
+        ):  # an inbox is told of what happened elsewhere
             raise Impossible(f"events of type {type} come of commands alone")
         try:
             found = await self.stream(tenant, stream)

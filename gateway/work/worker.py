@@ -17,7 +17,7 @@ Does not: know what consumers and runners do (`gateway.work.make` puts them toge
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -91,6 +91,8 @@ class Worker:
         """Tasks that are to be there while there are workers; asked for once, when the store first answers."""
         self.committed: list[Callable[[str, int, int], None]] = []
         """Told (consumer, partition, pos) of each commit: a hint for who follows read models."""
+        self.closing: list[Callable[[], Awaitable[None]]] = []
+        """What its runners have open, to be closed once it has left."""
 
     # -- being told -----------------------------------------------------------------------------------------------------
 
