@@ -28,6 +28,7 @@ from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, clean_task
 from gateway.work.orders import Orders
 from gateway.work.outside import Outside
 from gateway.work.ports import Consumer, Runner
+from gateway.work.retention import RETAIN, Retain, retain_task
 from gateway.work.rules import Rules, read_rules
 from gateway.work.sagas import SagaRunner
 from gateway.work.timers import TimerRows, TimerRunner
@@ -80,6 +81,8 @@ def make_worker(
         pusher = Pusher(pushing.tracks, pushing.services.by_name, node.wall, rng.random, PushLimits())
         consumers.append(PushRows(node.wall))
     jobs: dict[str, LongJob] = {CLEAN: Clean(work, limits, node.wall)}
+    if node.tracks is not None:
+        jobs[RETAIN] = Retain(node.tracks, lambda: node.gatekeeper.tenants, node.wall)
     runners: list[Runner] = [
         TimerRunner(orders),
         JobRunner(deeds, rng.random, pusher),
@@ -88,6 +91,8 @@ def make_worker(
     ]
     worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
     worker.standing.append(clean_task(int(1000 * node.wall())))
+    if node.tracks is not None:
+        worker.standing.append(retain_task(int(1000 * node.wall())))
     node.on_commit.append(worker.heard)
     if pushing is not None:
         worker.closing.append(pushing.services.aclose)
