@@ -10,11 +10,12 @@ The anchor that was given up is remembered, with how many fixes had confirmed it
 the subject is in two places by turns. Back to the better known one the usual run suffices; to the lesser known it takes
 FLAP_RUN, and what comes from there is degraded as ``contested`` until it is the better known, or the other is forgotten.
 
-A fix older than the anchor is *late*: judged by its neighbours among the last RECENT_MAX, it never moves the live position.
+A place that is repeated while it is said to be left says nothing (``frozen``): the anchor keeps its time, and a long step away
+right afterwards takes a run, too. A fix older than the anchor is *late*: judged by its neighbours among the last RECENT_MAX, it never moves the live position.
 
 For: the gateway, one for each subject. Promises: `judge` never raises and gives each fix one verdict, with a reason from
 `plausible_words`, in 5 us; `state` is at most 400 bytes of JSON, and who is restored from it judges on equally (coordinates of
-7 decimals, accuracies, speeds and headings of 2: the wire's). Bad fixes change nothing but the run.
+7 decimals, accuracies, speeds and headings of 2, in the bounds of `core.pings`). Bad fixes change nothing but the run.
 
 Does not: know roads; recognise a repetition older than the last SEEN_MAX times (the store's key does).
 """
@@ -49,6 +50,8 @@ BURST: Final = 20
 ISLAND_DEG: Final = 0.001
 FROZEN_M: Final = 20.0
 """A way that no receiver rounds to none."""
+HELD_S: Final = 3.0
+"""Of room for who moves on after a place was repeated: the first repetition may have been no more than a late one."""
 SPEEDS_S: Final = 60.0
 """Speeds and headings reported say nothing of a way that took longer."""
 HEADINGS_S: Final = 30.0
@@ -65,6 +68,7 @@ class Judge:
         "env",
         "gap_ms",
         "heading_deg",
+        "held_ms",
         "mock_allowed",
         "mode",
         "old",
@@ -103,10 +107,12 @@ class Judge:
         self.seen: dict[int, None] = {}
         """Times of fixes as the device said them, a set in order."""
         self.recent: list[Sample] = []
-        """By time; the last is the anchor, and the next four are the anchor's."""
+        """By time; the last is the anchor, and the next five are the anchor's."""
         self.speed_mps: float | None = None
         self.heading_deg: float | None = None
         self.stalled = False
+        self.held_ms = 0
+        """When the anchor's place was last repeated, where it was."""
         self.trust = 0
         self.contested = False
         self.old: Sample | None = None
@@ -151,8 +157,13 @@ class Judge:
             return self._outside(fix, sample)
         speed = fix.speed
         if far_m == 0.0 and speed is not None and speed > env.moving_mps and speed * apart_s > FROZEN_M:
-            # The anchor keeps its time: what comes next is measured from when the place was first said.
+            self.held_ms = at_ms  # the anchor keeps its time, as nothing is known since
             return Judged("degraded", "frozen", at_ms)
+        if self.held_ms > anchor.at_ms:
+            # Nobody gains room by standing still in words: a long step away from what was said just now is to be confirmed.
+            held_s = (at_ms - self.held_ms) / 1000
+            if far_m > reach_m(env, max(held_s, 0.0) + HELD_S, anchor.acc_m, acc_m):
+                return self._outside(fix, sample, held=True)
         stalls = self._stalls(fix)
         if stalls and not self.stalled:
             return self._candidate(fix, sample, "stall")
@@ -191,31 +202,32 @@ class Judge:
         doubt = self._doubt(fix, sample, self._stalls(fix))
         return Judged("degraded", doubt, sample.at_ms) if doubt else Judged("accepted", "late", sample.at_ms)
 
-    def _outside(self, fix: Fix, sample: Sample) -> Judged:
+    def _outside(self, fix: Fix, sample: Sample, held: bool = False) -> Judged:
         if _on_null_island(fix):
             return Judged("quarantined", "null_island", sample.at_ms)
-        return self._candidate(fix, sample, "null_island" if _nowhere(fix) else "jump")
+        return self._candidate(fix, sample, "null_island" if _nowhere(fix) else "jump", held)
 
-    def _candidate(self, fix: Fix, sample: Sample, reason: Reason) -> Judged:
-        """Quarantined, unless it is the one that ends a run."""
+    def _candidate(self, fix: Fix, sample: Sample, reason: Reason, held: bool = False) -> Judged:
+        """Quarantined, unless it is the one that ends a run. ``held``: it goes on from the anchor, if it is true."""
         last = self.run_last
         self.run = self.run + 1 if self.run and last is not None and self._agree(last, sample) else 1
         self.run_last = sample
         old = self.old
         back = old is not None and sample.at_ms - old.at_ms <= OLD_MS and self._agree(old, sample)
-        flaps = back and self.old_trust < self.trust
+        flaps = back and self.old_trust < self.trust and not held
         if self.run < (FLAP_RUN if flaps or reason == "null_island" else self.reanchor_after):
             return Judged("quarantined", reason, sample.at_ms)
-        trust = min(self.run + (self.old_trust if back else 0), TRUST_MAX)
-        # What was gathered while it was contested is not kept, else whoever insists becomes the better known in the end.
-        self.old, self.old_trust, self.trust = self.recent[-1], 1 if self.contested else self.trust, trust
-        self.recent.clear()
-        self.contested = flaps
+        if not held:
+            trust = min(self.run + (self.old_trust if back else 0), TRUST_MAX)
+            # What was gathered while it was contested is not kept, else whoever insists becomes the better known in the end.
+            self.old, self.old_trust, self.trust = self.recent[-1], 1 if self.contested else self.trust, trust
+            self.recent.clear()
+            self.contested = flaps
         self.run = 0
         stalls = self._stalls(fix)
-        doubt: Reason = "contested" if flaps else self._doubt(fix, sample, stalls)
+        doubt: Reason = "contested" if self.contested else self._doubt(fix, sample, stalls)
         self._move(fix, sample, stalls)
-        if flaps or (doubt and doubt != "stall"):
+        if doubt and doubt != "stall":
             return Judged("degraded", doubt, sample.at_ms, True)
         return Judged("accepted", "reanchored", sample.at_ms, True)
 
@@ -284,6 +296,7 @@ class Judge:
             speed_mps=self.speed_mps,
             heading_deg=self.heading_deg,
             stalled=self.stalled,
+            held_ms=self.held_ms,
             contested=self.contested,
             trust=self.trust,
             old=self.old,
@@ -312,6 +325,7 @@ class Judge:
         judge.seen = dict.fromkeys(kept.seen)
         judge.recent = list(kept.recent)
         judge.speed_mps, judge.heading_deg, judge.stalled = kept.speed_mps, kept.heading_deg, kept.stalled
+        judge.held_ms = kept.held_ms
         judge.trust, judge.contested = kept.trust, kept.contested
         judge.old, judge.old_trust = kept.old, kept.old_trust
         judge.run, judge.run_last = kept.run, kept.run_last

@@ -13,7 +13,7 @@ from struct import Struct, error
 from typing import Final, NamedTuple
 
 VERSION: Final = 1
-STATE_MAX: Final = 380
+STATE_MAX: Final = 386
 
 _HEAD: Final = Struct("<BBBBBBIHqqqqqqqB")
 _SAMPLE: Final = Struct("<iiI")
@@ -42,6 +42,7 @@ class Kept(NamedTuple):
     speed_mps: float | None
     heading_deg: float | None
     stalled: bool
+    held_ms: int
     contested: bool
     trust: int
     old: Sample | None
@@ -87,6 +88,7 @@ def pack(kept: Kept) -> str:
         ),
         since.to_bytes(8, "little", signed=True),
         last.to_bytes(8, "little", signed=True),
+        _difference(base - kept.held_ms if kept.held_ms else _TIME_MAX),
     ]
     samples = [*recent, *(sample for sample in (kept.old, kept.run_last) if sample is not None)]
     parts += [_difference(base - sample.at_ms) + _placed(sample) for sample in samples]
@@ -112,6 +114,8 @@ def _unpack(data: bytes) -> Kept:
     at = 1 + _HEAD.size
     since, last = (int.from_bytes(data[place : place + 8], "little", signed=True) for place in (at, at + 8))
     at += 16
+    held = int.from_bytes(data[at : at + _TIME], "little", signed=True)
+    at += _TIME
     samples = []
     for _ in range(recents + bool(flags & _OLD) + bool(flags & _RUN)):
         ago = int.from_bytes(data[at : at + _TIME], "little", signed=True)
@@ -129,6 +133,7 @@ def _unpack(data: bytes) -> Kept:
         speed_mps=None if speed == _NO_SPEED else speed / 100,
         heading_deg=None if heading == _NO_HEADING else heading / 100,
         stalled=bool(flags & _STALLED),
+        held_ms=0 if held == _TIME_MAX - 1 else base - held,
         contested=bool(flags & _CONTESTED),
         trust=trust,
         old=samples[recents] if flags & _OLD else None,

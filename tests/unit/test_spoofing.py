@@ -68,8 +68,8 @@ def test_a_fix_is_a_position_not_a_row() -> None:
 
 
 def test_an_impossible_step_is_one_whatever_the_judge_says() -> None:
-    """Farther than 1.5 times the fastest there is, in the time and five seconds; a faster report gives more room."""
-    for metres, speed, expected in ((3_000, 200.0, []), (3_070, 200.0, [1]), (3_070, 400.0, [])):
+    """Farther than 1.5 times the fastest there is, in the time and eight seconds; a faster report gives more room."""
+    for metres, speed, expected in ((4_580, 200.0, []), (4_600, 200.0, [1]), (4_600, 400.0, [])):
         lat, lon = destination(*HOME, 90, metres)
         fixes = [Fix(0, NOW, b"", True, *HOME, speed=speed), Fix(0, NOW + 1_000, b"", True, lat, lon, speed=speed)]
         assert spoofing.impossible(fixes) == expected
@@ -82,7 +82,6 @@ def test_a_step_is_caught_unless_both_ends_are_believed(tmp_path: Path) -> None:
     assert (ruled.impossible, ruled.caught, ruled.believed_again_after) == (2, 2, [3, 3])
     assert ruled.verdicts == {"accepted": 394, "quarantined jump": 4, "accepted reanchored": 2}
     assert ruled.out == 4
-    assert spoofing.rule("aircraft", [flights.fixes], steps=False).impossible == 0
 
 
 def test_what_is_planted_is_counted() -> None:

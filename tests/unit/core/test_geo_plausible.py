@@ -255,10 +255,42 @@ def test_a_frozen_position_is_no_new_one() -> None:
     judge = Judge("car")
     driving(judge)
     held = road(190)
-    repeats = [held._replace(at_ms=held.at_ms + 10_000 * n) for n in range(1, 30)]
-    assert said(judge, *repeats) == ["degraded frozen"] * 29
-    assert not judge.judge(held._replace(at_ms=held.at_ms + 295_000), NOW + 600_000).live
-    assert said(judge, road(490)) == ["accepted"]
+    repeats = [held._replace(at_ms=held.at_ms + 10_000 * n) for n in range(1, 5)]
+    assert said(judge, *repeats) == ["degraded frozen"] * 4
+    assert not judge.judge(held._replace(at_ms=held.at_ms + 45_000), NOW + 600_000).live
+    assert said(judge, road(250)) == ["accepted"]
+
+
+def test_a_held_place_gains_no_room() -> None:
+    """Five minutes at one place in words, and two kilometres off a second later: that is to be confirmed, and then believed."""
+    for after_s, expected in ((1, ["quarantined jump"] * 2 + ["accepted reanchored"]), (30, ["accepted"] * 3)):
+        judge = Judge("car")
+        held = road(0)
+        said(judge, *(held._replace(at_ms=held.at_ms + 10_000 * n) for n in range(31)))
+        back = 300 + after_s
+        way = [fix(back + n, on(2_000 + 14 * n), acc=5.0, speed=14.0, heading=90.0) for n in range(3)]
+        assert said(judge, *way) == expected
+        assert judge.old is None
+        assert said(judge, fix(back + 3, on(2_042), acc=5.0, speed=14.0, heading=90.0)) == ["accepted"]
+
+
+def test_a_step_from_a_held_place_contests_nothing_and_settles_nothing() -> None:
+    """It is the same way going on: what was contested still is."""
+    judge = contested()
+    held = fix(1_130, FAR, speed=14.0)
+    said(judge, held, *(held._replace(at_ms=held.at_ms + 10_000 * n) for n in range(1, 20)))
+    trust = judge.trust
+    way = [fix(1_321 + n, on(2_000, 90, FAR)) for n in range(3)]
+    assert said(judge, *way) == ["quarantined jump"] * 2 + ["degraded contested"]
+    assert judge.trust == trust
+
+
+def test_a_time_between_repetitions_is_none_before_them() -> None:
+    """A fix older than the last repetition has the room of one at that very time."""
+    judge = Judge("car")
+    held = road(0)
+    said(judge, held, held._replace(at_ms=NOW + 100_000))
+    assert said(judge, fix(50, on(400), acc=5.0), fix(60, on(250), acc=5.0)) == ["quarantined jump", "accepted"]
 
 
 def test_what_stands_is_not_frozen() -> None:

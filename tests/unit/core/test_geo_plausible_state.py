@@ -30,6 +30,7 @@ KEPT = st.builds(
     speed_mps=st.none() | st.integers(0, 200_000).map(lambda n: n / 100),
     heading_deg=st.none() | st.integers(0, 36_000).map(lambda n: n / 100),
     stalled=st.booleans(),
+    held_ms=st.just(0) | AT,
     contested=st.booleans(),
     trust=COUNT,
     old=st.none() | SAMPLE,
@@ -41,7 +42,7 @@ KEPT = st.builds(
         st.integers(-(2**50), 2**50), BIG, st.just(NOW), st.integers(NOW - 10_000, NOW), AT, st.none() | AT, COUNT
     ),
 )
-NOTHING = Kept((), (), None, None, False, False, 0, None, 0, 0, None, 0, (0, 0, 0, 0, 0, None, 0))
+NOTHING = Kept((), (), None, None, False, 0, False, 0, None, 0, 0, None, 0, (0, 0, 0, 0, 0, None, 0))
 
 
 @given(KEPT)
