@@ -153,8 +153,8 @@ class Desk:
             raise WireError("forbidden", "trimming needs a token with role admin or service")
         if stream.startswith("audit:"):
             raise WireError("forbidden", "nobody makes the audit stream forget")
-        if stream.startswith("flight:"):
-            raise WireError("forbidden", "a flight's state and past are the fold of its events: they are kept")
+        if stream.startswith(("flight:", "trip:")):
+            raise WireError("forbidden", "what flights and trips are is the fold of their events: they are kept")
         await self._node.noted(who.tenant, "stream.trimmed", stream=stream, before=before, by=who.principal)
         first = await self._node.log.trim(who.tenant, stream, before)
         found = self._node.hub.by_name.get((who.tenant, stream))

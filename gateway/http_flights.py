@@ -14,10 +14,11 @@ from core.limits import Limits
 from core.model import Member
 from core.policy import TenantAction, may_in_tenant
 from core.ports import Refused
+from core.tokens import Identity
 from core.wire import at_bytes
 from gateway.http_models import KEY_PATTERN, CommandedModel, CreateFlight, FlightModel, GiveCommand
 from gateway.http_routes import Node, Who, json_answer, parse_key, problems
-from gateway.service import WireError
+from gateway.service import Service, WireError
 
 STREAM_NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 FlightPath = Annotated[
@@ -90,13 +91,24 @@ async def give_command(
 ) -> Response:
     """Answered after the commit. A command becomes events of the stream, all or none, or is refused with a `reason`; either is
     kept under the key, and a repeated key is answered the same."""
+    return await give(f"flight:{flight}", request.type, request.body, request.expect, key, node, who, http)
+
+
+async def give(
+    stream: str,
+    type: str,
+    body: dict[str, object],
+    expect: int | None,
+    key: str,
+    node: Service,
+    who: Identity,
+    http: Request,
+) -> Response:
+    """One command to a stream, answered in the wire's words. Raises `WireError`."""
     limits: Limits = http.app.state.limits
-    if len(orjson.dumps(request.body)) > limits.body_bytes_max:
+    if len(orjson.dumps(body)) > limits.body_bytes_max:
         raise WireError("too_large", f"a command's body has at most {limits.body_bytes_max} bytes of JSON")
-    stream = f"flight:{flight}"
-    answer = await node.command(
-        who, stream, key=parse_key(key), type=request.type, body=request.body, expect=request.expect
-    )
+    answer = await node.command(who, stream, key=parse_key(key), type=type, body=body, expect=expect)
     if answer.refusal is not None:
         raise WireError("rejected", answer.refusal.message, facts=answer.facts())
     told = {

@@ -15,16 +15,14 @@ import trio
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from core.flight import times
-from core.limits import Limits
 from core.model import Member
 from core.policy import TenantAction, may_in_tenant
 from core.ports import Refused
 from core.tracks import TRACK_LIMIT_MAX, Fence, Sample
 from core.trip import export
-from core.wire import at_bytes
-from gateway.http_flights import KeyHeader
+from gateway.http_flights import KeyHeader, give
 from gateway.http_models import PRINCIPAL_PATTERN, CommandedModel
-from gateway.http_routes import Node, Who, json_answer, parse_key, path_of, problems
+from gateway.http_routes import Node, Who, json_answer, path_of, problems
 from gateway.http_trip_models import (
     FENCE_PATTERN,
     NAME_PATTERN,
@@ -122,17 +120,7 @@ async def give_trip_command(
 ) -> Response:
     """Answered after the commit. A command becomes events of the stream, all or none, or is refused with a `reason`; either is
     kept under the key, and a repeated key is answered the same."""
-    limits: Limits = http.app.state.limits
-    if len(orjson.dumps(request.body)) > limits.body_bytes_max:
-        raise WireError("too_large", f"a command's body has at most {limits.body_bytes_max} bytes of JSON")
-    stream = f"trip:{trip}"
-    answer = await node.command(
-        who, stream, key=parse_key(key), type=request.type, body=request.body, expect=request.expect
-    )
-    if answer.refusal is not None:
-        raise WireError("rejected", answer.refusal.message, facts=answer.facts())
-    told = {"stream": stream, "seqs": list(answer.seqs), "at": at_bytes(answer.at_ms).decode(), "dup": answer.dup}
-    return json_answer(told, 200 if answer.dup else 201)
+    return await give(f"trip:{trip}", request.type, request.body, request.expect, key, node, who, http)
 
 
 @router.get(

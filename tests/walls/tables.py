@@ -35,6 +35,7 @@ TABLES: Final[dict[str, Kind]] = {
     "app_keys": Kind.TENANT,
     "pushes": Kind.TENANT,
     "batches": Kind.HIDDEN,
+    "route_calls": Kind.HIDDEN,
     "consumers": Kind.HIDDEN,
     "workers": Kind.HIDDEN,
     "outdated": Kind.HIDDEN,
@@ -135,6 +136,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "forget_positions": Function(D, "forget_positions(0, array['a'], array[9]::bigint[], 0, 10)"),
     "forget_revocations": Function(D, "forget_revocations(0, 10)"),
     "generations": Function(D, "generations()"),
+    "grant_route_calls": Function(D, "grant_route_calls({t}, 1, 1, 10)"),
     "heads": Function(D, "heads()"),
     "hold_consumer": Function(D, "hold_consumer('nobody', 1)"),
     "install": Function(I, "install(1)"),
@@ -242,6 +244,7 @@ def _contents(tenant: str, number: int) -> str:
         select readback.put_geofence('{tenant}', 'f', 'f', array[1, 2]::float8[], 9, 0, '{{}}', 10);
         select readback.put_app_key({_hash(number + 40)}, '{tenant}', 'device:d', 'trip:x', 1);
         select readback.add_push('{tenant}', 'user:amy', 'fcm', 'token-{tenant}', 'app', 1, 10);
+        select readback.grant_route_calls('{tenant}', 1, 1, 10);
         select readback.save_marks(
             '{tenant}', array[{number}]::bigint[], array['user:amy'], array[1]::bigint[], array[1]::bigint[]);
         select readback.save_seen('{tenant}', array['user:amy'], array[1]::bigint[]);

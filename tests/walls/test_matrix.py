@@ -161,7 +161,7 @@ def route_wanted(made: World, whose: Whose, standing: str, place: Place, route: 
             return Verdict.ALLOWED
     found = verdict(whose, place, roles_of(standing), route.action)
     if found is Verdict.ALLOWED and isinstance(route.action, TenantAction) and not route.streamless:
-        if place.stream == AUDIT_STREAM and route.action is T.TRIM_STREAM:
+        if route.action is T.TRIM_STREAM and place.stream.startswith((AUDIT_STREAM, "trip:")):
             return Verdict.FORBIDDEN  # nobody makes it forget
         hashes = route.action is not T.READ_AUDIT or isinstance(made.log, PostgresLog)
         return Verdict.ALLOWED if hashes and exists(whose, place) else Verdict.NOT_FOUND
