@@ -11,7 +11,8 @@ the subject is in two places by turns. Back to the better known one the usual ru
 FLAP_RUN, and what comes from there is degraded as ``contested`` until it is the better known, or the other is forgotten.
 
 A place that is repeated while it is said to be left says nothing (``frozen``): the anchor keeps its time, and a long step away
-right afterwards takes a run, too. A fix older than the anchor is *late*: judged by its neighbours among the last RECENT_MAX, it never moves the live position.
+right afterwards takes a run, too. A fix older than the anchor is *late*: judged by its neighbours among the last RECENT_MAX,
+it never moves the live position.
 
 For: the gateway, one for each subject. Promises: `judge` never raises and gives each fix one verdict, with a reason from
 `plausible_words`, in 5 us; `state` is at most 400 bytes of JSON, and who is restored from it judges on equally (coordinates of
