@@ -19,13 +19,16 @@ import orjson
 import pytest
 import yaml
 
+from core.geo.plausible_words import REASONS, VERDICTS
 from core.limits import Limits
 from core.wire import Close
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
 from store.memory import MemoryLog
+from store.memory_tracks import MemoryTracks
 from tests.flight_rows import FLIGHT, flight
 from tests.hubs import Bench
+from tests.moving import TRIP, Mover, send, tracking_node
 from tests.nodes import TestNode, memory_log, serving_node
 from tests.wire_client import hello
 from tests.wire_page import ANY, blocks, playing
@@ -187,8 +190,8 @@ WELCOME = "".join(
 
 async def test_every_frame_of_a_lively_session_has_its_schema() -> None:
     """Whatever a node says validates, and every message of the document that this version can say was said."""
-    judge = Judge()
-    async with serving_node() as node, playing(node, judge) as page:
+    judge, first = Judge(), memory_log()
+    async with serving_node(first, tracks=MemoryTracks(first)) as node, playing(node, judge) as page:
         for lines in blocks((DOCS / "protocol.md").read_text()):
             await page.play(lines)
     log = memory_log()
@@ -239,6 +242,35 @@ async def test_rows_of_a_board_have_their_schema() -> None:
                 assert frame["value"] == value
         with pytest.raises(AssertionError):
             check("latest", frame | {"by": "user:amy"})
+
+
+async def test_positions_have_their_schema() -> None:
+    """As a node shows them: the latest, the trail, what is stale, what is shown no more; and every verdict there is."""
+    async with tracking_node() as (node, _):
+        mover = Mover()
+        async with hello(node.url, "device:truck-7") as truck, hello(node.url, "user:amy", {TRIP: {}}) as amy:
+            answer = await send(truck, mover.fix(9.0), mover.fix(5.0, lat=-30.0), mover.fix(2.0, mock=True))
+            check("verdicts", answer)
+            assert len({each["verdict"] for each in answer["verdicts"]}) > 1
+            check("latest", await amy.next("signal", kind="position"))
+            async with hello(node.url, "user:bob", {TRIP: {}}) as bob:
+                check("latest", await bob.next("signal", kind="trail"))
+            real, positions = node.node.wall, node.node.positions
+            assert positions is not None
+            node.node.wall = lambda: real() + 1_000.0
+            frame = await amy.next("signal", kind="position")
+            assert frame["value"]["stale"]
+            check("latest", frame)
+            node.node.hub.signals.unshow(node.node.hub.by_name["demo", TRIP], ("position", "device:truck-7"))
+            positions.showing._dirty.set()
+            frame = await amy.next("signal", kind="position", value=None)
+            check("latest", frame)
+    reasons = MESSAGES["verdicts"]["payload"]["properties"]["verdicts"]["items"]["properties"]
+    assert set(reasons["verdict"]["enum"]) == set(VERDICTS)
+    own = {"replayed", "too_old", "bad_signature", "unsigned"}
+    assert set(reasons["reason"]["enum"]) == {reason for reason in REASONS if reason} | own
+    for reason in reasons["reason"]["enum"]:
+        assert f"`{reason}`" in (DOCS / "protocol.md").read_text(), reason
 
 
 def test_a_frame_of_no_schema_is_noticed() -> None:

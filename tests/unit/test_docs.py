@@ -17,8 +17,9 @@ from gateway.http import make_app
 from gateway.ops import _HANDLERS
 from gateway.service import WIRE_CODES
 from proof.sim.swarm import TROUBLES
+from store.memory_tracks import MemoryTracks
 from tests.measure import access, robustness
-from tests.nodes import serving_node, token
+from tests.nodes import memory_log, serving_node, token
 from tests.wire_page import blocks, matches, playing
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,8 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 async def test_the_examples_of_the_protocol_page_are_what_a_node_does() -> None:
     """Played from top to bottom, each block gets exactly the frames it shows."""
-    async with serving_node() as node, playing(node) as page:
+    log = memory_log()
+    async with serving_node(log, tracks=MemoryTracks(log)) as node, playing(node) as page:
         for lines in blocks(PROTOCOL):
             await page.play(lines)
 
