@@ -173,6 +173,7 @@ class Showing:
             shown.before([*before, place])
             _value, at_s = self._hub.signals.latest(stream, (POSITION, last.subject))
             self._hub.signals.show(stream, (TRAIL, last.subject), shown.trail, at_s)
+            self._dirty.set()
 
     # -- other nodes ------------------------------------------------------------------------------------------------------
 
