@@ -21,7 +21,8 @@ from core.pings import Fix
 from tests.measure.own import ROOT
 
 SAMPLES: Final = "traffic/data/samples/"
-CLEAN, SPOOFED, TIMES = "collections/quickstart", "noisy/noisy_spoofing", "noisy/noisy_time_issue"
+CLEAN, OTHER = "collections/quickstart", "collections/switzerland"
+SPOOFED, TIMES = "noisy/noisy_spoofing", "noisy/noisy_time_issue"
 TRIPS: Final = ROOT.parent / "shared/data/eta"
 KNOT_MPS: Final = 1852 / 3600
 FOOT_M: Final = 0.3048

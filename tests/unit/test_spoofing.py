@@ -40,6 +40,7 @@ def archive(path: Path, clean: list[dict[str, object]], forged: list[dict[str, o
     with zipfile.ZipFile(path, "w") as made:
         for name, table in (
             (spoofing_samples.CLEAN, clean),
+            (spoofing_samples.OTHER, clean),
             (spoofing_samples.SPOOFED, columns),
             (spoofing_samples.TIMES, clean),
         ):
