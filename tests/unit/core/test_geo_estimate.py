@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.geo.assist import HELD_MAX, Record
 from core.geo.estimate import Emission, Estimator, Fixed
+from core.geo.features import NAMES
 from core.geo.model import Model
 from core.geo.pace import Trace, learn
 from core.geo.route import Route, Stop, make_route
@@ -158,6 +159,33 @@ def test_off_the_route_the_crow_counts() -> None:
     said = estimator.take(at(320.0, 1_760.0, 1_500.0))
     assert said is not None
     assert said.source == "default"
+
+
+def test_off_the_route_too_a_slow_trip_is_slow() -> None:
+    """The crow's way takes the trip's own factor."""
+    said: list[Emission | None] = []
+    for mps in (8.0, 4.0):
+        estimator = Estimator(STRAIGHT)
+        driven(estimator, mps, 400)
+        for n in range(1, 6):
+            last = estimator.take(at(400.0 + 20 * n, 400.0 * mps, 300.0 * n))
+        assert estimator.off_route
+        said.append(last)
+    quick, slow = said
+    assert quick is not None
+    assert slow is not None
+    per_metre = [(one.even_s - 500.0) / (8_000.0 - 400.0 * mps) for one, mps in ((quick, 8.0), (slow, 4.0))]
+    assert per_metre[1] > 1.15 * per_metre[0]
+
+
+def test_what_was_covered_is_counted_once() -> None:
+    """Features say metres and seconds since the trip began."""
+    estimator = Estimator(STRAIGHT)
+    driven(estimator, 8.0, 400)
+    x = estimator.look()
+    assert x is not None
+    assert x[NAMES.index("covered_m")] == pytest.approx(3_200, abs=5)
+    assert x[NAMES.index("elapsed_s")] == 400.0
 
 
 def test_a_detour_does_not_forget_the_trip() -> None:

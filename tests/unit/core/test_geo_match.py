@@ -51,6 +51,13 @@ def test_at_a_crossing_the_pass_that_continues_is_taken() -> None:
     assert matcher.take(*at(LOOP, 300.0, -2.0), 20.0).at_m == pytest.approx(600 + 600 + 300 + 602, abs=5)
 
 
+def test_after_a_long_silence_the_nearer_pass_along_the_way_is_taken() -> None:
+    """Both passes of the crossing are within reach, the later one is nearer by 2 m: noise, not evidence of 1.8 km."""
+    matcher = Matcher(LOOP)
+    matcher.take(*at(LOOP, 250.0, 0.0), 0.0)
+    assert matcher.take(*at(LOOP, 301.0, 3.0), 60.0).at_m == pytest.approx(301, abs=3)
+
+
 def test_a_heading_tells_there_from_back() -> None:
     """Out and back along one street: who drives west is on his way back."""
     east, west = Matcher(BACK), Matcher(BACK)
