@@ -6,8 +6,8 @@ fix, and how long answers took; every answer means that its samples are committe
 ``--pin`` gives the node a core of its own, and everything else the other.
 
 ``--watchers``: a thousand devices move, each in a trip of its own, watched by twenty of a thousand connections that follow
-twenty trips each, while people chat in rooms. In turns with and without the movement: how long a send took to be answered and
-to be delivered. The promise is that movement adds less than a tenth to chat's p99.
+twenty trips each, while people chat in rooms, from a process of its own. In turns with and without the movement: how long a
+send took to be answered and to be delivered. The promise is that movement adds less than a tenth to chat's p99.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -318,8 +321,36 @@ async def throughput(
         print("    the messages ran out before the time was over: the figures are too low")
 
 
+async def talking(port: int, tokens: Tokens, link: Connection) -> None:
+    """The chat, in a process of its own, so that what it measures is the node and not what watchers take of this one. For each
+    number of seconds told, how long sends took to be answered and delivered; ``None`` ends it."""
+    swarm, chat = Swarm(port), Chat()
+    chat.people = [
+        Person(swarm, tokens.mint(f"user:p{number}"), f"chat:r{number % ROOMS}", chat)
+        for number in range(ROOMS * PEOPLE)
+    ]
+    await opened(chat.people)
+    await chat.run(WARM_S, SENDS_PER_S)
+    link.send(None)
+    while (seconds := await asyncio.to_thread(link.recv)) is not None:
+        chat.answered.clear()
+        chat.delivered.clear()
+        await chat.run(seconds, SENDS_PER_S)
+        await asyncio.sleep(0.3)
+        link.send((list(chat.answered), list(chat.delivered)))
+    swarm.close()
+
+
+def _talk(port: int, secrets_path: Path, link: Connection) -> None:
+    asyncio.run(talking(port, Tokens(secrets_path), link))
+
+
 async def watched(cluster: Cluster, fleet: Sequence[Device], tokens: Tokens, seconds: float, rounds: int) -> None:
-    record, swarm, chat = Record(measured=True), Swarm(cluster.port), Chat()
+    assert cluster.base is not None
+    link, far = Pipe()
+    chat = get_context("spawn").Process(target=_talk, args=(cluster.port, cluster.base.secrets_path, far), daemon=True)
+    chat.start()
+    record, swarm = Record(measured=True), Swarm(cluster.port)
     senders = [Sender(swarm, device, tokens.mint(device.name), record) for device in fleet]
     watchers = [
         Watcher(
@@ -329,34 +360,31 @@ async def watched(cluster: Cluster, fleet: Sequence[Device], tokens: Tokens, sec
         )
         for number in range(WATCHERS)
     ]
-    chat.people = [
-        Person(swarm, tokens.mint(f"user:p{number}"), f"chat:r{number % ROOMS}", chat)
-        for number in range(ROOMS * PEOPLE)
-    ]
-    await opened([*senders, *watchers, *chat.people])
-    await chat.run(WARM_S, SENDS_PER_S)
+    await opened([*senders, *watchers])
+    await asyncio.to_thread(link.recv)
     await asyncio.sleep(6.0)  # what began with the connections (presence, graces) is over
+    sums: dict[bool, list[int]] = {False: [], True: []}
     for turn in range(2 * rounds):
         moving = turn % 2 == 1
-        chat.answered.clear()
-        chat.delivered.clear()
         before, used = sum(watcher.positions for watcher in watchers), cluster.cpu_s()
         record.took_ns.clear()
         task = asyncio.create_task(move(senders, seconds)) if moving else None
-        await chat.run(seconds, SENDS_PER_S)
+        link.send(seconds)
+        answered, delivered = await asyncio.to_thread(link.recv)
         if task is not None:
             await task
-        await asyncio.sleep(0.3)
+        sums[moving] += delivered
         told = sum(watcher.positions for watcher in watchers) - before
         node_s = cluster.cpu_s()["nodes"] - used["nodes"]
         print(
-            f"{'moving ' if moving else 'resting'}  chat answered {quantiles(chat.answered)}  delivered "
-            f"{quantiles(chat.delivered)}  positions told {told / seconds:7.0f}/s  node {node_s / seconds:.0%}"
+            f"{'moving ' if moving else 'resting'}  chat answered {quantiles(answered)}  delivered "
+            f"{quantiles(delivered)}  positions told {told / seconds:7.0f}/s  node {node_s / seconds:.0%}"
             + (f"  fixes answered {quantiles(record.took_ns)}" if moving else ""),
             flush=True,
         )
-    gone = [watcher.gone for watcher in watchers if watcher.gone]
-    gone += record.gone
+    print(f"all rounds, delivered: resting {quantiles(sums[False])}  moving {quantiles(sums[True])}")
+    link.send(None)
+    gone = [*record.gone, *(watcher.gone for watcher in watchers if watcher.gone)]
     if record.errors or record.verdicts or gone:
         print(f"    not all accepted: {dict(record.verdicts)} {dict(record.errors)} {len(gone)} gone {gone[:3]}")
     swarm.close()
