@@ -88,10 +88,21 @@ def read_fixes(fixes: object) -> list[Fix] | str:
     return result
 
 
-def signed_form(tenant: str, device: str, stream: str, fixes: list[Fix]) -> bytes:
+def signed_form(tenant: str, device: str, stream: str, fixes: list[Fix], nav_ms: int | None = None) -> bytes:
     """What the device's key signs of one message."""
     head = f"{DOMAIN}\n{tenant}\n{device}\n{stream}\n".encode()
-    return head + b"".join(b"%b\n" % fix.line for fix in fixes)
+    nav = b"" if nav_ms is None else b"nav,%d\n" % nav_ms
+    return head + b"".join(b"%b\n" % fix.line for fix in fixes) + nav
+
+
+def read_nav(nav: object) -> int | str | None:
+    """When the device's own navigation says that it will be there, in Unix milliseconds; ``None`` where it says nothing; or
+    what is wrong with it."""
+    if nav is None:
+        return None
+    at = nav.get("at") if isinstance(nav, dict) else None
+    at_ms = _at_ms(at) if isinstance(at, str) else None
+    return "nav: an object whose at is a time such as 2026-11-21T09:30:00.000Z" if at_ms is None else at_ms
 
 
 def _fix(fix: dict[str, object]) -> Fix | str:

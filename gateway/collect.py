@@ -23,7 +23,7 @@ import trio
 
 from core.collectors.values import Report
 from core.model import PRINCIPAL_RE
-from core.pings import read_fixes
+from core.pings import read_fixes, read_nav
 from core.policy import TenantAction, may_in_tenant
 from core.ports import Unavailable
 from core.stream import Stream
@@ -80,16 +80,21 @@ class Collector:
 
     # -- positions --------------------------------------------------------------------------------------------------------
 
-    async def positions(self, who: Identity, stream: str, fixes: list[object], signature: str | None) -> Taken:
+    async def positions(
+        self, who: Identity, stream: str, fixes: list[object], signature: str | None, nav: object
+    ) -> Taken:
         self._one_more_send(who)
         read = read_fixes(fixes)
         if isinstance(read, str):
             raise WireError("bad_request", read)
+        nav_ms = read_nav(nav)
+        if isinstance(nav_ms, str):
+            raise WireError("bad_request", nav_ms)
         found = self._node.hub.by_name.get((who.tenant, stream))
         if found is None or not (who.privileged or who.principal in found.roles):
             found = await self._load(who.tenant, stream, who.principal)
         check_may_send(found, who.principal, who.standing)
-        return await self._node.ops.pings.of(who.tenant, who.principal, found, read, signature)
+        return await self._node.ops.pings.of(who.tenant, who.principal, found, read, signature, nav_ms)
 
     async def collect(self, app: str, address: str, secret: str, report: Report) -> Taken:
         try:

@@ -37,6 +37,7 @@ class Signed(Protocol):
     subject: str
     stream: Stream
     fixes: list[Fix]
+    nav_ms: int | None
     signature: str | None
 
 
@@ -93,7 +94,7 @@ class Keys:
         raw = unb64url(signature)
         if raw is None or len(raw) != 64:
             return False, "bad_signature"
-        signed = signed_form(tenant, subject, said.stream.name, said.fixes)
+        signed = signed_form(tenant, subject, said.stream.name, said.fixes, said.nav_ms)
         refused = known.refuses(signed, raw)
         if refused and now_s - known.at_s > LOOK_AGAIN_S:
             refused = (await self.look(tenant, subject)).refuses(signed, raw)

@@ -63,7 +63,7 @@ router = APIRouter()
 async def send_positions(request: PostPositions, collect: Collect, who: Who) -> Response:
     """The socket's `position` for those without one: the same rules, verdicts and `next_in`. Repeat it whole after
     `unavailable`, or no answer: what was taken is a duplicate then."""
-    taken = await collect.positions(who, request.stream, request.fixes, request.sig)
+    taken = await collect.positions(who, request.stream, request.fixes, request.sig, request.nav)
     return json_answer({"accepted": taken.accepted, "verdicts": taken.verdicts, "next_in": taken.next_in_s})
 
 

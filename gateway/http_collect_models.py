@@ -45,6 +45,11 @@ FIX: Final[dict[str, Any]] = {
     "examples": [_FIX],
 }
 """Read by `core.pings`, as on the socket; this describes it."""
+NAV: Final[dict[str, Any]] = {
+    "type": ["object", "null"],
+    "required": ["at"],
+    "properties": {"at": {"type": "string", "format": "date-time", "description": "the arrival, UTC"}},
+}
 
 
 class PostPositions(_Request):
@@ -54,6 +59,9 @@ class PostPositions(_Request):
     fixes: Annotated[
         list[Any], WithJsonSchema({"type": "array", "minItems": 1, "maxItems": FIXES_MAX, "items": FIX})
     ] = Field(description="in any order")
+    nav: Annotated[dict[str, Any] | None, WithJsonSchema(NAV)] = Field(
+        None, description="what the device's own navigation says of the arrival at the end of the trip"
+    )
     sig: str | None = Field(None, max_length=256, description="the device's signature, where it has a key")
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from core.directory import Ping
-from core.pings import Fix, read_fixes
+from core.pings import Fix, read_fixes, read_nav
 from core.policy import StreamAction, may
 from core.ports import Unavailable
 from core.stream import Stream
@@ -55,9 +55,21 @@ Answered = Callable[[Taken | Exception], None]
 
 
 class Asked:
-    """A message of fixes on its way. ``verdicts``: what is said of each already."""
+    """A message of fixes on its way. ``verdicts``: what is said of each already; ``nav_ms``: when its sender's own navigation
+    says that it arrives."""
 
-    __slots__ = ("answered", "ended", "fixes", "keyless", "signature", "stream", "subject", "tenant", "verdicts")
+    __slots__ = (
+        "answered",
+        "ended",
+        "fixes",
+        "keyless",
+        "nav_ms",
+        "signature",
+        "stream",
+        "subject",
+        "tenant",
+        "verdicts",
+    )
 
     def __init__(
         self,
@@ -67,7 +79,9 @@ class Asked:
         fixes: list[Fix],
         signature: str | None,
         answered: Answered,
+        nav_ms: int | None = None,
     ) -> None:
+        self.nav_ms = nav_ms
         self.tenant = tenant
         self.subject = subject
         self.stream = stream
@@ -113,17 +127,26 @@ class Pings:
         fixes = read_fixes(message.get("fixes"))
         if isinstance(fixes, str):
             raise WireError("bad_request", fixes)
-        then = functools.partial(self._position, connection, id, fixes, signature)
+        nav_ms = read_nav(message.get("nav"))
+        if isinstance(nav_ms, str):
+            raise WireError("bad_request", nav_ms)
+        then = functools.partial(self._position, connection, id, fixes, signature, nav_ms)
         self._ops.with_stream(connection, id, message, then)
 
     def _position(
-        self, connection: Connection, id: int, fixes: list[Fix], signature: str | None, stream: Stream
+        self,
+        connection: Connection,
+        id: int,
+        fixes: list[Fix],
+        signature: str | None,
+        nav_ms: int | None,
+        stream: Stream,
     ) -> None:
         check_may_send(stream, connection.principal, connection.standing)
         if connection.inflight >= self._node.limits.inflight_sends_per_connection_max:
             raise limited(f"{connection.inflight} unanswered sends", 0.1)
         answered = functools.partial(self._answer, connection, id)
-        self.ask(Asked(connection.tenant, connection.principal, stream, fixes, signature, answered))
+        self.ask(Asked(connection.tenant, connection.principal, stream, fixes, signature, answered, nav_ms))
         connection.inflight += 1
 
     def _answer(self, connection: Connection, id: int, outcome: Taken | Exception) -> None:
@@ -141,7 +164,15 @@ class Pings:
         elif connection.state < CLOSING:
             self._node.shard.bye(connection, Close.INTERNAL, "internal error")
 
-    async def of(self, tenant: str, principal: str, stream: Stream, fixes: list[Fix], signature: str | None) -> Taken:
+    async def of(
+        self,
+        tenant: str,
+        principal: str,
+        stream: Stream,
+        fixes: list[Fix],
+        signature: str | None,
+        nav_ms: int | None = None,
+    ) -> Taken:
         """The same for one who has no socket, and may send to the stream (`check_may_send`). Raises `WireError`,
         `Unavailable`."""
         done, outcomes = trio.Event(), list[Taken | Exception]()
@@ -150,7 +181,7 @@ class Pings:
             outcomes.append(outcome)
             done.set()
 
-        self.ask(Asked(tenant, principal, stream, fixes, signature, answered))
+        self.ask(Asked(tenant, principal, stream, fixes, signature, answered, nav_ms))
         await done.wait()
         outcome = outcomes[0]
         if isinstance(outcome, Exception):
@@ -310,6 +341,8 @@ class Pings:
                 self._end(asked, error)
             else:
                 kept.append((asked, judged))
+                if asked.nav_ms is not None and judged.last is not None and self._node.arrivals is not None:
+                    self._node.arrivals.advise(asked.stream, asked.subject, asked.nav_ms, judged.last.at_ms)
         if kept:
             positions.keep([judged for _, judged in kept], functools.partial(self._kept, kept))
 

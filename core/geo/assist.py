@@ -44,6 +44,14 @@ class Record(NamedTuple):
         return Record(seen, square)
 
 
+def read_record(kept: object) -> Record | None:
+    """What was kept of one; ``None`` of anything else."""
+    if not (isinstance(kept, list) and len(kept) == 2 and all(type(each) in (int, float) for each in kept)):
+        return None
+    seen, square = float(kept[0]), float(kept[1])
+    return Record(seen, square) if 0.0 < seen <= SEEN_MAX and 0.0 <= square < 100.0 else None
+
+
 def mixed(
     mean: float, spread: float, at_s: float, advice: tuple[float, float] | None, record: Record
 ) -> tuple[float, float]:

@@ -277,8 +277,20 @@ class Arrivals:
                 break
         book.head = max(head, book.seq)
         if trip is not book.trip:
-            book.trip = trip
-            book.arriving.became(trip, self._now_ms())
+            self._became(book, trip)
+
+    def _became(self, book: _Book, trip: Trip) -> None:
+        """What the device's own word was worth before goes in, and comes out as it is at the end."""
+        arriving, books, tenant = book.arriving, self._positions.books, book.stream.tenant
+        book.trip = trip
+        subject = "" if trip.plan is None else trip.plan.subject
+        known = books.advice_of(tenant, subject)
+        if known is not None and not trip.over:
+            arriving.record = known
+        before = arriving.record
+        arriving.became(trip, self._now_ms())
+        if arriving.record != before:
+            books.judge_advice(tenant, subject, arriving.record)
 
     async def _catch_up(self, book: _Book, fences: Fences) -> list[Deed]:
         """Positions that are in the store and were not taken here: all since it began, or what another node took."""

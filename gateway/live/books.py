@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from core.geo.assist import Record, read_record
 from core.geo.plausible import Judge
 from core.geo.plausible_modes import ENVELOPES
 from core.limits import Limits
@@ -20,16 +21,19 @@ from core.window import Window
 
 JUDGE: Final = "judge"
 WINDOW: Final = "window"
+ADVICE: Final = "advice"
 MEMORY_MS: Final = 5_000
 """Putting a memory together costs as much as half a signature. Who goes on from one that is a little older judges as well: what
 it takes anew was taken with the same number, and is read once."""
 
 
 class Book:
-    __slots__ = ("_memory", "_memory_ms", "judge", "mode", "used_s", "window")
+    __slots__ = ("_memory", "_memory_ms", "advice", "judge", "mode", "used_s", "window")
 
-    def __init__(self, judge: Judge, window: Window, now_s: float) -> None:
+    def __init__(self, judge: Judge, window: Window, now_s: float, advice: Record | None = None) -> None:
         self.judge = judge
+        self.advice = advice
+        """What its own word on when it arrives was worth; ``None``: it never gave it."""
         self.mode: str = judge.mode
         """As it was asked for: one that the judge does not know is any."""
         self.window = window
@@ -41,6 +45,8 @@ class Book:
         """What is to be remembered, as of at most `MEMORY_MS` ago."""
         if not 0 <= now_ms - self._memory_ms < MEMORY_MS:
             self._memory = {JUDGE: self.judge.state(), WINDOW: self.window.state()}
+            if self.advice is not None:
+                self._memory[ADVICE] = list(self.advice)
             self._memory_ms = now_ms
         return self._memory
 
@@ -91,7 +97,18 @@ class Books:
     @staticmethod
     def _book(last: Last | None, now_s: float) -> Book:
         memory = {} if last is None else last.memory
-        return Book(_judge(memory.get(JUDGE), "any"), Window.restore(memory.get(WINDOW)), now_s)
+        judge, window = _judge(memory.get(JUDGE), "any"), Window.restore(memory.get(WINDOW))
+        return Book(judge, window, now_s, read_record(memory.get(ADVICE)))
+
+    def advice_of(self, tenant: str, subject: str) -> Record | None:
+        book = self._books.get((tenant, subject))
+        return None if book is None else book.advice
+
+    def judge_advice(self, tenant: str, subject: str, record: Record) -> None:
+        """Kept with the subject's next position."""
+        book = self._books.get((tenant, subject))
+        if book is not None:
+            book.advice = record
 
     def forget(self, tenant: str, subject: str) -> None:
         """It has sent to another node: what is remembered here is not all any more."""

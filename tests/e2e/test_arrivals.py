@@ -319,3 +319,42 @@ async def test_a_fault_in_one_trip_ends_no_other(monkeypatch: Any) -> None:
         broken[0] = False
         await ride.drive(truck, 100, 200)
         assert (await eta(ops))["value"]["stop"] == "home"
+
+
+async def test_a_device_may_say_itself_when_it_arrives() -> None:
+    """What its navigation says moves what is shown; and what that was worth goes on to its next trip, at another start too."""
+    async with tracking_node() as (node, tracks), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
+        ride = Ride([node], 600)
+        await ride.sets_out(ops)
+        await ride.drive(truck, 0, 590)
+        before = await eta(ops)
+        while before["value"]["at"] != (await latest(ops))["value"]["at"]:
+            before = await eta(ops)
+        answer = await truck.ask(
+            "position", stream=TRIP, fixes=[ride.fix(592)], nav={"at": write(int(1000 * (ride.now() + 3_000)))}
+        )
+        assert answer["accepted"] == 1
+        ride.shift_s += 10
+        await ride.drive(truck, 600, 602)
+        after = await eta(ops)
+        assert ride.left_s(after) > ride.left_s(before) + 120
+        wrong = await truck.ask("position", stream=TRIP, fixes=[ride.fix(603)], nav={"at": "soon"})
+        assert wrong["code"] == "bad_request"
+        ride.shift_s += 400
+        await ride.drive(truck, 610, 1000)
+        await truck.ask("position", stream=TRIP, fixes=[ride.fix(1_000, 0.2)])
+        await ops.next("event", type="trip.completed")
+        assert node.node.positions is not None
+        await until(lambda: node.node.positions.books.advice_of("demo", SUBJECT))  # type: ignore[union-attr]
+        ride.shift_s += 20
+        await truck.ask("position", stream=TRIP, fixes=[ride.fix(1_021, 0.2)])
+        [last] = (await tracks.lasts("demo", [SUBJECT])).values()
+        seen, square = last.memory["advice"]
+        assert seen > 4
+        assert square > 0.35**2, "it was wrong by most of an hour"
+
+
+async def latest(client: WireClient) -> dict[str, Any]:
+    """The last arrival time that has come so far."""
+    await client.ask("ping")
+    return [frame for frame in client.seen if frame.get("kind") == "eta"][-1]

@@ -6,7 +6,7 @@ from math import exp, log
 
 import pytest
 
-from core.geo.assist import PRIOR_ERROR, SEEN_MAX, STALE_S, Record, mixed
+from core.geo.assist import PRIOR_ERROR, SEEN_MAX, STALE_S, Record, mixed, read_record
 
 LEVEL = log(620.0)
 
@@ -47,3 +47,22 @@ def test_a_record_forgets() -> None:
     for _ in range(50):
         record = record.told([(0.0, 200.0)], 1_000.0)
     assert record.square == pytest.approx(log(220 / 1_020) ** 2, rel=0.5)
+
+
+def test_a_record_is_kept_as_a_list() -> None:
+    """And read again; what never was one is none."""
+    record = Record().told([(0.0, 100.0)], 120.0)
+    assert read_record(list(record)) == record
+    for other in (
+        None,
+        {},
+        [],
+        [1.0],
+        ["a", 1.0],
+        [0.0, 1.0],
+        [51.0, 0.1],
+        [1.0, -1.0],
+        [1.0, float("inf")],
+        [True, 1.0],
+    ):
+        assert read_record(other) is None

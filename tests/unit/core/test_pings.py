@@ -13,7 +13,7 @@ from hypothesis import given
 
 from core.jws import b64url
 from core.keys import SigningKey
-from core.pings import FIXES_MAX, Fix, read_fixes, signed_form
+from core.pings import FIXES_MAX, Fix, read_fixes, read_nav, signed_form
 
 FIX: dict[str, Any] = {
     "seq": 41,
@@ -152,3 +152,20 @@ def test_the_page_for_makers_shows_what_is_signed() -> None:
     key = SigningKey("device", bytes(range(32)))
     for shown in (key.jwk["x"], key.thumbprint, b64url(key.sign(signed))):
         assert f"`{shown}`" in text
+
+
+def test_what_its_own_navigation_says_is_signed_with_the_fixes() -> None:
+    """One line more, where it says something; without it the signed form is as ever."""
+    fixes = [line_of()]
+    plain = signed_form("acme", "device:truck-7", "trip:9", fixes)
+    said = read_nav({"at": "2026-11-21T10:00:00Z", "by": "somebody's navigator"})
+    assert said == 1_795_255_200_000
+    assert isinstance(said, int)
+    assert signed_form("acme", "device:truck-7", "trip:9", fixes, said) == plain + b"nav,1795255200000\n"
+
+
+@pytest.mark.parametrize("nav", ["soon", {}, {"at": 5}, {"at": "soon"}, [], True])
+def test_navigation_that_says_no_time_is_a_mistake(nav: object) -> None:
+    """Said in words; none at all is none."""
+    assert isinstance(read_nav(nav), str)
+    assert read_nav(None) is None
