@@ -15,6 +15,8 @@ from core.geo.estimate import Emission
 from gateway import cli
 from gateway.cli_errors import CANNOT, USAGE
 from gateway.eta import files, replay
+from gateway.eta import train as training
+from gateway.eta import trips as trip_files
 from gateway.eta.replay import Bell, Faults, deliveries
 from gateway.eta.trips import read_trips
 from tests import eta_world
@@ -260,6 +262,25 @@ def test_a_file_that_is_none_is_a_sentence(text: str, says: str, tmp_path: Path)
     assert found.exit_code == USAGE
     assert says in found.output
     assert run("replay", "--trips", tmp_path / "none", "--out", tmp_path / "p.jsonl").exit_code == USAGE
+
+
+def test_files_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of lines, of trips, of a model; each names itself."""
+    out = tmp_path / "p.jsonl"
+    monkeypatch.setattr(trip_files, "TRIPS_MAX", 3)
+    assert "more than 3 trips" in run("replay", "--trips", MADE, "--out", out).output
+    monkeypatch.setattr(trip_files, "LINE_MAX", 100)
+    assert "longer than 100 bytes" in run("replay", "--trips", MADE, "--out", out).output
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "MODEL_MAX", 10)
+    assert "larger than any model" in run("replay", "--trips", MADE, "--out", out, "--model", MADE).output
+
+
+def test_history_may_hold_fixes_twice() -> None:
+    """A doubled fix teaches nothing."""
+    trip = read_trips(MADE)[0]
+    doubled = trip._replace(fixes=tuple(fix for fix in trip.fixes for _ in range(2)))
+    assert training.trace(doubled) == training.trace(trip)
 
 
 @pytest.mark.parametrize(
