@@ -128,6 +128,7 @@ class Positions:
         judge = self.books.use(book, self.mode_of(stream, subject)).judge
         said: list[Verdict | None] = list(decided) or [None] * len(fixes)
         samples: list[Sample] = []
+        places: list[Place] = []
         newest: Sample | None = None
         accepted = 0
         order = range(len(fixes)) if len(fixes) == 1 else sorted(range(len(fixes)), key=lambda at: fixes[at].at_ms)
@@ -165,11 +166,13 @@ class Positions:
             samples.append(sample)
             if live:
                 newest = sample
-                self.showing.moved(stream, subject, Place(at_ms, lat, lon, acc, speed, heading, alt))
+                places.append(Place(at_ms, lat, lon, acc, speed, heading, alt))
             if verdict != "quarantined":
                 accepted += verdict == "accepted"
                 for told in self.on_sample:
                     told(stream, sample)
+        if places:
+            self.showing.moved(stream, subject, places)
         verdicts = [each for each in said if each is not None]
         assert len(verdicts) == len(fixes)
         self.count(verdicts)

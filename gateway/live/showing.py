@@ -13,7 +13,7 @@ stale, once, by each node for itself; sends of events go between those of positi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -62,10 +62,10 @@ class Showing:
 
     # -- here -----------------------------------------------------------------------------------------------------------
 
-    def moved(self, stream: Stream, subject: str, place: Place) -> None:
-        """A fix was believed here."""
-        if self._show(stream, subject, place):
-            self._tell(stream, POSITION, subject, place.at_ms, place)
+    def moved(self, stream: Stream, subject: str, places: Sequence[Place]) -> None:
+        """Fixes were believed here, in this order."""
+        if self._show(stream, subject, places):
+            self._tell(stream, POSITION, subject, places[-1].at_ms, places[-1])
 
     def show(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> None:
         if self._show_other(stream, kind, by, at_ms, value):
@@ -75,12 +75,16 @@ class Showing:
         if self._node.cluster is not None:
             self._untold.setdefault(stream, {})[kind, by] = Told(stream.sid, kind, by, at_ms, value)
 
-    def _show(self, stream: Stream, subject: str, place: Place, *, before: list[Place] | None = None) -> bool:
+    def _show(
+        self, stream: Stream, subject: str, places: Sequence[Place], *, before: list[Place] | None = None
+    ) -> bool:
+        """Whether the last of them is what is shown now."""
         if self._hub.by_sid.get(stream.sid) is not stream:
             return False  # let go meanwhile: the store has it, for whoever follows next
         now_ms = int(1000 * self._node.wall())
         stale_ms = int(1000 * self._node.gatekeeper.tenants.arrivals_of(stream.tenant).stale_s)
-        shown = self.live.show(stream, subject, place, stale_ms, now_ms)
+        for place in places:
+            shown = self.live.show(stream, subject, place, stale_ms, now_ms)
         if shown is None:
             return False
         self.shown += 1
@@ -166,7 +170,7 @@ class Showing:
 
     def _loaded(self, stream: Stream, last: Last, before: list[Place]) -> None:
         place = _place(last)
-        if self._show(stream, last.subject, place, before=before):
+        if self._show(stream, last.subject, (place,), before=before):
             return
         shown = self.live.get(stream, last.subject)
         if shown is not None and before:  # it has moved meanwhile
@@ -191,7 +195,7 @@ class Showing:
                 continue
             self.heard += 1
             if isinstance(value, Place):
-                if self._show(stream, by, value):
+                if self._show(stream, by, (value,)):
                     self.on_elsewhere(stream.tenant, by)
             else:
                 self._show_other(stream, kind, by, at_ms, value)

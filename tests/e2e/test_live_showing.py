@@ -94,7 +94,7 @@ async def test_the_newest_of_any_kind_is_shown() -> None:
         assert (await amy.next("signal", kind="eta"))["value"] == 3
         gone = Stream("demo", "trip:8", 99, 0, 0, 1, open=True)
         positions.show(gone, "eta", "service:eta", 4, now_s)
-        positions.showing.moved(gone, TRUCK, Place(0, 1.0, 2.0))
+        positions.showing.moved(gone, TRUCK, [Place(0, 1.0, 2.0)])
         assert not positions.showing.live.get(gone, TRUCK)
 
 
