@@ -10,7 +10,8 @@ A fence with the word ``wire`` holds one exchange a line, continued by lines tha
     amy ← close 4501                                the node closes with this code
 
 ``"…"`` stands for any value. In what is sent, ``<token>`` is the name's access token, ``<resume>`` and ``<log>`` are what
-the node said last. ``amy2`` is a second connection of amy; ``ops`` is ``service:ops`` with the role ``service``.
+the node said last, ``<now>`` is the time. ``amy2`` is a second connection of amy; ``ops`` is ``service:ops`` with the role
+``service``.
 
 A frame that the page does not show fails its block, except signals and markers, which may be conflated. What a line
 expects may come before what an earlier line of another connection expects; on one connection order is not checked
@@ -20,6 +21,7 @@ either, because an answer and an event may pass each other (docs/protocol.md say
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +32,9 @@ import orjson
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from core.wire import at_bytes
 from gateway.http import make_app
+from gateway.trips_desk import TripsDesk
 from tests.nodes import TestNode, token
 
 Frame = dict[str, Any]
@@ -141,6 +145,7 @@ class Page:
             assert speaker.socket is not None
             text = what.replace("<token>", token(speaker.principal, roles=speaker.roles))
             text = text.replace("<resume>", speaker.resume).replace("<log>", self._log)
+            text = text.replace("<now>", at_bytes(int(1000 * time.time())).decode())
             await speaker.socket.send_message(text)
             try:
                 self._seen(speaker.name, "→", orjson.loads(text))
@@ -227,7 +232,8 @@ class Page:
 
 @asynccontextmanager
 async def playing(node: TestNode, seen: Seen | None = None) -> AsyncIterator[Page]:
-    transport = httpx.ASGITransport(make_app(node.desk))
+    trips = TripsDesk(node.node, node.desk, node.tracks)
+    transport = httpx.ASGITransport(make_app(node.desk, trips=trips))
     async with (
         AsyncExitStack() as stack,
         httpx.AsyncClient(transport=transport, base_url="http://node") as http,
