@@ -40,6 +40,8 @@ TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "app.made": ("device", "stream", "by"),
     "app.bound": ("device", "stream", "by"),
     "app.removed": ("device", "by"),
+    "fence.put": ("value", "by"),
+    "fence.removed": ("value", "by"),
     "limits.changed": ("names", "by"),
     "suppressed": ("counts", "since"),
 }
