@@ -99,7 +99,7 @@ class PostgresTracks:
         days = self._input.days(samples)
         columns = _columns(lasts, self._input.memories(lasts))
         if not samples and not lasts:
-            return
+            return None
         for _ in range(ATTEMPTS):
             if not days <= self._days:
                 await self._make_days(days)

@@ -203,30 +203,80 @@ async def test_a_batch_is_kept_whole_or_not_at_all(database: Database) -> None: 
 # At once
 
 
-async def test_bounds_hold_for_those_who_come_at_once(database: Database) -> None:  # noqa: F811
-    """Fences of a tenant and phones of a principal are counted by one at a time."""
-    database.sql(
-        "insert into readback.geofences select 'demo', 'f' || n, 'f', '{1,2}', 1, 0, '{}' "
-        f"from generate_series(1, {FENCES_MAX - 3}) n"
+async def test_last_positions_are_raised_in_one_order(database: Database) -> None:  # noqa: F811
+    """Whatever order they come in: who waits for one holds none that comes after it, so that nobody waits in a circle."""
+    raised = (
+        "select readback.keep_lasts(array['demo'], array['{}'], array['trip:9'], array[1]::bigint[], array[1], array[1], "
+        "array[1], array[1], array[1], array[1], array['accepted'], array[1]::bigint[], array['{{}}'])"
     )
-    outcomes: list[str] = []
+    waiting = "select count(*) from pg_locks where not granted"
+    kept = trio.Event()
 
-    async def put(tracks: Tracks, number: int) -> None:
+    async def keep(tracks: Tracks) -> None:
+        await tracks.keep([], [last(NOW, subject=VAN), last(NOW, subject=TRUCK)])
+        kept.set()
+
+    async with asyncio_loop(), open_postgres_log(database.url) as log:
+        limits = StoreLimits()
+        links = Links(Connector(database.url, limits), limits)
+        async with links.borrow() as first:
+            await links.on_loop(first.execute, f"begin; {raised.format(TRUCK)}")
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(keep, log.tracks)
+                    while await trio.to_thread.run_sync(database.sql, waiting) == "0":
+                        assert not kept.is_set()
+                    await links.on_loop(first.execute, f"{raised.format(VAN)}; commit")
+        links.close()
+        assert {each.at_ms for each in (await log.tracks.lasts("demo", [TRUCK, VAN])).values()} == {NOW}
+
+
+async def test_the_last_place_is_given_once(database: Database) -> None:  # noqa: F811
+    """Who asks for a fence while another's is not committed yet waits for it, and finds no place left."""
+    fill = (
+        "insert into readback.geofences select 'demo', 'f' || n, 'f', '{1,2}', 1, 0, '{}' from generate_series(2, $1) n"
+    )
+    database.sql(fill.replace("$1", str(FENCES_MAX)))
+    outcomes: list[object] = []
+
+    async def put(tracks: Tracks) -> None:
         try:
-            await tracks.put_fence("demo", fence(f"new{number}"))
-            outcomes.append("kept")
+            outcomes.append(await tracks.put_fence("demo", fence("second")))
         except Refused as refused:
             outcomes.append(refused.code)
+
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    async with asyncio_loop(), open_postgres_log(database.url) as log:
+        limits = StoreLimits()
+        links = Links(Connector(database.url, limits), limits)
+        async with links.borrow() as first:
+            first_put = "begin; select readback.put_geofence('demo', 'first', 'f', '{1,2}', 1, 0, '{}', 1000)"
+            await links.on_loop(first.execute, first_put)
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(put, log.tracks)
+                    while not outcomes and await trio.to_thread.run_sync(database.sql, waiting) == "0":
+                        pass
+                    await links.on_loop(first.execute, "commit")
+        links.close()
+        assert outcomes == ["conflict"]
+        assert len(await log.tracks.fences("demo")) == FENCES_MAX
+
+
+async def test_phones_that_come_at_once(database: Database) -> None:  # noqa: F811
+    """Of one principal, and one phone of several: so many stay, each with one, and nobody waits in a circle."""
+
+    async def put(tracks: Tracks, number: int) -> None:
         await tracks.add_push("demo", "user:amy", push(f"t{number}", NOW + number))
-        await tracks.add_push("demo", f"user:u{number % 3}", push("shared", NOW + number))
+        await tracks.add_push("demo", f"user:u{number % 3}", push(f"shared{number % 2}", NOW + number))
 
     async with open_postgres_log(database.url) as one, open_postgres_log(database.url) as two:
         async with trio.open_nursery() as nursery:
-            for number in range(PUSHES_MAX + 4):
+            for number in range(2 * PUSHES_MAX):
                 nursery.start_soon(put, (one, two)[number % 2].tracks, number)
-        assert sorted(outcomes) == ["conflict"] * (PUSHES_MAX + 1) + ["kept"] * 3
         assert len(await one.tracks.pushes("demo", "user:amy")) == PUSHES_MAX
-        assert sum([len(await one.tracks.pushes("demo", f"user:u{n}")) for n in range(3)]) == 1
+        moved = [each.token for n in range(3) for each in await one.tracks.pushes("demo", f"user:u{n}")]
+        assert sorted(moved) == ["shared0", "shared1"]
     assert database.sql("select deadlocks from pg_stat_database where datname = current_database()") == "0"
 
 
