@@ -72,6 +72,11 @@ async def test_what_is_not_plainly_accepted_is_told_why() -> None:
                 ("quarantined", "jump"),
                 ("duplicate", "replayed"),
             ]
+            await until(lambda: not positions_of(node).showing._dirty.is_set())
+            await amy.ask("ping")
+            assert len([frame for frame in amy.seen if frame.get("kind") == "position"]) == 1
+            [last] = (await tracks.lasts("demo", [TRUCK])).values()
+            assert last.lat == LAT
             newest = mover.fix()
             await send(truck, newest)
             assert (await seen(amy))["value"]["at"] == newest["at"], "neither the late one nor the jump was shown"
@@ -197,6 +202,22 @@ async def test_while_samples_cannot_be_kept_nobody_is_told_that_they_are() -> No
             await until(lambda: positions_of(node).keeper.trouble is None)
             assert verdicts(await send(truck, fix, again)) == [(2, "duplicate", "replayed"), (3, A, "")]
         assert len(await tracks.track("demo", TRIP, from_ms=0, to_ms=2**50)) == 3
+
+
+async def test_what_is_remembered_is_read_before_a_number_is_taken() -> None:
+    """Where that fails nothing of it was taken, and when it is said again it is accepted.
+
+    The number of a signed fix was taken first. The store failed when the judge's memory was read: unavailable, and when it was
+    repeated a duplicate, which the device forgot; the fix was nowhere.
+    """
+    async with tracking_node() as (node, tracks), http_of(node) as http:
+        device, mover = await onboarded(node, http), Mover()
+        async with device.connected(node) as client:
+            fix = mover.fix()
+            node.log.fail_next("unavailable", "lasts")  # type: ignore[attr-defined]
+            assert (await device.position(client, [fix]))["code"] == "unavailable"
+            assert verdicts(await device.position(client, [fix])) == [(1, A, "")]
+        assert len(await tracks.track("demo", TRIP, from_ms=0, to_ms=2**50)) == 1
 
 
 async def test_a_node_that_drains_keeps_what_it_took() -> None:

@@ -90,6 +90,9 @@ async def test_the_newest_of_any_kind_is_shown() -> None:
         positions.show(stream, "eta", "service:eta", 1, now_s)
         assert (await amy.next("signal", kind="eta"))["value"] == 1
         positions.show(stream, "eta", "service:eta", 2, now_s - 1)
+        await until(lambda: not positions.showing._dirty.is_set())
+        await settled(amy)
+        assert len([frame for frame in amy.seen if frame.get("kind") == "eta"]) == 1
         positions.show(stream, "eta", "service:eta", 3, now_s)
         assert (await amy.next("signal", kind="eta"))["value"] == 3
         gone = Stream("demo", "trip:8", 99, 0, 0, 1, open=True)
