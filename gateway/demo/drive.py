@@ -3,8 +3,8 @@
 Theory of operation. Each trip is joined somewhere on its way: what its vehicle saw until then is sent at once, as a device
 does that was offline, and the rest as it happens, one second a second (`speed` times that, where somebody is in a hurry: a
 vehicle is then that much faster, and a gateway believes only so much). So at any speed some arrive soon, some later, and each
-that arrives makes room for the next. A vehicle has a connection of its own; whoever waits at the end is told ten and five
-minutes before, in an inbox.
+that arrives makes room for the next. A vehicle has a connection of its own, stands where its trip ended, and says so until it
+is seen to have arrived; whoever waits at the end is told ten and five minutes before, in an inbox.
 
 Promises: what each vehicle was answered is counted, word for word. Does not: read a clock but Trio's and the one it is given,
 print, or decide when anything arrives.
@@ -13,7 +13,7 @@ print, or decide when anything arrives.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -23,6 +23,7 @@ from uuid import UUID
 import trio
 
 from core.flight.times import write
+from core.geo.estimate import Fixed
 from core.geo.polyline import encode
 from gateway.cli_errors import CliError
 from gateway.demo.link import Frame, Link, linked
@@ -35,11 +36,16 @@ BATCH: Final = 200
 """Positions in one message, of those that come late."""
 JOIN_LEFT_S: Final = (90.0, 900.0)
 """How far from its end a trip is joined."""
-NEWS_MAX: Final = 8
-GIVE_UP_S: Final = 600.0
-"""After its last position a trip that the gateway has not seen arrive is let go."""
+THRESHOLDS_S: Final = (600, 300)
+STAND_S: Final = 5.0
+"""Between two positions of a vehicle that stands where its trip ended."""
+NEWS_MAX: Final = 64
+GIVE_UP_S: Final = 120.0
+"""Having stood so long, a trip that the gateway has not seen arrive is let go."""
 
 MakeId = Callable[[], UUID]
+Sleep = Callable[[float], Awaitable[None]]
+"""For so many seconds of the wall clock that it is given."""
 
 
 @dataclass(slots=True)
@@ -51,6 +57,7 @@ class Ride:
     rider: str
     began_s: float
     """When it would have begun, so that it is now where it is joined."""
+    joined_s: float
     speed: float
     status: str = "joining"
     sent: int = 0
@@ -67,6 +74,11 @@ class Ride:
     def arrives_s(self) -> float:
         return self.began_s + self.trip.arrive_s / self.speed
 
+    @property
+    def due_s(self) -> list[int]:
+        """Thresholds that lay ahead where it was joined: of one passed by then it is told at once, whenever that is."""
+        return [threshold_s for threshold_s in THRESHOLDS_S if self.arrives_s - self.joined_s > threshold_s + 60]
+
     def eta_s(self, name: str = "at") -> float | None:
         said = self.shown.get(name)
         return None if said is None else datetime.fromisoformat(said).timestamp()
@@ -80,6 +92,8 @@ class Tally:
     done: list[Ride] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     news: deque[str] = field(default_factory=lambda: deque(maxlen=NEWS_MAX))
+    heard: int = 0
+    """News in all."""
 
 
 class Driver:
@@ -98,6 +112,7 @@ class Driver:
         wall: Callable[[], float],
         new_id: MakeId,
         loop: bool = False,
+        sleep: Sleep = trio.sleep,
     ) -> None:
         self.trips = trips
         self.tally = Tally()
@@ -110,7 +125,9 @@ class Driver:
         self._rng = rng
         self._new_id = new_id
         self._loop = loop
+        self._sleep = sleep
         self._run = f"{new_id().hex[:6]}"
+        self._order = rng.sample(range(count), count)
         self._by_stream: dict[str, Ride] = {}
         self._links: dict[str, Link] = {}
 
@@ -140,12 +157,10 @@ class Driver:
 
     async def _drive(self, links: trio.Nursery, turn: int) -> None:
         trip = self.trips[turn % len(self.trips)]
-        # The first ones are spread over the way, so that something happens soon; the others begin further away.
-        least_s, most_s = JOIN_LEFT_S
-        left_s = min(trip.arrive_s, self._rng.uniform(least_s, most_s) if turn < self._count else most_s)
-        began_s = self.wall() - (trip.arrive_s - left_s) / self._speed
+        now_s, left_s = self.wall(), min(trip.arrive_s, self._left_s(turn))
+        began_s = now_s - (trip.arrive_s - left_s) / self._speed
         vehicle, name = f"device:{trip.vehicle}-{self._run}-{turn}", f"{trip.name}-{self._run}-{turn}"
-        ride = Ride(trip, f"trip:{name}", f"user:rider-{turn}", began_s, self._speed)
+        ride = Ride(trip, f"trip:{name}", f"user:rider-{self._run}-{turn}", began_s, now_s, self._speed)
         self.tally.rides.append(ride)
         self._by_stream[ride.stream] = ride
         await self._make(ride.stream, {DISPATCH: "owner", vehicle: "member", ride.rider: "member"})
@@ -158,10 +173,17 @@ class Driver:
         try:
             await inbox.ask("sub", stream=ride.rider, after=0)
             await self._send_all(ride, link)
+            self._over(ride)
         finally:
             await link.close()
             await inbox.close()
-            self._over(ride)
+
+    def _left_s(self, turn: int) -> float:
+        """The first ones are spread evenly, so that something happens soon and goes on happening; the others begin far away."""
+        least_s, most_s = JOIN_LEFT_S
+        if turn >= self._count:
+            return most_s
+        return least_s + (most_s - least_s) * (self._order[turn] + self._rng.random()) / self._count
 
     async def _plan(self, ride: Ride, vehicle: str) -> None:
         points = ride.trip.route.points
@@ -172,7 +194,7 @@ class Driver:
         stop = {"stop": "end", "name": "where they wait", "lat": round(lat, 6), "lon": round(lon, 6)}
         await self._give(ride, "plan", mode="car", subject=vehicle, stops=[stop], route=route)
         await self._give(ride, "start", at=write(int(1000 * ride.began_s)))
-        await self._give(ride, "notify", recipient=ride.rider, stop="end")
+        await self._give(ride, "notify", recipient=ride.rider, stop="end", thresholds_s=THRESHOLDS_S)
 
     async def _give(self, ride: Ride, verb: str, **body: Any) -> None:
         key = str(self._new_id())
@@ -199,22 +221,32 @@ class Driver:
                 answer = await self._position(ride, link, batch)
                 ride.next_in_s = answer.get("next_in", 0.0)
             else:
-                await trio.sleep(max(0.05, self._at_s(ride, nth) - now_s))
-        with trio.move_on_after(GIVE_UP_S):
-            while ride.status == "under way":  # noqa: ASYNC110  # it stands; frames of others change this
-                await trio.sleep(0.25)
+                await self._sleep(max(0.05, self._at_s(ride, nth) - now_s))
+        ended_s = self.wall()
+        while ride.status == "under way" and self.wall() < ended_s + GIVE_UP_S:
+            await self._sleep(STAND_S)
+            nth += 1
+            await self._position(ride, link, [self._stands(ride, nth)])
 
     def _at_s(self, ride: Ride, nth: int) -> float:
         return ride.began_s + ride.trip.fixes[nth].at_s / ride.speed
 
     def _fix(self, ride: Ride, nth: int) -> dict[str, Any]:
         seen = ride.trip.fixes[nth]
-        fix: dict[str, Any] = {"seq": nth + 1, "at": write(int(1000 * self._at_s(ride, nth)))}
+        fix = self._said(nth + 1, self._at_s(ride, nth), seen)
+        if seen.speed_mps is not None:
+            fix["speed"] = round(seen.speed_mps * ride.speed, 1)
+        return fix
+
+    def _stands(self, ride: Ride, seq: int) -> dict[str, Any]:
+        """Where its trip ended, now."""
+        return self._said(seq, self.wall(), ride.trip.fixes[-1]) | {"speed": 0.0}
+
+    def _said(self, seq: int, at_s: float, seen: Fixed) -> dict[str, Any]:
+        fix: dict[str, Any] = {"seq": seq, "at": write(int(1000 * at_s))}
         fix |= {"lat": round(seen.lat, 6), "lon": round(seen.lon, 6)}
         if seen.acc_m is not None:
             fix["acc"] = round(seen.acc_m, 1)
-        if seen.speed_mps is not None:
-            fix["speed"] = round(seen.speed_mps * ride.speed, 1)
         return fix
 
     async def _position(self, ride: Ride, link: Link, batch: list[dict[str, Any]]) -> Frame:
@@ -254,6 +286,7 @@ class Driver:
 
     def _say(self, ride: Ride, what: str) -> None:
         self.tally.news.append(f"{ride.trip.vehicle} {what}")
+        self.tally.heard += 1
 
     def _over(self, ride: Ride) -> None:
         if ride.status == "under way":

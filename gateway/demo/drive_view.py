@@ -18,6 +18,7 @@ STYLES: Final = {"joining": "dim", "under way": "green", "arrived": "blue", "los
 BAR: Final = 18
 ROWS_BESIDE: Final = 10
 """Of the terminal, that are not trips'."""
+NEWS: Final = 6
 
 
 def clock(at_s: float | None) -> str:
@@ -42,7 +43,7 @@ def table(rides: list[Ride], now_s: float) -> Table:
         shown.add_row(
             ride.trip.vehicle,
             ProgressBar(total=max(1.0, whole_s), completed=min(whole_s, max(0.0, now_s - ride.began_s)), width=BAR),
-            "" if eta_s is None else minutes(max(0.0, eta_s - now_s)),
+            "" if eta_s is None else "any moment" if eta_s <= now_s else minutes(eta_s - now_s),
             Text(clock(eta_s), "bold"),
             Text(clock(ride.eta_s("low")), "dim"),
             Text(clock(ride.eta_s("high")), "dim"),
@@ -56,17 +57,16 @@ def table(rides: list[Ride], now_s: float) -> Table:
 
 
 def summary(tally: Tally) -> str:
-    """Of the trips that are over: how many alerts came, how far from when they should have, and how often twice."""
+    """How many arrived; how many alerts came, and of those that are over how many came twice or not, and how far they were from
+    when they should have."""
     over = [ride for ride in tally.done if ride.status == "arrived"]
-    errors = [
-        abs(lead_s - threshold_s)
-        for ride in over
-        for threshold_s, lead_s in ride.alerts.items()
-        # Who was joined inside a threshold is told at once: that lead is the joining's, not the estimate's.
-        if ride.trip.arrive_s / ride.speed > threshold_s + 60 and ride.told[threshold_s] > ride.began_s
-    ]
-    lost, doubled = sum(ride.status == "lost" for ride in tally.done), sum(ride.doubled for ride in tally.done)
-    said = f"{len(over)} arrived, {lost} not seen to; {sum(len(ride.told) for ride in over)} alerts, {doubled} twice"
+    lost = sum(ride.status == "lost" for ride in tally.done)
+    told = sum(len(ride.told) for ride in (*tally.done, *tally.rides))
+    doubled = sum(ride.doubled for ride in (*tally.done, *tally.rides))
+    due = [(ride, threshold_s) for ride in over for threshold_s in ride.due_s]
+    missed = sum(threshold_s not in ride.told for ride, threshold_s in due)
+    errors = [abs(ride.alerts[threshold_s] - threshold_s) for ride, threshold_s in due if threshold_s in ride.alerts]
+    said = f"{len(over)} arrived, {lost} not seen to; {told} alerts, {doubled} twice, {missed} missed"
     return said + (f"; half of them within {median(errors):.0f} s of when they were due" if errors else "")
 
 
@@ -77,7 +77,7 @@ def screen(tally: Tally, now_s: float, rows: int) -> RenderableType:
     if more > 0:
         parts.append(Text(f"  and {more} more", "dim"))
     parts.append(Text(""))
-    parts += [Text(f"  {line}", "dim") for line in tally.news]
+    parts += [Text(f"  {line}", "dim") for line in list(tally.news)[-NEWS:]]
     parts.append(Text(f"{clock(now_s)}  {summary(tally)}"))
     if tally.refused:
         odd = ", ".join(f"{count} {what}" for what, count in tally.refused.most_common(4))

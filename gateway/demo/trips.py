@@ -78,14 +78,16 @@ async def run_trips(wanted: Wanted, console: Console, make: MakeStream | None = 
             loop=wanted.loop,
         )
         whose = "a made-up town's" if wanted.trips is None else f"of {wanted.trips.name}"
-        console.print(f"driving {len(trips)} trips {whose}, {wanted.count} at a time", style="dim", highlight=False)
+        said = f"driving {len(trips)} trips {whose}, {wanted.count} at a time"
+        console.print(said, style="dim", highlight=False, soft_wrap=True)
         try:
             nursery.start_soon(_draw if console.is_terminal else _tell, driver, console)
             if wanted.svg is not None:
                 nursery.start_soon(_picture, driver, wanted.svg)
             await driver.run()
         finally:
-            console.print(summary(driver.tally), highlight=False)
+            if not console.is_terminal:  # there it is on the screen that stays
+                console.print(summary(driver.tally), highlight=False, soft_wrap=True)
         nursery.cancel_scope.cancel()
     return driver.tally
 
@@ -101,9 +103,17 @@ async def _draw(driver: Driver, console: Console) -> None:
 
 
 async def _tell(driver: Driver, console: Console) -> None:
+    """What is new, and how it stands where that has changed."""
+    tally, heard, before = driver.tally, 0, ""
     while True:
         await trio.sleep(LINE_S)
-        console.print(f"{len(driver.tally.rides)} under way; {summary(driver.tally)}", highlight=False)
+        fresh, heard = tally.heard - heard, tally.heard
+        for line in list(tally.news)[-fresh:] if fresh else ():
+            console.print(line, highlight=False, soft_wrap=True)
+        said = f"{len(tally.rides)} under way; {summary(tally)}"
+        if said != before:
+            console.print(said, style="dim", highlight=False, soft_wrap=True)
+        before = said
 
 
 async def _picture(driver: Driver, file: Path) -> None:
