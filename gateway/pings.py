@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -32,6 +32,7 @@ from core.wire import Close
 from gateway.connection import CLOSING, OPEN, Connection
 from gateway.device_keys import Keys
 from gateway.gatekeeper import limited
+from gateway.live.books import Book
 from gateway.live.positions import NUMBERED, Judged, Taken, Verdict, verdict_of
 from gateway.service import WireError
 
@@ -46,7 +47,9 @@ NEXT_IN_S: Final = 2.0
 CALL_MAX: Final = 5_000
 """Fixes of one batch, where more than `pings_batch_max` gathered."""
 SLICE: Final = 16
-"""Signatures checked (60 us each), or messages judged, before others have a turn: a millisecond."""
+"""Signatures checked (60 us each) before others have a turn: a millisecond."""
+JUDGED: Final = 64
+"""Fixes judged (20 us each), or those of one message, before others have a turn."""
 OVERLOADED_S: Final = 0.5
 SPARED: Final = 0.25
 """The part of the fixes under way that no tenant gets which has as many already."""
@@ -245,8 +248,10 @@ class Pings:
     async def _judge_forever(self, proved: trio.MemoryReceiveChannel[list[Asked]]) -> None:
         async for batch in proved:
             try:
+                # Before its number is taken: a fix whose book cannot be read would be a duplicate when it is said again.
+                books = await self._books(batch)
                 await self._numbered(batch)
-                await self._judged(batch)
+                await self._judged(batch, books)
             except Exception as error:
                 self._failed(batch, error)
             self._node.settle()
@@ -288,12 +293,18 @@ class Pings:
                 result.append(asked)
         return result
 
+    async def _books(self, batch: list[Asked]) -> Mapping[tuple[str, str], Book]:
+        """What their judges know. Raises `WireError`, `Unavailable`: nothing was taken."""
+        positions = self._node.positions
+        if positions is None:
+            return {}
+        positions.check_room(0)
+        return await positions.books.load((asked.tenant, asked.subject) for asked in batch)
+
     async def _numbered(self, batch: list[Asked]) -> None:
         """Take the numbers of fixes whose senders have a key; of who has none `gateway.live` does. Raises `Unavailable`:
         none was taken, or nobody knows."""
-        positions, directory = self._node.positions, self._node.directory
-        if positions is not None:
-            positions.check_room(0)
+        directory = self._node.directory
         pings = [
             (asked.tenant, asked.subject, fix.seq)
             for asked in batch
@@ -313,18 +324,20 @@ class Pings:
                 if fix.good and (ping := next(found)) is not Ping.ACCEPTED:
                     asked.verdicts[at] = verdict_of(fix, *NUMBERED[ping])
 
-    async def _judged(self, batch: list[Asked]) -> None:
+    async def _judged(self, batch: list[Asked], books: Mapping[tuple[str, str], Book]) -> None:
         """Judge, and answer once kept. Of whoever that fails for, nobody else hears."""
         positions = self._node.positions
         if positions is None:
             for asked in batch:
                 self._end(asked, self._taken(asked))
             return
-        books = await positions.books.load((asked.tenant, asked.subject) for asked in batch)
         kept: list[tuple[Asked, Judged]] = []
-        for at, asked in enumerate(batch):
-            if at and not at % SLICE:
+        turn = 0
+        for asked in batch:
+            if turn >= JUDGED:
+                turn = 0
                 await trio.lowlevel.checkpoint()
+            turn += len(asked.fixes)
             book = books[asked.tenant, asked.subject]
             try:
                 judged = positions.judge(
@@ -348,7 +361,7 @@ class Pings:
 
     def _kept(self, kept: Sequence[tuple[Asked, Judged]], error: Exception | None) -> None:
         for asked, judged in kept:
-            self._end(asked, judged.taken if error is None or not judged.samples else error)
+            self._end(asked, judged.taken if error is None or not judged.waits else error)
 
     def _none(self, asked: Asked, reason: str) -> Taken:
         verdicts = [verdict_of(fix, "rejected", reason) for fix in asked.fixes]
