@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from core.ports import Unavailable
-from core.tracks import Last, Sample, Tracks
+from core.tracks import KEEP_MAX, Last, Sample, Tracks
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -46,6 +47,8 @@ class Keeper:
         self._tracks = tracks
         self._gathering = _Commit()
         self._under_way = 0
+        self._busy = False
+        """Something is under way, samples or where somebody was last."""
         self._wake = trio.Event()
         self.trouble: str | None = None
         """Why samples cannot be kept now; ``None`` while all is well."""
@@ -70,23 +73,27 @@ class Keeper:
             await self._wake.wait()
             self._wake = trio.Event()
             commit, self._gathering = self._gathering, _Commit()
-            self._under_way = len(commit.samples)
+            self._under_way, self._busy = len(commit.samples), True
             await self._keep(commit)
-            self._under_way = 0
+            self._under_way, self._busy = 0, False
 
     async def _keep(self, commit: _Commit) -> None:
-        """Until it is in the store, or never can be. What is too much for one commit goes in several, the lasts with the
-        last of them."""
-        most = max(self._node.limits.samples_commit_max, 1)
+        """Until it is in the store, or never can be. What is too much for one commit goes in several, the lasts after all of
+        the samples: what they remember as taken is kept by then."""
+        most = min(max(self._node.limits.samples_commit_max, 1), KEEP_MAX)
         while True:
             try:
                 while len(commit.samples) > most:
                     await self._tracks.keep(commit.samples[:most], [])
                     self._kept(most)
                     del commit.samples[:most]
-                if commit.samples or commit.lasts:
-                    await self._tracks.keep(commit.samples, list(commit.lasts.values()))
+                while commit.samples or commit.lasts:
+                    lasts = dict(islice(commit.lasts.items(), most))
+                    await self._tracks.keep(commit.samples, list(lasts.values()))
                     self._kept(len(commit.samples))
+                    commit.samples.clear()
+                    for each in lasts:
+                        del commit.lasts[each]
             except Unavailable as error:
                 if self.trouble is None:
                     log.warning("positions cannot be kept: %s", error)
@@ -118,5 +125,5 @@ class Keeper:
 
     async def kept_all(self) -> None:
         """Until nothing waits."""
-        while self.waiting or self._gathering.told:  # noqa: ASYNC110  # once in a life
+        while self._busy or self._gathering.told:  # noqa: ASYNC110  # once in a life
             await trio.sleep(LOOK_S)
