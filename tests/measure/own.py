@@ -31,6 +31,8 @@ TOO_LONG_TO_TRACE: Final = (
     "tests/unit/core/test_flight_legs_stateful.py",
     "tests/unit/core/test_flight_seats_stateful.py",
     "tests/unit/core/test_flight_crew_stateful.py",
+    "tests/unit/core/test_geo_plausible_properties.py",
+    "tests/unit/core/test_trip_trips_stateful.py",
 )
 """Random programs and large amounts, left out of coverage: nothing may be covered by chance alone."""
 
