@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from core.limits import Limits
 from core.ports import Unavailable
-from core.tracks import Last, Sample
+from core.tracks import KEEP_MAX, Last, Sample
 from gateway.live.keeper import Keeper
 
 
@@ -31,12 +31,19 @@ class Store:
     def __init__(self) -> None:
         self.commits: list[tuple[list[int], list[int]]] = []
         self.errors: list[Exception] = []
+        self.fails_at: int | None = None
+        """After so many more commits, once."""
         self.go = trio.Event()
 
     async def keep(self, samples: Sequence[Sample], lasts: Sequence[Last]) -> None:
         await self.go.wait()
         if self.errors:
             raise self.errors.pop(0)
+        if self.fails_at == 0:
+            self.fails_at = None
+            raise Unavailable("planted")
+        if self.fails_at is not None:
+            self.fails_at -= 1
         self.commits.append(([each.seq for each in samples], [each.at_ms for each in lasts]))
 
 
@@ -81,6 +88,45 @@ async def test_what_is_too_much_for_one_commit_goes_in_several(autojump_clock: M
         await wait_all_tasks_blocked()
         assert store.commits == [([0, 1], []), ([2, 3], []), ([4], [4])]
         assert told == [None]
+
+
+async def test_more_subjects_than_one_commit_takes_go_in_several(autojump_clock: MockClock) -> None:
+    """The samples first, then where each was last, some at a time; what was kept before a failure is not kept again.
+
+    Postgres stood still while 18,000 devices sent one fix each. Their last positions were given to the store in one call, which
+    takes 10,000: it refused them, samples too, and every one of those connections was ended.
+    """
+    async with keeping(Limits(samples_commit_max=2)) as (keeper, store):
+        told: list[object] = []
+        subjects = [f"device:{n}" for n in range(5)]
+        store.go.set()
+        keeper.put([sample(n, each) for n, each in enumerate(subjects)], map(last, range(5), subjects), told.append)
+        await wait_all_tasks_blocked()
+        assert store.commits == [([0, 1], []), ([2, 3], []), ([4], [0, 1]), ([], [2, 3]), ([], [4])]
+        assert (told, keeper.kept, keeper.waiting) == ([None], 5, 0)
+        store.commits.clear()
+        keeper.put([sample(0), sample(1)], map(last, range(3), subjects), told.append)
+        store.fails_at = 1
+        await wait_all_tasks_blocked()
+        assert (store.commits, keeper.waiting) == ([([0, 1], [0, 1])], 0)
+        with trio.fail_after(5):
+            await keeper.kept_all()
+        assert store.commits == [([0, 1], [0, 1]), ([], [2])]
+        assert (len(told), keeper.trouble) == (2, None)
+
+
+async def test_a_commit_is_never_more_than_the_store_takes(autojump_clock: MockClock) -> None:
+    """Whatever the settings say."""
+    async with keeping(Limits(samples_commit_max=10 * KEEP_MAX)) as (keeper, store):
+        store.go.set()
+        many = range(KEEP_MAX + 1)
+        keeper.put([sample(n) for n in many], [last(n, f"device:{n}") for n in many], lambda error: None)
+        await wait_all_tasks_blocked()
+        assert [(len(samples), len(lasts)) for samples, lasts in store.commits] == [
+            (KEEP_MAX, 0),
+            (1, KEEP_MAX),
+            (0, 1),
+        ]
 
 
 async def test_a_store_that_is_away_gets_it_when_it_is_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from gateway import device_keys
 from gateway import pings as module
 from gateway.pings import Answered, Asked, Pings
 from tests.devices import http_of, onboarded, verdicts
+from tests.moving import tracking_node
 from tests.nodes import TestNode, serving_node, until
 
 
@@ -231,3 +233,35 @@ async def test_who_has_gone_is_not_answered(fails: bool) -> None:
         slow.go.release()
         await until(lambda: not node.node.ops.pings.waiting)
         assert node.node.ops.pings.accepted == (1 if fails else 3)
+
+
+async def test_backlogs_of_many_fixes_are_judged_with_turns_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message at a time, where each is long.
+
+    Ten devices came out of a tunnel with 500 fixes each: messages were counted, not fixes, and whatever else the node had to do
+    waited a tenth of a second for all of them.
+    """
+    async with tracking_node() as (node, _):
+        await node.node.loader.load([("demo", "trip:9", "device:x")])
+        pings, stream = node.node.ops.pings, node.node.hub.by_name["demo", "trip:9"]
+        positions, done = node.node.positions, list[str | int]()
+        assert positions is not None
+        judge = positions.judge
+
+        def judging(*args: Any, **kwargs: Any) -> Any:
+            judged = judge(*args, **kwargs)
+            done.append(len(judged.taken.verdicts))
+            return judged
+
+        async def checkpoint() -> None:
+            done.append("others")
+
+        batch = [asked(stream, 1, count, lambda taken: None) for count in (100, 100, 40, 30, 30, 1)]
+        books = await pings._books(batch)
+        pings.waiting, pings._waiting = 301, {"demo": 301}
+        with monkeypatch.context() as patch:
+            patch.setattr(positions, "judge", judging)
+            patch.setattr(module, "trio", SimpleNamespace(lowlevel=SimpleNamespace(checkpoint=checkpoint)))
+            await pings._judged(batch, books)
+        assert done == [100, "others", 100, "others", 40, 30, "others", 30, 1]
+        await until(lambda: not pings.waiting)
