@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -125,15 +126,21 @@ class Showing:
         self.live.drop(stream)
         self._others.pop(stream, None)
         self._to_load.pop(stream, None)
+        if self._is_alone():
+            self._untold.pop(stream, None)
 
     def bus_changed(self) -> None:
-        """Back again: what was told meanwhile was told to nobody."""
-        cluster = self._node.cluster
-        away = cluster is not None and cluster.bus.trouble is not None
+        """Back again: what others told meanwhile was not heard here, and what is to be told to them has waited."""
+        away = self._is_alone()
         if self._was_away and not away:
             for stream in self._hub.by_sid.values():
                 self.hold(stream)
+            self._dirty.set()
         self._was_away = away
+
+    def _is_alone(self) -> bool:
+        cluster = self._node.cluster
+        return cluster is not None and cluster.bus.trouble is not None
 
     async def _load_forever(self) -> None:
         while True:
@@ -150,7 +157,8 @@ class Showing:
 
     async def _load(self, stream: Stream) -> None:
         """What the store knows of who is in the stream; what is newer here stays."""
-        for last in await self._tracks.shown(stream.tenant, stream.name):
+        lasts = await self._tracks.shown(stream.tenant, stream.name)
+        for last in nlargest(self._node.limits.shown_per_stream_max, lasts, key=lambda last: last.at_ms):
             known = self.live.get(stream, last.subject)
             if known is not None and known.place.at_ms >= last.at_ms and len(known.trail()["points"]) > 1:
                 continue
@@ -202,6 +210,9 @@ class Showing:
         return True
 
     def tell_others(self) -> None:
+        """With the bus away the latest of each waits: to nodes that never lost it nothing says that they missed something."""
+        if self._is_alone():
+            return
         untold, self._untold = self._untold, {}
         cluster = self._node.cluster
         if cluster is None:

@@ -18,6 +18,7 @@ from core.stream import Stream
 from core.tracks import Last
 from gateway.live.positions import Positions
 from gateway.service import WireError
+from store.memory_bus import MemoryBroker
 from tests.moving import TRIP, A, Mover, send, tracking_cluster, tracking_node
 from tests.nodes import TestNode, until
 from tests.wire_client import WireClient, hello
@@ -115,6 +116,60 @@ async def test_a_stream_shows_so_many() -> None:
             await bob.next("signal", kind="position", by="device:d2")
             await settled(bob)
             assert {frame["by"] for frame in bob.seen if frame.get("kind") == "position"} == {"device:d1", "device:d2"}
+
+
+async def test_of_very_many_the_newest_are_read() -> None:
+    """And no trail of those who are not shown: of a stream with thousands each was read, shown, and taken back."""
+    async with tracking_node(replace(Limits(), shown_per_stream_max=2)) as (node, tracks):
+        mover = Mover()
+        for number, ago_s in enumerate((1.0, 9.0, 2.0, 8.0)):
+            async with hello(node.url, f"device:d{number}") as client:
+                await send(client, mover.fix(ago_s))
+        await node.restart()
+        track, read = tracks.track, list[str | None]()
+
+        async def tracked(*args: Any, **kwargs: Any) -> Any:
+            read.append(kwargs["subject"])
+            return await track(*args, **kwargs)
+
+        tracks.track = tracked  # type: ignore[method-assign]
+        async with hello(node.url, streams={TRIP: {}}) as amy:
+            await amy.next("signal", kind="position", by="device:d0")
+            await amy.next("signal", kind="position", by="device:d2")
+            await settled(amy)
+            assert None not in [frame["value"] for frame in amy.seen if frame.get("kind") == "position"]
+        assert read == ["device:d0", "device:d2"]
+
+
+async def test_what_waits_for_the_bus_is_told_when_it_is_back() -> None:
+    """A node alone lost the bus while a truck came to its stop. The others had it all the time, knew of nothing missed, and
+    showed where it had been before, until it moved again."""
+    broker = MemoryBroker()
+    async with tracking_cluster(broker=broker) as (nodes, _):
+        mover, here = Mover(), positions_of(nodes[0]).showing
+        cluster = nodes[0].node.cluster
+        assert cluster is not None
+        bus: Any = cluster.bus
+        async with hello(nodes[0].url, TRUCK) as truck, hello(nodes[1].url, streams={TRIP: {}}) as amy:
+            await send(truck, mover.fix(9.0))
+            await amy.next("signal", kind="position")
+            bus._turn = lambda: None
+            bus._set_trouble("planted")
+            for ago_s in (5.0, 2.0):
+                await send(truck, fix := mover.fix(ago_s))
+            await until(lambda: not here._dirty.is_set())
+            [waiting] = here._untold.values()
+            assert len(waiting) == 1
+            del bus._turn
+            bus._wake.set()
+            assert (await amy.next("signal", kind="position"))["value"]["at"] == fix["at"]
+            assert not here._untold
+            bus._turn = lambda: None
+            bus._set_trouble("planted")
+            await send(truck, mover.fix())
+            here.let_go(nodes[0].node.hub.by_name["demo", TRIP])
+            assert not here._untold, "nothing of streams that are let go"
+            del bus._turn
 
 
 async def test_a_trail_that_is_read_while_a_subject_moves_lies_before_what_it_does() -> None:
