@@ -16,7 +16,7 @@ keys; an alert that the state has is never due. Does not: remember anything; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from core.commands import derived_key
@@ -81,11 +81,32 @@ class Look(NamedTuple):
     look_ms: int | None
 
 
-class _Told(NamedTuple):
-    """Of one stop and recipient: the nearest threshold that was told, and when the last one was."""
+class Waits(NamedTuple):
+    """Those who wait to be told of a stop at the same thresholds (the farthest first), not before the same moment."""
 
-    nearest_s: int
-    last_ms: int
+    thresholds_s: tuple[int, ...]
+    not_before_ms: int
+    wishes: list[Recipient]
+
+
+def waiting(trip: Trip, arrivals: Arrivals) -> dict[str, list[Waits]]:
+    """By stop, whoever is still to be told. It changes when the trip does, and not with its arrival times: hundreds may wait
+    for one bus, and few of them at thresholds of their own."""
+    told: dict[tuple[str, str], tuple[int, int]] = {}
+    for (stop, recipient, threshold_s), alert in trip.alerts.items():
+        nearest_s, last_ms = told.get((stop, recipient), (threshold_s, alert.at_ms))
+        told[stop, recipient] = min(nearest_s, threshold_s), max(last_ms, alert.at_ms)
+    groups: dict[str, dict[tuple[tuple[int, ...], int], Waits]] = {}
+    for wish in trip.recipients.values():
+        thresholds_s, not_before_ms = _thresholds(wish, arrivals), 0
+        before = told.get((wish.stop, wish.recipient))
+        if before is not None:
+            thresholds_s = tuple(one for one in thresholds_s if one < before[0])
+            not_before_ms = before[1] + 1000 * arrivals.spacing_s
+        if thresholds_s:
+            alike, of_stop = (thresholds_s, not_before_ms), groups.setdefault(wish.stop, {})
+            of_stop.setdefault(alike, Waits(*alike, [])).wishes.append(wish)
+    return {stop: list(of_stop.values()) for stop, of_stop in groups.items()}
 
 
 def look(
@@ -96,32 +117,36 @@ def look(
     shown: Sequence[Estimate],
     now_ms: int,
     arrivals: Arrivals,
+    waits: Mapping[str, Sequence[Waits]] | None = None,
 ) -> Look:
-    """``shown`` are the arrival times of this stop that were shown of late, the present one last."""
+    """``shown`` are the arrival times of this stop that were shown of late, the present one last. ``waits`` are what `waiting`
+    says of the trip, where it was asked before."""
     state = trip.stops.get(stop)
-    wishes = trip.wishes(stop)
-    if not shown or not wishes or trip.over or state is None or not state.open:
+    if not shown or trip.over or state is None or not state.open:
         return Look([], None)
+    groups = (waiting(trip, arrivals) if waits is None else waits).get(stop, ())
     newest = shown[-1]
     recent = sorted(one.likely_ms for one in shown if one.made_ms >= newest.made_ms - STEADY_MS)
     # Of an even number the later one: rather late than early.
     passed_ms = recent[len(recent) // 2] + _guard_ms(newest)
-    told = _told(trip, stop)
     due: list[Due] = []
     looks: list[int] = []
-    for wish in wishes:
-        before = told.get(wish.recipient)
-        waiting = [s for s in _thresholds(wish, arrivals) if before is None or s < before.nearest_s]
-        passed = [s for s in waiting if passed_ms - 1000 * s <= now_ms]
-        ahead = [s for s in waiting if passed_ms - 1000 * s > now_ms]
-        not_before_ms = 0 if before is None else before.last_ms + 1000 * arrivals.spacing_s
+    for thresholds_s, not_before_ms, wishes in groups:
+        passed = [s for s in thresholds_s if passed_ms - 1000 * s <= now_ms]
+        ahead = thresholds_s[len(passed) :]
         if passed and now_ms < not_before_ms:
             looks.append(not_before_ms)
-        elif passed and newest.likely_ms - now_ms >= _least_ms(trip, wish, passed_ms - 1000 * passed[-1]):
+        elif passed:
             *merged, nearest = passed
-            key = derived_key("trip.alert", tenant, stream, stop, wish.recipient, nearest)
-            due.append(Due(key, wish.recipient, stop, nearest, tuple(merged), newest, _pushed(wish, now_ms, arrivals)))
-            not_before_ms = now_ms + 1000 * arrivals.spacing_s
+            left_ms = newest.likely_ms - now_ms
+            told = [wish for wish in wishes if left_ms >= _least_ms(trip, wish, passed_ms - 1000 * nearest)]
+            for wish in told:
+                # A refusal is kept under its key, as when the wish was taken back at that moment: another wish has another key.
+                key = derived_key("trip.alert", tenant, stream, stop, wish.recipient, nearest, wish.since_ms)
+                pushed = _pushed(wish, now_ms, arrivals)
+                due.append(Due(key, wish.recipient, stop, nearest, tuple(merged), newest, pushed))
+            if len(told) == len(wishes):
+                not_before_ms = now_ms + 1000 * arrivals.spacing_s
         if ahead:
             looks.append(max(not_before_ms, passed_ms - 1000 * ahead[0]))
     return Look(due, min(looks, default=None))
@@ -131,18 +156,9 @@ def _guard_ms(shown: Estimate) -> int:
     return max(0, min(GUARD_MS_MAX, (shown.high_ms - shown.low_ms) // GUARD_PARTS))
 
 
-def _thresholds(wish: Recipient, arrivals: Arrivals) -> list[int]:
+def _thresholds(wish: Recipient, arrivals: Arrivals) -> tuple[int, ...]:
     """The farthest first."""
-    return sorted(set(arrivals.thresholds_s if wish.thresholds_s is None else wish.thresholds_s), reverse=True)
-
-
-def _told(trip: Trip, stop: str) -> dict[str, _Told]:
-    told: dict[str, _Told] = {}
-    for (where, recipient, threshold_s), alert in trip.alerts.items():
-        if where == stop:
-            before = told.get(recipient, _Told(threshold_s, alert.at_ms))
-            told[recipient] = _Told(min(before.nearest_s, threshold_s), max(before.last_ms, alert.at_ms))
-    return told
+    return tuple(sorted(set(arrivals.thresholds_s if wish.thresholds_s is None else wish.thresholds_s), reverse=True))
 
 
 def _least_ms(trip: Trip, wish: Recipient, passed_ms: int) -> int:

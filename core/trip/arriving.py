@@ -5,16 +5,16 @@ when `core.geo.route_calls` says so; until there is one, and where nobody knows 
 trip on its way (`core.geo.estimate`), and what comes of that is shown where it says something new. Alerts go by the arrival
 time that is as likely too early as too late (`core.trip.alerts`), at a position or when their time has come without one.
 
-A stop is reached where the subject is near it and slow, near it twice in a row, or beyond it on its way. With the last stop
-the trip is over.
+Which stops are reached, `core.trip.reached` says. With the last one the trip is over. What comes late in a row with newer ones
+behind it moves the trip and tells nobody: the newest does.
 
 What is to be done is answered as *deeds*, which whoever runs this does and which are the same when done twice: commands have
 keys made from what they say. Nothing here is kept: a trip that is taken up anew (another node, a restart) is given its
 positions again, and stands where it stood, since all of it follows from them and from the trip's stream.
 
 For: `gateway.arrivals` and `readback eta replay`. Promises: a position older than the last one changes nothing but fences'
-past; at most one `Give` of a key in a minute. Does not: call, wait, or remember over a restart what its device's advice was
-worth.
+past; at most one `Give` of an alert or an arrival in a minute. Does not: call, wait, or remember over a restart what its
+device's advice was worth.
 """
 
 from __future__ import annotations
@@ -36,30 +36,15 @@ from core.geo.polyline import decode
 from core.geo.route import Route, Stop, make_route
 from core.geo.route_calls import OFFLINE, CallPolicy, Look, RouteCalls, Why
 from core.geo.routing import Ask, Mode, Place, Snapshot
-from core.geo.sphere import Plane, distance_m, nearest
+from core.geo.sphere import Plane, nearest
 from core.tenants import Arrivals
 from core.tracks import Sample
 from core.trip import alerts
-from core.trip.alerts import Estimate
+from core.trip.alerts import Estimate, Waits
 from core.trip.plan import POLYLINE_PRECISION, Plan
+from core.trip.reached import Reached
 from core.trip.state import Trip
 
-AT_STOP_M: Final[Mapping[str, float]] = {
-    "foot": 30.0,
-    "bike": 40.0,
-    "car": 60.0,
-    "bus": 60.0,
-    "truck": 80.0,
-    "train": 150.0,
-    "ship": 300.0,
-    "aircraft": 3_000.0,
-}
-"""How near a stop counts as there."""
-SLOW_MPS: Final[Mapping[str, float]] = {"aircraft": 40.0, "train": 4.0, "ship": 2.0}
-"""Slower than that and near is there; of others `SLOW_ELSE_MPS`."""
-SLOW_ELSE_MPS: Final = 2.5
-BEYOND_M: Final = 80.0
-"""So far past a stop on the way it was passed, however near it was."""
 SHOW_AGAIN_S: Final = 30.0
 SHOW_CHANGE_S: Final = 1.0
 SHOW_WIDTH_S: Final = 10.0
@@ -71,6 +56,10 @@ KEPT_MAX: Final = 32
 AGAIN_MS: Final = 60_000
 """What was given and came to nothing is given again after so long."""
 NEAR_STEP_S: Final = 5.0
+SUBJECTS_MAX: Final = 100
+"""Of one stream whose places in fences are known; past it the one that came first is looked at anew."""
+SOON_MS: Final = 3_000
+"""What was kept while there was no network comes faster than it was made; once it has stopped for so long it is told."""
 NEAR_S: Final = 120.0
 """With a threshold nearer than this, a position each `NEAR_STEP_S` is worth having."""
 
@@ -108,8 +97,10 @@ class Arriving:
     ) -> None:
         self.tenant = tenant
         self.stream = stream
-        self.arrivals = arrivals
+        self._arrivals = arrivals
         self.trip = Trip()
+        self._waits: dict[str, list[Waits]] | None = None
+        """Of the trip and the settings as they are; ``None``: to be asked for."""
         self.record = Record() if record is None else record
         self.look_ms: int | None = None
         """When to `look` if no position comes before; ``None``: not before one comes."""
@@ -125,14 +116,28 @@ class Arriving:
         self._along: dict[str, float] = {}
         """Metres along the route that the estimator has."""
         self._last: Sample | None = None
-        self._near: tuple[str, int] | None = None
-        """The stop that the last position was near, and when it first was."""
+        self._last_now_ms = 0
+        """When that came."""
+        self._reached = Reached("car")
         self._shown: dict[str, deque[Estimate]] = {}
         self._told: Show | None = None
         self._given: dict[str, int] = {}
         """Keys given, and when."""
-        self._watch = Watch()
-        self._advice: tuple[float, float] | None = None
+        self._watches: dict[str, Watch] = {}
+        self._advice: tuple[int, int] | None = None
+        """Of the device, and when, not taken yet; in milliseconds, since the estimator's clock may begin anew before it is."""
+        self._asked: list[str] = []
+        """Stops that a route was asked for."""
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The tenant's settings; they may be set anew at any time."""
+        return self._arrivals
+
+    @arrivals.setter
+    def arrivals(self, arrivals: Arrivals) -> None:
+        if arrivals != self._arrivals:
+            self._arrivals, self._waits = arrivals, None
 
     @property
     def calls(self) -> int:
@@ -143,9 +148,9 @@ class Arriving:
 
     def became(self, trip: Trip, now_ms: int) -> None:
         """The trip as its stream has it now."""
-        before, self.trip = self.trip, trip
+        before, self.trip, self._waits = self.trip, trip, None
         if trip.plan is not None and (before.plan is None or _way_of(before.plan) != _way_of(trip.plan)):
-            self._replan(trip.plan)
+            self._replan(before.plan, trip.plan, now_ms)
         if before.status == "planned" and trip.status == "underway" and self._estimator is not None:
             self._set_out()
         if trip.status == "completed" and self._estimator is not None:
@@ -156,7 +161,8 @@ class Arriving:
             self.look_ms = None
             self._shown.clear()
 
-    def _replan(self, plan: Plan) -> None:
+    def _replan(self, before: Plan | None, plan: Plan, now_ms: int) -> None:
+        """Its times go on from where it is; those of before say nothing of the stops that are now."""
         points = [] if plan.route is None else decode(plan.route.polyline, POLYLINE_PRECISION)
         self._way = None
         if plan.route is not None and not isinstance(points, str):
@@ -167,7 +173,13 @@ class Arriving:
         self._estimator = None
         self._calls = None
         self._snapshot = None
-        self._near = None
+        self._reached = Reached(plan.mode)
+        self._shown.clear()
+        if before is not None and before.subject != plan.subject:
+            self._last = self._advice = None
+        if self._last is not None and not self.trip.over:
+            self._begin(plan, self._last, now_ms, False)
+            self._move(self._last)
 
     def _set_out(self) -> None:
         """How long it stood before that says nothing of how fast it goes."""
@@ -179,9 +191,12 @@ class Arriving:
 
     # -- positions ----------------------------------------------------------------------------------------------------------
 
-    def take(self, sample: Sample, now_ms: int, fences: Fences, *, past: bool = False) -> list[Deed]:
+    def take(
+        self, sample: Sample, now_ms: int, fences: Fences, *, past: bool = False, more: bool = False
+    ) -> list[Deed]:
         """A position that was believed, of whatever subject sends into the stream; arrival times are the plan's subject's.
-        One of the ``past`` is of before this was taken up: nobody is told by it, and `look` comes after the last of them."""
+        One of the ``past`` is of before this was taken up, and behind one with ``more`` are others that came with it: nobody
+        is told by these, and `look` comes after the last of them."""
         deeds = self._cross(sample, now_ms, fences)
         plan = self.trip.plan
         if plan is None or self.trip.over or sample.subject != plan.subject:
@@ -192,17 +207,29 @@ class Arriving:
             self._begin(plan, sample, now_ms, past)
         estimator = self._estimator
         assert estimator is not None
-        if self._advice is not None and estimator.advise(*self._advice):
+        if self._advice is not None and estimator.advise(*map(self._seconds, self._advice)):
             self._advice = None
         self._move(sample)
-        self._last = sample
+        backlog = not past and self._in_backlog(sample, now_ms)
+        self._last, self._last_now_ms = sample, now_ms
         if self.trip.status == "underway":
-            deeds += self._reached(plan, sample, now_ms)
-            if not past:
+            deeds += self._arrive(plan, sample, now_ms)
+            if backlog and not more:
+                self.look_ms = now_ms + SOON_MS
+            elif not past and not more:
                 deeds += self._tell(now_ms)
             elif now_ms - sample.at_ms <= 1000 * KEPT_S:
                 self._note(sample.at_ms)
         return deeds
+
+    def _in_backlog(self, sample: Sample, now_ms: int) -> bool:
+        """Whether it is old, though the last one was not so, or came much sooner after that than it was made. What is always
+        as old comes as fast as it is made."""
+        late_ms, last = now_ms - sample.at_ms, self._last
+        if last is None or late_ms <= 1000 * KEPT_S:
+            return False
+        since_ms, made_ms = now_ms - self._last_now_ms, sample.at_ms - last.at_ms
+        return made_ms > 2 * since_ms or since_ms > made_ms + 1000 * KEPT_S
 
     def _move(self, sample: Sample) -> None:
         assert self._estimator is not None
@@ -211,7 +238,7 @@ class Arriving:
 
     def advise(self, eta_ms: int, at_ms: int) -> None:
         """The device's own navigation says when it will be at the end of its way."""
-        self._advice = (self._seconds(eta_ms), self._seconds(at_ms))
+        self._advice = eta_ms, at_ms
 
     def look(self, now_ms: int) -> list[Deed]:
         """Time has passed: what is due without a position."""
@@ -258,7 +285,15 @@ class Arriving:
         deeds: list[Deed] = []
         if self.trip.plan is None or self.trip.over:
             return deeds
-        for crossing in self._watch.step(fences, self.stream, sample.at_ms, sample.lat, sample.lon, sample.acc):
+        watch = self._watches.get(sample.subject)
+        if watch is None:
+            if len(self._watches) >= SUBJECTS_MAX:
+                del self._watches[next(iter(self._watches))]
+            watch = self._watches[sample.subject] = Watch()
+        for crossing in watch.step(fences, self.stream, sample.at_ms, sample.lat, sample.lon, sample.acc):
+            said = self.trip.fences.get((crossing.fence, sample.subject))
+            if said is not None and crossing.at_ms <= said.at_ms:
+                continue  # taken up again
             body = {
                 "fence": crossing.fence,
                 "what": crossing.what,
@@ -270,26 +305,11 @@ class Arriving:
             deeds.append(Give("fence", body, key))
         return deeds
 
-    def _reached(self, plan: Plan, sample: Sample, now_ms: int) -> list[Deed]:
-        """Stops that it is at, or has passed."""
-        radius_m = AT_STOP_M[plan.mode] + min(sample.acc or 0.0, AT_STOP_M[plan.mode])
-        slow_mps = SLOW_MPS.get(plan.mode, SLOW_ELSE_MPS)
-        near: tuple[str, int] | None = None
-        reached: list[tuple[str, int]] = []
-        progress_m = 0.0 if self._estimator is None or self._estimator.off_route else self._estimator.progress_m
-        for stop in self.trip.ahead():
-            off_m = distance_m(sample.lat, sample.lon, stop.lat, stop.lon)
-            along_m = self._along.get(stop.stop)
-            if along_m is not None and progress_m > along_m + BEYOND_M:
-                reached.append((stop.stop, sample.at_ms))
-            elif off_m <= radius_m and near is None:
-                first_ms = self._near[1] if self._near is not None and self._near[0] == stop.stop else sample.at_ms
-                near = (stop.stop, first_ms)
-                if first_ms < sample.at_ms or (sample.speed is not None and sample.speed <= slow_mps):
-                    reached.append(near)
-            elif self._near is not None and self._near[0] == stop.stop and off_m > radius_m:
-                reached.append(self._near)  # it was there, once, and is gone
-        self._near = near
+    def _arrive(self, plan: Plan, sample: Sample, now_ms: int) -> list[Deed]:
+        estimator = self._estimator
+        assert estimator is not None
+        progress_m = None if not self._along or estimator.off_route else estimator.progress_m
+        reached = self._reached.take(sample, self.trip.ahead(), self._along, progress_m)
         deeds: list[Deed] = []
         for name, at_ms in reached:
             at_ms = min(at_ms, now_ms)
@@ -314,14 +334,18 @@ class Arriving:
         self._given[name] = now_ms
         return [give]
 
+    def not_given(self, give: Give) -> None:
+        """Of an alert: it could not be taken, and is due again at once if it still is."""
+        self._given.pop(give.key, None)
+
     def _tell(self, now_ms: int) -> list[Deed]:
         """Arrival times as they are now, and the alerts that are due by them."""
         deeds: list[Deed] = []
-        told = self._note(now_ms)
+        told, waits = self._note(now_ms), self._waiting()
         looks: list[int] = []
         for stop, _ in told:
             shown = self._shown[stop]
-            look = alerts.look(self.tenant, self.stream, self.trip, stop, shown, now_ms, self.arrivals)
+            look = alerts.look(self.tenant, self.stream, self.trip, stop, shown, now_ms, self.arrivals, waits)
             for due in look.due:
                 deeds += self._once(due.key, Give("alert", due.body(now_ms), due.key), now_ms)
             if look.look_ms is not None:
@@ -331,13 +355,18 @@ class Arriving:
         self.look_ms = min(looks, default=None)
         return self._worth_showing(told, now_ms) + deeds
 
+    def _waiting(self) -> dict[str, list[Waits]]:
+        if self._waits is None:
+            self._waits = alerts.waiting(self.trip, self._arrivals)
+        return self._waits
+
     def _note(self, now_ms: int) -> list[tuple[str, Emission]]:
         """Of the stops ahead, as far as they are shown or wanted; what alerts look back at is kept."""
-        ahead = self.trip.ahead()
+        ahead, waits = self.trip.ahead(), self._waiting()
         told: list[tuple[str, Emission]] = []
         for nth, stop in enumerate(ahead):
             last = nth == len(ahead) - 1
-            if not last and nth > THEN_MAX and not self.trip.wishes(stop.stop):
+            if not last and nth > THEN_MAX and stop.stop not in waits:
                 continue
             emission = self._emission(stop.stop, last, now_ms)
             if emission is not None:
@@ -418,6 +447,7 @@ class Arriving:
             return None
         points: tuple[Place, ...] = ((last.lat, last.lon), *((stop.lat, stop.lon) for stop in ahead))
         way = () if self._way is None or estimator.off_route else tuple(self._way.points)
+        self._asked = [stop.stop for stop in ahead]
         mode: Mode = plan.mode  # type: ignore[assignment]  # a plan's modes are among them
         return why, Ask(mode, points, None, way)
 
@@ -441,10 +471,10 @@ class Arriving:
         keep = self._way is not None or self._snapshot is not None
         taken = not (guess and keep and why != "off_route")
         self._calls.answered(now_ms, calls, failed, snapshot if taken else None)
-        estimator, ahead = self._estimator, self.trip.ahead()
-        if not taken or estimator is None or len(snapshot.stops) != len(ahead):
+        estimator = self._estimator
+        if not taken or estimator is None or len(snapshot.stops) != len(self._asked):
             return
-        route = snapshot.route([stop.stop for stop in ahead])
+        route = snapshot.route(self._asked)  # a stop that was reached meanwhile does no harm
         self._snapshot = snapshot
         estimator.reroute(route)
         self._along = {stop.name: stop.at_m for stop in route.stops}

@@ -104,10 +104,6 @@ class Trip:
         ahead = self.ahead()
         return ahead[0] if ahead else None
 
-    def wishes(self, stop: str) -> list[Recipient]:
-        """Who wants to be told of this stop."""
-        return [wish for wish in self.recipients.values() if wish.stop == stop]
-
     def show(self) -> dict[str, Any]:
         plan, ahead = self.plan, {stop.stop for stop in self.ahead()}
         shown: dict[str, Any] = {"status": self.status}

@@ -13,7 +13,7 @@ from core.geo.cadence import WATCHED_S, Mode
 from core.geo.plausible_modes import ENVELOPES
 from core.geo.plausible_words import REASONS, VERDICTS
 from core.tenants import Arrivals
-from core.trip.arriving import AT_STOP_M
+from core.trip.reached import AT_STOP_M
 from tests.measure.flights import PART_RE
 from tests.measure.own import ROOT
 

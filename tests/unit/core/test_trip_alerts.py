@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.flight.machine import BY_GATEWAY
 from core.tenants import Arrivals
-from core.trip.alerts import DELIVERY_MS, GUARD_MS_MAX, INSIDE_MS, STEADY_MS, Due, Estimate, Look, look
+from core.trip.alerts import DELIVERY_MS, GUARD_MS_MAX, INSIDE_MS, STEADY_MS, Due, Estimate, Look, look, waiting
 from core.trip.state import Trip
 from tests.flight_desk import Desk
 from tests.trip_desk import underway
@@ -68,6 +68,45 @@ def test_an_alert_says_what_is_shown_under_a_key_of_its_own() -> None:
     assert due.key != look("other", "trip:9", desk.state, "C", [estimate], desk.now_ms, ARRIVALS).due[0].key
     assert due.key != look("demo", "trip:8", desk.state, "C", [estimate], desk.now_ms, ARRIVALS).due[0].key
     assert "merged" not in due.body(0)
+
+
+def test_a_refusal_of_before_does_not_stand_in_the_way_of_a_new_wish() -> None:
+    """Amy took her wish back just as she was told: refused, for good under that key. She asks again, and is told."""
+    desk = wanted()
+    [due] = looked(desk, shown(desk, 599)).due
+    desk.done("unnotify", recipient="user:amy")
+    assert desk.refused("alert", by=BY_GATEWAY, **due.body(desk.now_ms)) == "not_wanted"
+    desk.later(1)
+    desk.done("notify", recipient="user:amy", stop="C")
+    [again] = looked(desk, shown(desk, 590)).due
+    assert again.key != due.key
+
+
+def test_who_waits_alike_is_looked_at_together() -> None:
+    """Five hundred at one stop are one group until some were told; each is told by name."""
+    desk = underway()
+    for nth in range(20):
+        desk.done("notify", recipient=f"user:u{nth}", stop="C")
+    desk.done("notify", recipient="user:late", stop="C", thresholds_s=[60])
+    desk.later(1200)
+    assert [len(waits.wishes) for waits in waiting(desk.state, ARRIVALS)["C"]] == [20, 1]
+    found = looked(desk, shown(desk, 599))
+    assert [one.recipient for one in found.due] == [f"user:u{nth}" for nth in range(20)]
+    assert give(desk, found) == [600] * 20
+    assert [waits.thresholds_s for waits in waiting(desk.state, ARRIVALS)["C"]] == [(300,), (60,)]
+    assert looked(desk, shown(desk, 599)) == Look([], desk.now_ms + 299_000)
+
+
+def test_who_is_not_told_any_more_does_not_wait_for_the_spacing() -> None:
+    """Both asked inside their threshold, one of them long before: for one it is too near by now."""
+    desk = underway()
+    desk.done("notify", recipient="user:amy", stop="C", thresholds_s=[90, 30])
+    desk.later(1200)
+    desk.done("notify", recipient="user:bob", stop="C", thresholds_s=[90, 30])
+    desk.later(1)
+    found = looked(desk, shown(desk, 45))
+    assert [one.recipient for one in found.due] == ["user:amy"]
+    assert found.look_ms == desk.now_ms + 15_000
 
 
 @pytest.mark.parametrize(

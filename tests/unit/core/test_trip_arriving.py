@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from core.flight.times import write
+from core.geo.assist import Record
 from core.geo.fences import Fences
 from core.geo.polyline import encode
 from core.geo.route import Route, make_route
@@ -17,7 +19,7 @@ from core.geo.route_calls import CallPolicy
 from core.geo.routing import Passing, Snapshot, pieces_m
 from core.tenants import Arrivals
 from core.tracks import Sample
-from core.trip.arriving import AGAIN_MS, Arriving, Deed, Give, Show, stops_along
+from core.trip.arriving import AGAIN_MS, SOON_MS, SUBJECTS_MAX, Arriving, Deed, Give, Show, stops_along
 from core.trip.state import Trip
 from tests.trips_way import AMY, STREAM, SUBJECT, T0, TENANT, circle, fix, place, plan, stop, trip, underway
 
@@ -215,6 +217,141 @@ def test_fences_are_told_of_whoever_sends() -> None:
     assert [(give.type, give.body["subject"]) for give in other] == [("fence", "user:bob")]
 
 
+def test_each_subject_is_in_a_fence_or_out_of_it_for_itself() -> None:
+    """A guard stands in the yard while the truck drives past far from it: he came in once. With one place for both he came
+    in and the truck left with every position."""
+    guard = [fix(at_s, 1_000, subject="user:bob") for at_s in range(0, 60, 5)]
+    truck = [fix(at_s + 1, 5_000 + 10 * at_s, speed=10.0) for at_s in range(0, 60, 5)]
+    both = sorted(guard + truck, key=lambda sample: sample.at_ms)
+    told = gives(go(on_the_way(), both, Fences([circle("yard", 1_000)])), "fence")
+    assert [(give.body["what"], give.body["subject"]) for give in told] == [("enter", "user:bob")]
+
+
+def test_places_of_a_hundred_subjects_are_known() -> None:
+    """One more, and the first is found to be inside anew; the trip's machine knows that it was."""
+    yard = Fences([circle("yard", 1_000)])
+    arriving = on_the_way()
+    crowd = [f"user:u{nth}" for nth in range(SUBJECTS_MAX)]
+    assert len(gives(go(arriving, [fix(1, 1_000, subject=who) for who in crowd], yard))) == SUBJECTS_MAX
+    assert gives(go(arriving, [fix(2, 1_000, subject=who) for who in crowd], yard)) == []
+    assert len(gives(go(arriving, [fix(2, 1_000, subject="user:new")], yard))) == 1
+    assert [give.body["subject"] for give in gives(go(arriving, [fix(3, 1_000, subject=crowd[0])], yard))] == [crowd[0]]
+
+
+def test_crossings_that_were_said_are_not_said_again_by_who_takes_it_up() -> None:
+    """Its stream has them: a trip of hundreds of crossings is taken up without a command for each."""
+    yard = Fences([circle("yard", 1_000)])
+    drove = drive(0, 200, step_s=2)
+    first = gives(go(on_the_way(), drove, yard))
+    said = [("trip.fence", 0, give.body) for give in first]
+    two = on_the_way(TO_END, said[0])
+    again = [deed for sample in drove for deed in two.take(sample, T0 + 200_000, yard, past=True)]
+    assert again == first[1:], "the second was not said yet"
+
+
+def test_a_round_does_not_end_as_it_begins() -> None:
+    """From the depot to a stop and back: whoever waits at the stop is told. It was completed with its first position."""
+    rounds = plan([stop("school", 5_000), stop("depot", 0)], None)
+    wish = ("trip.recipient", 0, {"recipient": AMY, "stop": "school"})
+    arriving = on_the_way(rounds, wish)
+    assert gives(go(arriving, [fix(at_s, 2, speed=0.0) for at_s in range(0, 60, 10)])) == []
+    assert gives(go(arriving, drive(60, 490)), "complete") == []
+
+
+def test_a_backlog_tells_by_its_last_position() -> None:
+    """Seven minutes without a network, in a jam. At once: by the first of what it kept, ten minutes would be over."""
+    jam = [fix(at_s, 3_000, speed=0.0) for at_s in range(300, 700, 10)]
+    now_ms = T0 + 700_000
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 300))
+    for sample in jam:
+        assert gives(arriving.take(sample, now_ms, NOWHERE, more=True)) == []
+    assert gives(arriving.look(now_ms)) == []
+    assert arriving.look_ms is not None
+    assert arriving.look_ms > now_ms + 60_000
+
+
+def test_a_backlog_position_by_position_tells_by_its_last_one() -> None:
+    """They come faster than they were made, so newer ones are to come; a moment after the last one it is looked."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 300))
+    for nth, at_s in enumerate(range(300, 700, 10)):
+        now_ms = T0 + 700_000 + 100 * nth
+        told = arriving.take(fix(at_s, 3_000, speed=0.0), now_ms, NOWHERE)
+        if at_s < 640:
+            assert told == []
+            assert arriving.look_ms == now_ms + SOON_MS
+        assert gives(told) == []
+    assert shows(told)
+
+
+def test_what_is_always_late_is_told_all_the_same() -> None:
+    """Over a satellite, two minutes behind: as it comes as fast as it is made there is nothing to wait for."""
+    arriving = on_the_way()
+    shown = [arriving.take(sample, sample.at_ms + 120_000, NOWHERE) for sample in drive(0, 300)]
+    assert shows(shown[0])
+    assert shows([deed for deeds in shown[1:] for deed in deeds])
+
+
+def test_planned_anew_it_goes_on_from_where_it_is() -> None:
+    """Without a new position: the arrival time at the new stop is shown, and what was shown of the old place of that name is
+    forgotten: by that, ten minutes were over."""
+    arriving = on_the_way(plan([stop("home", 9_000)], 9_000.0), NOTIFY)
+    go(arriving, drive(0, 300))
+    far = plan([stop("home", 20_000)], 20_000.0)
+    facts = (NOTIFY, ("trip.planned", 300, far))
+    arriving.became(underway(plan([stop("home", 9_000)], 9_000.0), 0, *facts), T0 + 300_000)
+    deeds = arriving.look(T0 + 300_000)
+    [shown] = shows(deeds)
+    assert seconds(shown) > 1_200
+    assert gives(deeds) == []
+    assert arriving.look_ms is not None
+
+
+def test_another_subject_begins_where_it_is() -> None:
+    """The truck broke down, another one goes on: nothing of the first one's place is said of the second."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 300))
+    arriving.advise(T0 + 900_000, T0 + 290_000)
+    other = TO_END | {"subject": "device:truck-8"}
+    arriving.became(underway(TO_END, 0, ("trip.planned", 300, other)), T0 + 300_000)
+    assert arriving.look(T0 + 300_000) == []
+    assert shows(go(arriving, drive(300, 310))) == []
+    assert shows(go(arriving, [fix(250, 0, speed=10.0, subject="device:truck-8")])), "its own last one, though older"
+
+
+def test_a_plan_for_a_trip_that_is_over_begins_nothing() -> None:
+    """Both were said since it was looked at last."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 100))
+    longer = plan([stop("home", 20_000)], 20_000.0)
+    over = underway(TO_END, 0, ("trip.planned", 100, longer), ("trip.cancelled", 101, {"reason": "snow"}))
+    arriving.became(over, T0 + 101_000)
+    assert arriving.look(T0 + 101_000) == []
+
+
+def test_an_alert_that_could_not_be_taken_is_due_again_at_once() -> None:
+    """The store was away: not a minute later, when it may be too late."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 300))
+    look_ms = arriving.look_ms
+    assert look_ms is not None
+    [alert] = gives(arriving.look(look_ms))
+    assert gives(arriving.look(look_ms + 1_000)) == []
+    arriving.not_given(alert)
+    assert [give.key for give in gives(arriving.look(look_ms + 2_000))] == [alert.key]
+
+
+def test_settings_hold_for_trips_on_their_way() -> None:
+    """The tenants file was read anew: from fifteen minutes on."""
+    arriving = on_the_way(TO_END, NOTIFY)
+    go(arriving, drive(0, 200))
+    assert gives(arriving.look(T0 + 200_000)) == []
+    arriving.arrivals = arriving.arrivals
+    arriving.arrivals = Arrivals(thresholds_s=(1_100, 300))
+    assert [give.body["threshold_s"] for give in gives(arriving.look(T0 + 200_000))] == [1_100]
+
+
 def test_taken_up_anew_it_stands_where_it_stood() -> None:
     """Another node is given the same positions as past: it shows the same, and told nobody meanwhile."""
     one = on_the_way(TO_END, NOTIFY)
@@ -239,6 +376,23 @@ def test_a_device_may_say_itself_when_it_arrives() -> None:
     done = underway(TO_END, 0, ("trip.completed", 1_000, {"at": write(T0 + 1_000_000)}))
     advised.became(done, T0 + 1_000_000)
     assert advised.record != before
+
+
+def test_what_a_device_says_is_of_the_hour_that_it_says() -> None:
+    """The first message after a new plan says both where it is and when it will be there; its word was taken on the clock of
+    the plan before, ten minutes off."""
+    longer = plan([stop("home", 10_000)], 9_900.0)
+    shown: list[float] = []
+    for word_first in (True, False):
+        arriving = on_the_way(record=Record(seen=50.0, square=50 * 0.05**2))
+        go(arriving, drive(0, 600))
+        for said in (word_first, not word_first):
+            if said:
+                arriving.advise(T0 + 1_100_000, T0 + 600_000)
+            else:
+                arriving.became(underway(TO_END, 0, ("trip.planned", 600, longer)), T0 + 600_000)
+        shown.append(seconds(shows(go(arriving, drive(600, 660)))[-1]))
+    assert shown[0] == shown[1]
 
 
 def test_nonsense_of_a_device_is_not_taken() -> None:
@@ -289,6 +443,20 @@ def test_what_the_provider_says_is_what_is_shown_by() -> None:
     assert shown.value["source"] == "route"
     assert abs(seconds(shown) - 2_000) < 600
     assert arriving.calls == 1
+
+
+def test_a_route_that_comes_after_a_stop_was_reached_is_taken() -> None:
+    """It was asked for with that stop; without the route there was none for ten minutes."""
+    two = plan([stop("gate", 300), stop("home", 10_000)], None)
+    arriving = on_the_way(two)
+    go(arriving, drive(0, 1))
+    wanted = asked(arriving)
+    there = ("trip.arrived", 30, {"stop": "gate", "at": write(T0 + 30_000)})
+    arriving.became(underway(two, 0, there), T0 + 30_000)
+    found = replace(snapshot(10_000), stops=(3, 100))
+    arriving.routed(found, 1, False, *wanted, T0 + 31_000)
+    shown = shows(go(arriving, [fix(35, 350, speed=10.0)]))[-1].value
+    assert (shown["stop"], shown["source"]) == ("home", "route")
 
 
 def test_a_guess_does_not_take_the_place_of_a_way() -> None:
