@@ -33,8 +33,9 @@ ISSUERS_MAX: Final = 8
 WEIGHT_MAX: Final = 100
 SPACING_S_MAX: Final = 3_600
 STALE_S_MAX: Final = 86_400
-RETENTION_DAYS_MAX: Final = 3_650
-"""Ten years: what is longer is for an archive."""
+RETENTION_DAYS_MAX: Final = 1_460
+"""Four years, which with the days to come is less than what the store has tables for (`store.postgres_tracks.DAYS_MAX`): what
+is longer is for an archive."""
 _WORD_CHARS_MAX: Final = 512
 _WORD_RE = re.compile(r"[!-~]+\Z")
 _COUNT_MAX: Final = 2**53

@@ -11,6 +11,8 @@ from core.tenants import ALGORITHMS, Arrivals, Issuer, Quotas, Tenant
 from gateway import tenants as module
 from gateway.config import ConfigError
 from gateway.tenants import jwks_url_allowed, load_tenants
+from store.postgres_tracks import DAYS_MAX
+from store.tracks_input import DAYS_AHEAD
 
 ROOT = Path(__file__).parents[3]
 ISSUER = '[[tenants.acme.issuers]]\nissuer = "https://id.example"\njwks_url = "https://id.example/k"\n'
@@ -132,6 +134,10 @@ def test_a_file_of_keys_counts_from_the_tenants_file(tmp_path: Path) -> None:
         ("[arrivals]\nstale_s = 0", "stale_s in [arrivals] is 0; allowed: a number from 1"),
         ("[arrivals]\nstale_s = nan", "stale_s in [arrivals]"),
         ("[arrivals]\nretention_days = 0.5", "retention_days in [arrivals]"),
+        (
+            "[arrivals]\nretention_days = 1461",
+            "retention_days in [arrivals] is 1461; allowed: a whole number from 0 to 1460",
+        ),
         ("[arrivals]\nprovider_calls_per_day = -1", "provider_calls_per_day in [arrivals]"),
         (
             "[tenants.acme.arrivals]\nsigned_only = 1",
@@ -230,3 +236,12 @@ def test_bounds_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_where_keys_may_come_from(url: str, allowed: bool) -> None:
     """https from anywhere, http from this machine."""
     assert jwks_url_allowed(url) is allowed
+
+
+def test_what_a_tenant_may_keep_the_store_has_room_for() -> None:
+    """With the days to come, and a few on which no worker looked.
+
+    Ten years could be asked for. Four years later the store had as many days as it takes, and no tenant's positions were kept
+    any more.
+    """
+    assert module.RETENTION_DAYS_MAX + DAYS_AHEAD + 30 < DAYS_MAX
