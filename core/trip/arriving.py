@@ -144,6 +144,11 @@ class Arriving:
         """Of providers, for this trip."""
         return 0 if self._calls is None else self._calls.calls
 
+    def estimate(self, stop: str) -> Estimate | None:
+        """The arrival time there that was worked out last, shown or not."""
+        shown = self._shown.get(stop)
+        return shown[-1] if shown else None
+
     # -- what the stream says -----------------------------------------------------------------------------------------------
 
     def became(self, trip: Trip, now_ms: int) -> None:
