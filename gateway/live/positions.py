@@ -55,6 +55,11 @@ class Judged(NamedTuple):
     samples: list[Sample]
     last: Last | None
 
+    @property
+    def waits(self) -> bool:
+        """Whether its answer says that something is kept: what a duplicate is one of may be on its way still."""
+        return bool(self.samples) or any(said["verdict"] == "duplicate" for said in self.taken.verdicts)
+
 
 class Positions:
     def __init__(self, node: Node, tracks: Tracks) -> None:
@@ -105,9 +110,10 @@ class Positions:
             raise WireError("overloaded", "too many positions wait to be kept", round(wait_s, 3))
 
     def keep(self, judged: Sequence[Judged], told: Callable[[Exception | None], None]) -> None:
-        """``told`` is called when all of it is kept (at once where there is nothing to), or with why it is not."""
+        """``told`` is called when all of it is kept, and what came before it (at once where nothing waits for that), or with
+        why it is not."""
         samples = [sample for each in judged for sample in each.samples]
-        if samples:
+        if any(each.waits for each in judged):
             self.keeper.put(samples, [each.last for each in judged if each.last is not None], told)
         else:
             told(None)
