@@ -34,13 +34,15 @@ class Place(NamedTuple):
 class Shown:
     """A subject in one stream."""
 
-    __slots__ = ("_points", "place", "stale", "stale_ms")
+    __slots__ = ("_points", "due_s", "place", "stale", "stale_ms")
 
     def __init__(self, place: Place, stale_ms: int) -> None:
         self.place = place
         self.stale = False
         self.stale_ms = stale_ms
         """When it turns stale, unless something newer comes."""
+        self.due_s = 0
+        """Its place in the wheel; 0: none."""
         self._points: list[Place] = [place]
 
     def move(self, place: Place) -> None:
@@ -86,7 +88,8 @@ class Live:
         """Of a stream."""
         self._streams: dict[Stream, dict[str, Shown]] = {}
         self._due: dict[int, dict[tuple[Stream, str], None]] = {}
-        """The wheel: by second, whom to look at then. Each subject is in one place of it, at or before its time."""
+        """The wheel: by second, whom to look at then. Whoever is shown, and not stale, is in one place of it, at or before its
+        time; nobody else is, for a place holds the stream, and with it all of its events that are in memory."""
         self._turned_s = 0
 
     def __len__(self) -> int:
@@ -105,21 +108,27 @@ class Live:
         shown = subjects.get(subject)
         if shown is None:
             shown = subjects[subject] = Shown(place, stale_ms)
-            waiting = False
         elif place.at_ms <= shown.place.at_ms:
             return None
         else:
-            waiting = not shown.stale  # in the wheel already, for an earlier time
             shown.move(place)
             shown.stale_ms = stale_ms
         shown.stale = stale_ms <= now_ms
-        if not waiting and not shown.stale:
-            self._put(stream, subject, stale_ms)
+        if not shown.due_s and not shown.stale:
+            self._put(stream, subject, shown)
         return shown
 
-    def _put(self, stream: Stream, subject: str, ms: int) -> None:
-        second = max(ms // 1_000 + 1, self._turned_s + 1)  # not one that was looked at: nobody comes by there any more
-        self._due.setdefault(second, {})[stream, subject] = None
+    def _put(self, stream: Stream, subject: str, shown: Shown) -> None:
+        # Not into a second that was looked at: nobody comes by there any more.
+        shown.due_s = max(shown.stale_ms // 1_000 + 1, self._turned_s + 1)
+        self._due.setdefault(shown.due_s, {})[stream, subject] = None
+
+    def _take_out(self, stream: Stream, subject: str, shown: Shown) -> None:
+        if shown.due_s:
+            there = self._due[shown.due_s]
+            del there[stream, subject]
+            if not there:
+                del self._due[shown.due_s]
 
     def crowded(self, stream: Stream) -> str | None:
         """Who has to go from a stream that shows too many: the one not heard of for longest."""
@@ -127,7 +136,7 @@ class Live:
         if len(subjects) <= self._subjects_max:
             return None
         subject = min(subjects, key=lambda each: subjects[each].place.at_ms)
-        del subjects[subject]
+        self._take_out(stream, subject, subjects.pop(subject))
         return subject
 
     def turn(self, now_ms: int) -> list[tuple[Stream, str]]:
@@ -141,16 +150,18 @@ class Live:
         self._turned_s = second
         for each in seconds:
             for stream, subject in self._due.pop(each):
-                shown = self.get(stream, subject)
-                if shown is None or shown.stale:
+                shown = self._streams[stream][subject]
+                shown.due_s = 0
+                if shown.stale:
                     continue
                 if shown.stale_ms > now_ms:
-                    self._put(stream, subject, shown.stale_ms)
+                    self._put(stream, subject, shown)
                 else:
                     shown.stale = True
                     turned.append((stream, subject))
         return turned
 
     def drop(self, stream: Stream) -> None:
-        """The stream is let go. The wheel's entries find nothing when they are due."""
-        self._streams.pop(stream, None)
+        """The stream is let go."""
+        for subject, shown in self._streams.pop(stream, {}).items():
+            self._take_out(stream, subject, shown)

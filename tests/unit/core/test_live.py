@@ -121,6 +121,31 @@ def test_a_stream_that_was_let_go_is_forgotten() -> None:
     assert len(live) == 0
 
 
+def test_the_wheel_holds_who_is_shown_and_nobody_else() -> None:
+    """Once each, and not after its stream was let go.
+
+    Streams that nobody follows are let go every few minutes, and come back with the next fix. The wheel kept each of those gone,
+    events and all, for as long as its tenant does not call silence stale: up to a day.
+    """
+    live = Live(1)
+    for turn in range(5):
+        stream = trip()
+        for step in range(3):
+            live.show(stream, TRUCK, place(turn), STALE_MS * (step + 1), T0)
+            live.show(stream, VAN, place(turn + step + 1), STALE_MS, T0)
+            live.crowded(stream)
+        assert [list(there) for there in live._due.values()] == [[(stream, VAN)]]
+        live.drop(stream)
+        assert not live._due
+    live.show(stream, VAN, place(), STALE_MS, T0)
+    live.show(stream, VAN, place(1), -1, T0)
+    live.show(stream, VAN, place(2), STALE_MS, T0)
+    assert sum(map(len, live._due.values())) == 1, "stale and fresh again within its second"
+    assert live.turn(T0 + 2 * STALE_MS) == [(stream, VAN)]
+    assert not live._due
+    live.drop(stream)
+
+
 @given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=40))
 def test_who_is_told_as_stale_is_silent(steps: list[tuple[int, bool]]) -> None:
     """However fixes and seconds mix: exactly those whose newest place is older than the bound, and each once."""
