@@ -124,7 +124,7 @@ def test_a_stream_that_was_let_go_is_forgotten() -> None:
 def test_the_wheel_holds_who_is_shown_and_nobody_else() -> None:
     """Once each, and not after its stream was let go.
 
-    Streams that nobody follows are let go every few minutes, and come back with the next fix. The wheel kept each of those gone,
+    Streams that nobody follows are let go every few minutes, and come back with the next fix. The wheel kept each of those,
     events and all, for as long as its tenant does not call silence stale: up to a day.
     """
     live = Live(1)
