@@ -22,6 +22,7 @@ from core.pings import Fix
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tracks import Last, Sample, Tracks
+from core.window import Window
 from gateway.live.books import Book, Books
 from gateway.live.keeper import Keeper
 from gateway.live.showing import Showing
@@ -146,8 +147,10 @@ class Positions:
                 said[at] = verdict_of(fix, "rejected", "malformed")
                 continue
             if numbered and fix.seq and (ping := book.window.take(fix.seq)) is not Ping.ACCEPTED:
-                said[at] = verdict_of(fix, *NUMBERED[ping])
-                continue
+                if ping is Ping.DUPLICATE or not _is_newest(book, fix):
+                    said[at] = verdict_of(fix, *NUMBERED[ping])
+                    continue
+                book.window = Window(fix.seq)  # an app that was installed anew counts from 1
             verdict, reason, at_ms, live = judge(fix, now_ms)
             said[at] = verdict_of(fix, verdict, reason)
             if verdict != "accepted" and verdict != "degraded" and verdict != "quarantined":
@@ -224,6 +227,11 @@ class Positions:
     async def kept_all(self) -> None:
         """Until everything that was judged is in the store."""
         await self.keeper.kept_all()
+
+
+def _is_newest(book: Book, fix: Fix) -> bool:
+    anchor = book.judge.anchor
+    return anchor is None or fix.at_ms + book.judge.clock.offset_ms > anchor.at_ms
 
 
 def verdict_of(fix: Fix, verdict: str, reason: str = "") -> Verdict:

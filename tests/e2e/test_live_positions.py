@@ -277,6 +277,26 @@ def _fixes(*fixes: dict[str, Any]) -> Any:
     return read_fixes(list(fixes))
 
 
+async def test_who_has_no_key_may_begin_to_count_anew() -> None:
+    """Where its fixes are newer than all before; what is old under an old number stays too old.
+
+    An app that was installed anew counted from 1 again, and everything that it sent was too old, for good.
+    """
+    async with tracking_node() as (node, tracks), hello(node.url) as amy:
+        mover = Mover()
+        mover.seq = 700
+        old = mover.fix(20.0)
+        assert verdicts(await send(amy, mover.fix(9.0))) == [(702, A, "")]
+        assert verdicts(await send(amy, {**old, "seq": 1})) == [(1, "rejected", "too_old")]
+        mover.seq = 0
+        again = mover.fix(5.0)
+        assert verdicts(await send(amy, again, mover.fix(3.0))) == [(1, A, ""), (2, A, "")]
+        assert verdicts(await send(amy, again)) == [(1, "duplicate", "replayed")]
+        assert verdicts(await send(amy, old)) == [(701, A, "late")], "from before, and late"
+        assert verdicts(await send(amy, mover.fix(1.0))) == [(3, A, "")]
+        assert len(await tracks.track("demo", TRIP, from_ms=0, to_ms=2**50)) == 5
+
+
 async def test_a_tenant_may_want_signatures_of_everybody() -> None:
     """Then who has no key sends nothing."""
     async with tracking_node(arrivals=Arrivals(signed_only=True)) as (node, _):
