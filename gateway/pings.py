@@ -49,7 +49,7 @@ CALL_MAX: Final = 5_000
 SLICE: Final = 16
 """Signatures checked (60 us each) before others have a turn: a millisecond."""
 JUDGED: Final = 64
-"""Fixes judged (20 us each), or those of one message, before others have a turn."""
+"""Fixes judged (8 us each), or those of one message, before others have a turn."""
 OVERLOADED_S: Final = 0.5
 SPARED: Final = 0.25
 """The part of the fixes under way that no tenant gets which has as many already."""

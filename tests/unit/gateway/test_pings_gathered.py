@@ -239,7 +239,7 @@ async def test_backlogs_of_many_fixes_are_judged_with_turns_between(monkeypatch:
     """One message at a time, where each is long.
 
     Ten devices came out of a tunnel with 500 fixes each: messages were counted, not fixes, and whatever else the node had to do
-    waited a tenth of a second for all of them.
+    waited 40 ms for all of them.
     """
     async with tracking_node() as (node, _):
         await node.node.loader.load([("demo", "trip:9", "device:x")])
