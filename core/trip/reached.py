@@ -1,9 +1,9 @@
 """Which stops a trip has reached, by its positions: those that it is at, and those that it has passed.
 
 How it thinks. A stop is reached where the subject is near it and slow, near it twice in a row, was near it and is gone, or is
-beyond it on its way. That holds for the next stop as it is. A later one counts as near only once the subject was away from it
-since it set out, and not while it is still far ahead on the way: a round that ends where it began does not end as it begins,
-and a stop across the street is not reached on the way to the turn.
+beyond it on its way. A later stop than the next counts as near only once the subject was away from it since it set out: a
+round that ends where it began does not end as it begins. None counts that is still far ahead on the way, so that a stop across
+the street is not reached on the way to the turn; but the next one does where it stands, since ways are not always kept to.
 
 For: `core.trip.arriving`. Does not: know what was reached before (``ahead`` are the stops that were not).
 """
@@ -34,7 +34,8 @@ SLOW_ELSE_MPS: Final = 2.5
 BEYOND_M: Final = 80.0
 """So far past a stop on the way it was passed, however near it was."""
 AHEAD_M: Final = 500.0
-"""A later stop further ahead on the way than that, and its nearness, is not where the subject is."""
+"""A stop further ahead on the way than that, and its nearness, is not where the subject is: of 742 taxi trips 21 passed their
+goal so, one of them 18 minutes before they were there."""
 AWAY: Final = 2.0
 """So many times further than near is away."""
 
@@ -67,10 +68,12 @@ class Reached:
             if to_m is not None and to_m < -BEYOND_M:
                 reached.append((name, sample.at_ms))
             elif off_m <= radius_m:
-                may = nth == 0 or (name in self._away and (to_m is None or to_m <= AHEAD_M + radius_m))
+                slow = sample.speed is not None and sample.speed <= slow_mps
+                far = to_m is not None and to_m > AHEAD_M + radius_m
+                may = nth == 0 and slow if far else nth == 0 or name in self._away
                 if may and near is None:
                     near = name, sample.at_ms if before is None or before[0] != name else before[1]
-                    if near[1] < sample.at_ms or (sample.speed is not None and sample.speed <= slow_mps):
+                    if slow or near[1] < sample.at_ms:
                         reached.append(near)
             elif before is not None and before[0] == name:
                 reached.append(before)  # it was there, once, and is gone

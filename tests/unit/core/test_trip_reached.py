@@ -97,6 +97,16 @@ def test_a_stop_across_the_street_is_not_reached_before_the_turn() -> None:
     assert reached([fix(0, 0), *light], there, along) == [("1@1000", clock(100))]
 
 
+def test_who_passes_the_goal_and_drives_on_is_not_there() -> None:
+    """The way leads past it and comes back later, as of some taxis: near once and gone, or near twice, it passed; slow, it may
+    have left the way out that leads there. With less way left it is there."""
+    there, along = stops(1_000), {"0@1000": 9_000.0}
+    passes = [fix(90, 980, speed=9.0), fix(95, 1_020), fix(120, 1_300)]
+    assert reached(passes, there, along, [980, 1_020, 1_300]) == []
+    assert reached(passes, there, along, [8_600, 8_650, 8_700]) == [("0@1000", clock(90))]
+    assert reached([fix(90, 980, speed=1.0)], there, along, [980]) == [("0@1000", clock(90))]
+
+
 def test_of_two_near_stops_the_first_comes_first() -> None:
     """The second follows with the next position."""
     both = [fix(0, 0), fix(90, 1_000, speed=0.0), fix(95, 1_000, speed=0.0)]
