@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from core.trip.alerts import DELIVERY_MS, GUARD_MS_MAX, INSIDE_MS, STEADY_MS
+from core.trip.alerts import DELIVERY_MS, INSIDE_MS, STEADY_MS
 from core.trip.plan import MODES, STOPS_MAX
 from core.trip.state import STATES
 from tests.measure import trips
@@ -37,7 +37,6 @@ def test_what_the_page_says_of_numbers_and_names_is_so() -> None:
         f"1 to {STOPS_MAX} `stops`",
         f"({', '.join(MODES)})",
         f"of the last {STEADY_MS // 1000} seconds",
-        f"up to {GUARD_MS_MAX // 1000} seconds more",
         f"less than {DELIVERY_MS // 1000} seconds before",
     ):
         assert said in text
