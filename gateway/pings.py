@@ -2,11 +2,14 @@
 
 A fix is taken where the device's present key signed its message (`core.pings` says what is signed) and its number is new to
 the device's window in the directory, which all nodes share. So what is late is taken once, however late, and a replay never:
-not at another node, not after a restart, not in another session, nor under a key that was rotated. Who never enrolled a key
-need not sign, unless its tenant says so; its numbers are kept with what is remembered for judging it.
+not at another node, not after a restart, not in another session, nor under a key that was rotated. The number is taken after
+the sample is kept: whatever dies between the two, who says it again is not told that it is there while it is not. A sample
+that is kept twice for that is read once, and a replay moves nothing (`core.geo.plausible`), whatever it is answered in the
+end. Who never enrolled a key need not sign, unless its tenant says so; its numbers are kept with what is remembered for
+judging it.
 
 Messages of all connections gather for a moment, and a batch of them goes the same way in turn: keys are looked up, signatures
-checked in slices, numbers taken in one call, fixes judged; while its samples are kept, the next batch is on its way. No task
+checked in slices, fixes judged; while its samples are kept and its numbers taken, the next batch is on its way. No task
 is started for a message, and it holds up nothing else that its connection says, as a send does.
 
 Promises: one bad message or fix refuses no other; what is under way is bounded, more answers ``overloaded``; messages of one
@@ -50,6 +53,8 @@ SLICE: Final = 16
 """Signatures checked (60 us each) before others have a turn: a millisecond."""
 JUDGED: Final = 64
 """Fixes judged (8 us each), or those of one message, before others have a turn."""
+BATCHED: Final = 2_000
+"""Messages whose numbers are taken in one call."""
 OVERLOADED_S: Final = 0.5
 SPARED: Final = 0.25
 """The part of the fixes under way that no tenant gets which has as many already."""
@@ -112,6 +117,9 @@ class Pings:
         """Fixes under way."""
         self._waiting: dict[str, int] = {}
         """The same, by tenant."""
+        self._to_number: list[tuple[Asked, Judged]] = []
+        """Kept, and to be answered once their numbers are taken."""
+        self._number = trio.Event()
         self.calls = 0
         self.accepted = 0
 
@@ -233,6 +241,7 @@ class Pings:
         proved, to_judge = trio.open_memory_channel[list[Asked]](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._judge_forever, to_judge)
+            nursery.start_soon(self._number_forever)
             while True:
                 await self._wake.wait()
                 with trio.move_on_after(self._node.limits.pings_gather_s):
@@ -248,10 +257,7 @@ class Pings:
     async def _judge_forever(self, proved: trio.MemoryReceiveChannel[list[Asked]]) -> None:
         async for batch in proved:
             try:
-                # Before its number is taken: a fix whose book cannot be read would be a duplicate when it is said again.
-                books = await self._books(batch)
-                await self._numbered(batch)
-                await self._judged(batch, books)
+                await self._judged(batch, await self._books(batch))
             except Exception as error:
                 self._failed(batch, error)
             self._node.settle()
@@ -301,6 +307,31 @@ class Pings:
         positions.check_room(0)
         return await positions.books.load((asked.tenant, asked.subject) for asked in batch)
 
+    async def _number_forever(self) -> None:
+        while True:
+            await self._number.wait()
+            self._number = trio.Event()
+            kept, self._to_number = self._to_number, []
+            for first in range(0, len(kept), BATCHED):
+                part = kept[first : first + BATCHED]
+                try:
+                    await self._numbered([asked for asked, _ in part])
+                except Exception as error:
+                    self._failed([asked for asked, _ in part], error)
+                for asked, judged in part:
+                    self._answered(asked, judged)
+                self._node.settle()
+
+    def _answered(self, asked: Asked, judged: Judged) -> None:
+        """As judged, but for what was said before."""
+        verdicts, accepted, next_in_s = judged.taken
+        if any(asked.verdicts):
+            verdicts = [said or verdict for said, verdict in zip(asked.verdicts, verdicts, strict=True)]
+            accepted = sum(each["verdict"] == "accepted" for each in verdicts)
+        if not asked.ended and self._node.positions is not None:
+            self._node.positions.count(verdicts)
+        self._end(asked, Taken(verdicts, accepted, next_in_s))
+
     async def _numbered(self, batch: list[Asked]) -> None:
         """Take the numbers of fixes whose senders have a key; of who has none `gateway.live` does. Raises `Unavailable`:
         none was taken, or nobody knows."""
@@ -328,6 +359,7 @@ class Pings:
         """Judge, and answer once kept. Of whoever that fails for, nobody else hears."""
         positions = self._node.positions
         if positions is None:
+            await self._numbered(batch)
             for asked in batch:
                 self._end(asked, self._taken(asked))
             return
@@ -346,7 +378,6 @@ class Pings:
                     asked.subject,
                     asked.stream,
                     asked.fixes,
-                    asked.verdicts,
                     numbered=asked.keyless,
                 )
             except Exception as error:
@@ -361,7 +392,13 @@ class Pings:
 
     def _kept(self, kept: Sequence[tuple[Asked, Judged]], error: Exception | None) -> None:
         for asked, judged in kept:
-            self._end(asked, judged.taken if error is None or not judged.waits else error)
+            if error is not None and judged.waits:
+                self._end(asked, error)
+            elif asked.keyless:
+                self._answered(asked, judged)
+            else:
+                self._to_number.append((asked, judged))
+                self._number.set()
 
     def _none(self, asked: Asked, reason: str) -> Taken:
         verdicts = [verdict_of(fix, "rejected", reason) for fix in asked.fixes]

@@ -100,6 +100,7 @@ class Positions:
         await done.wait()
         if failed:
             raise failed[0]
+        self.count(judged.taken.verdicts)
         return judged.taken
 
     def check_room(self, count: int) -> None:
@@ -126,22 +127,19 @@ class Positions:
         subject: str,
         stream: Stream,
         fixes: Sequence[Fix],
-        decided: Sequence[Verdict | None] = (),
         *,
         numbered: bool = False,
     ) -> Judged:
-        """A verdict for each fix of which none is ``decided`` yet. ``numbered``: its numbers are to be looked at here."""
+        """A verdict for each fix. ``numbered``: its numbers are to be looked at here."""
         now_ms = int(1000 * self._node.wall())
         judge = self.books.use(book, self.mode_of(stream, subject)).judge
-        said: list[Verdict | None] = list(decided) or [None] * len(fixes)
+        said: list[Verdict | None] = [None] * len(fixes)
         samples: list[Sample] = []
         places: list[Place] = []
         newest: Sample | None = None
         accepted = 0
         order = range(len(fixes)) if len(fixes) == 1 else sorted(range(len(fixes)), key=lambda at: fixes[at].at_ms)
         for at in order:
-            if said[at] is not None:
-                continue
             fix = fixes[at]
             if not fix.good:
                 said[at] = verdict_of(fix, "rejected", "malformed")
@@ -184,12 +182,12 @@ class Positions:
             self.showing.moved(stream, subject, places)
         verdicts = [each for each in said if each is not None]
         assert len(verdicts) == len(fixes)
-        self.count(verdicts)
         # The store takes a last position that is newer than its own, memory and all, and no other.
         last = None if newest is None else _last(newest, book.memory(now_ms))
         return Judged(Taken(verdicts, accepted, self._next_in_s(stream, subject, book, fixes[-1].speed)), samples, last)
 
     def count(self, verdicts: Sequence[Verdict]) -> None:
+        """As they are answered."""
         counts = self.counts
         for said in verdicts:
             key = said["verdict"], said.get("reason", "")

@@ -220,6 +220,28 @@ async def test_what_is_remembered_is_read_before_a_number_is_taken() -> None:
         assert len(await tracks.track("demo", TRIP, from_ms=0, to_ms=2**50)) == 1
 
 
+async def test_a_number_is_taken_when_its_sample_is_kept() -> None:
+    """The store fails, the node dies, and another one takes what is said again: nothing says that it was there before.
+
+    The number of a signed fix was taken before its sample was kept. What died between the two was a duplicate at every other
+    node, and the device forgot what nobody had.
+    """
+    async with tracking_cluster(2) as (nodes, tracks), http_of(nodes[1]) as http:
+        one, two = nodes
+        device, mover = await onboarded(two, http), Mover()
+        fix = mover.fix()
+        async with device.connected(one) as client:
+            for _ in range(100):  # however often the node tries
+                one.log.fail_next("unavailable", "keep")  # type: ignore[attr-defined]
+            assert (await device.position(client, [fix]))["code"] == "unavailable"
+        await one.stop()
+        one.log._failures.clear()  # type: ignore[attr-defined]
+        async with device.connected(two) as client:
+            assert verdicts(await device.position(client, [fix])) == [(1, A, "")]
+            assert verdicts(await device.position(client, [fix])) == [(1, "duplicate", "replayed")]
+        assert len(await tracks.track("demo", TRIP, from_ms=0, to_ms=2**50)) == 1
+
+
 async def test_a_node_that_drains_keeps_what_it_took() -> None:
     """An answer that was on its way comes, and what waits for the store is kept before the node leaves."""
     async with tracking_node() as (node, tracks):
