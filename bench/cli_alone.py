@@ -1,15 +1,18 @@
 """The commands of the scenarios of one node that have no peers; `bench.cli` adds them to its own.
 
-Nothing among the peers has tenants, decides commands or is left running for half an hour, so that these are of Readback alone.
+Nothing among the peers has tenants, decides commands, follows positions or is left running for half an hour, so that these
+are of Readback alone.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.options import JsonOption, QuickOption, RoundsOption, Scenarios, SecondsOption, measured
+from bench.scenarios import arrivals as arrivals_scenario
 from bench.scenarios import flights as flights_scenario
 from bench.scenarios import noisy as noisy_scenario
 from bench.scenarios import soak as soak_scenario
@@ -91,6 +94,49 @@ def flights(
     )
 
 
+def arrivals(
+    connections: Annotated[int, typer.Option(min=1, max=500, help="Of devices that send as much as is taken.")] = 100,
+    subjects: Annotated[int, typer.Option(min=1, max=5_000, help="That move, each in a trip of its own.")] = 1_000,
+    watchers: Annotated[int, typer.Option(min=1, max=5_000, help="Who watch, twenty trips each.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=1, max=2000, help="Sends a second of the chat beside it.")] = 200.0,
+    trips: Annotated[int, typer.Option(min=1, max=2_000, help="Whose arrival times and alerts are timed.")] = 350,
+    trip_seconds: Annotated[float, typer.Option(min=0.5, max=120, help="In which they have their positions.")] = 10.0,
+    past: Annotated[int, typer.Option(min=100, max=9_000, help="Samples of a trip that is taken up anew.")] = 2_000,
+    samples: Annotated[int, typer.Option(min=1000, max=1_000_000, help="Kept in each way.")] = 50_000,
+    track: Annotated[int, typer.Option(min=100, max=10_000, help="Samples of the track that is read.")] = 10_000,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--trips-file", metavar="FILE", help="Trips that the model is trained on and serves (a made-up city's)."
+        ),
+    ] = None,
+    seconds: SecondsOption = 4.0,
+    rounds: RoundsOption = 3,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Positions taken, watched and kept, arrival times, and alerts in inboxes. About four minutes."""
+    ctx = Context(quick, OURS, 1 if quick else rounds, 1)
+    measured(
+        ctx,
+        lambda ctx: arrivals_scenario.run(
+            ctx,
+            connections=connections,
+            subjects=subjects,
+            watchers=watchers,
+            rate=rate,
+            riding=trips,
+            riding_s=trip_seconds,
+            past=past,
+            samples=samples,
+            track=track,
+            file=model or arrivals_scenario.MADE,
+            seconds=seconds,
+        ),
+        json,
+    )
+
+
 def soak(
     minutes: Annotated[float, typer.Option(min=0.1, max=1440.0)] = 30.0,
     clients: Annotated[int, typer.Option(min=1, max=10_000)] = 400,
@@ -112,6 +158,7 @@ def soak(
 def add_to(app: typer.Typer) -> None:
     app.command("noisy-neighbour")(noisy_neighbour)
     app.command()(flights)
+    app.command()(arrivals)
     app.command()(soak)
 
 
@@ -120,4 +167,5 @@ def scenarios(rounds: int, quick: bool) -> Scenarios:
     return {
         "noisy-neighbour": lambda path: noisy_neighbour(rounds=rounds, quick=quick, json=path),
         "flights": lambda path: flights(rounds=rounds, quick=quick, json=path),
+        "arrivals": lambda path: arrivals(rounds=rounds, quick=quick, json=path),
     }

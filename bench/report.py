@@ -12,7 +12,8 @@ from pathlib import Path
 from bench import model, plots, table
 from bench.model import Result
 
-ONE_NODE = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "noisy-neighbour", "flights")
+BESIDE_PEERS = ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow")
+ONE_NODE = (*BESIDE_PEERS, "noisy-neighbour", "flights", "arrivals")
 MANY_NODES = ("cluster", "drain", "presence-storm", "redis-loss", "node-loss", "jitter-cluster")
 ORDER = (*ONE_NODE, *MANY_NODES, "soak")
 ABOUT = {
@@ -27,6 +28,7 @@ ABOUT = {
     "noisy-neighbour": "One tenant does fifty times its share of something: what do the others on its node notice?",
     "flights": "Commands that are decided before they are committed, and what reads their events: read models, the live board, "
     "the past, timers.",
+    "arrivals": "Positions taken, watched and kept; how soon arrival times and alerts are there, and what they cost.",
     "cluster": "One to four nodes on one Postgres and one Redis: delivery across nodes, and the work that a core carries.",
     "drain": "Every node is told to end and replaced, one after another, while everybody chats: a deploy.",
     "presence-storm": "Thousands join and leave rooms every second, on several nodes; when does everybody know the truth?",
@@ -49,9 +51,9 @@ How to read it:
 - Repeats go through the servers in turn (A B A B). `7.8 (7.6..8.3)` is the median with the least and the greatest run.
 - Percentiles are taken over the merged samples of all runs, never averaged; one without ten samples beyond it is a dash.
 - Every server is one process; the scenarios of several nodes are of Readback alone, whose nodes share one Postgres and
-  one Redis on the same cores; `noisy-neighbour`, `flights` and `soak` are of Readback alone too. Peers speak the nearest
-  equivalent of Readback's wire and parse and build the same JSON; *durable* says whether a send is in a database on disk
-  when it is acknowledged.
+  one Redis on the same cores; `noisy-neighbour`, `flights`, `arrivals` and `soak` are of Readback alone too. Peers speak
+  the nearest equivalent of Readback's wire and parse and build the same JSON; *durable* says whether a send is in a
+  database on disk when it is acknowledged.
 - A target that was not met says **no**.
 """
 

@@ -14,7 +14,21 @@ import uvloop
 
 from bench.gen.link import Link
 
-JOBS = ("echo", "fanout", "chat", "resume", "jitter", "idle", "crowd", "presence", "soak", "noise", "commands")
+JOBS = (
+    "echo",
+    "fanout",
+    "chat",
+    "resume",
+    "jitter",
+    "idle",
+    "crowd",
+    "presence",
+    "soak",
+    "noise",
+    "commands",
+    "fixes",
+    "moving",
+)
 TRIO_JOBS = ("commit", "official")
 """Those that use the store or the Python client, which run under Trio."""
 

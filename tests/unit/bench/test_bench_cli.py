@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bench import cli, model, report
 from bench.load import LoadError
+from bench.scenarios import arrivals as arrivals_scenario
 from bench.scenarios import echo as echo_scenario
 from bench.scenarios import flights as flights_scenario
 from bench.scenarios import noisy as noisy_scenario
@@ -25,7 +26,7 @@ def test_every_scenario_is_a_command() -> None:
     said = ran("--help").output
     for name in ("floor", "echo", "fanout", "chat", "resume-storm", "jitter", "idle", "slow", "noisy-neighbour"):
         assert name in said
-    for name in ("flights", "soak"):
+    for name in ("flights", "arrivals", "soak"):
         assert name in said
     for name in ("all", "report"):
         assert name in said
@@ -116,7 +117,7 @@ def test_the_scenarios_of_several_nodes_are_a_command_of_their_own(tmp_path: Pat
     assert "jitter-cluster" in made.output
 
 
-@pytest.mark.parametrize("name", ["noisy-neighbour", "flights"])
+@pytest.mark.parametrize("name", ["noisy-neighbour", "flights", "arrivals"])
 def test_all_runs_scenarios_without_peers_too(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Into the file that the page is made from; what they are told on the way is what `all` was told."""
     heard: list[Context] = []
@@ -125,7 +126,7 @@ def test_all_runs_scenarios_without_peers_too(name: str, monkeypatch: pytest.Mon
         heard.append(ctx)
         return result(name)
 
-    for scenario in (flights_scenario, noisy_scenario):
+    for scenario in (arrivals_scenario, flights_scenario, noisy_scenario):
         monkeypatch.setattr(scenario, "run", run)
     page = tmp_path / "page.md"
     made = ran("all", "--only", name, "--rounds", "2", "--data", str(tmp_path), "--out", str(page))
