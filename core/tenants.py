@@ -63,6 +63,7 @@ class Arrivals:
     retention_days: int = 30  # samples are kept for so long; last positions for ever
     provider_calls_per_day: int = 10_000  # of routes, all trips together; past it, ETAs go on without
     signed_only: bool = False  # no positions of a principal that has no enrolled key
+    mock_allowed: bool = False  # positions that an app made up are believed, as degraded; else quarantined
 
 
 @dataclass(frozen=True, slots=True)

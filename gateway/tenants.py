@@ -245,6 +245,7 @@ _ARRIVALS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "retention_days": _whole(0, RETENTION_DAYS_MAX),
     "provider_calls_per_day": _whole(0, 10**9),
     "signed_only": (lambda value: isinstance(value, bool), "true or false"),
+    "mock_allowed": (lambda value: isinstance(value, bool), "true or false"),
 }
 """By setting, what fits and how that is said."""
 _ALLOWED: Final[Mapping[str, str]] = {

@@ -132,7 +132,9 @@ class Positions:
     ) -> Judged:
         """A verdict for each fix. ``numbered``: its numbers are to be looked at here."""
         now_ms = int(1000 * self._node.wall())
-        judge = self.books.use(book, self.mode_of(stream, subject)).judge
+        used = self.books.use(book, self.mode_of(stream, subject))
+        used.mock_allowed = self._node.gatekeeper.tenants.arrivals_of(tenant).mock_allowed
+        judge = used.judge
         said: list[Verdict | None] = [None] * len(fixes)
         samples: list[Sample] = []
         places: list[Place] = []

@@ -387,3 +387,10 @@ async def test_what_cannot_be_true_is_malformed() -> None:
                 ("rejected", "malformed"),
                 ("rejected", "future"),
             ]
+
+
+async def test_a_tenant_may_believe_positions_that_were_made_up() -> None:
+    """For its tests, say: degraded, and shown; where it does not say so they are quarantined."""
+    for allowed, verdict in ((True, "degraded"), (False, "quarantined")):
+        async with tracking_node(arrivals=Arrivals(mock_allowed=allowed)) as (node, _), hello(node.url, TRUCK) as truck:
+            assert verdicts(await send(truck, Mover().fix(mock=True))) == [(1, verdict, "mock")]

@@ -28,6 +28,7 @@ MEANINGS: Final = {
     "retention_days": "samples are kept for so long; last positions for ever",
     "provider_calls_per_day": "of routes, all trips and nodes together; past it arrival times go on without",
     "signed_only": "true: no positions of who has enrolled no key, and none from apps",
+    "mock_allowed": "true: positions that an app made up (`mock`) are believed, as degraded; else quarantined",
 }
 """What each setting of `core.tenants.Arrivals` does, for a tenant's admin."""
 
