@@ -24,6 +24,17 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import orjson
 
+from proof.moves import Alerted as Alerted
+from proof.moves import Declined as Declined
+from proof.moves import Judged as Judged
+from proof.moves import Newest as Newest
+from proof.moves import Noticed as Noticed
+from proof.moves import Placed as Placed
+from proof.moves import Read as Read
+from proof.moves import Sampled as Sampled
+from proof.moves import Trailed as Trailed
+from proof.moves import Trip as Trip
+from proof.moves import Wished as Wished
 from proof.works import Aboard as Aboard
 from proof.works import Board as Board
 from proof.works import Kept as Kept
@@ -395,7 +406,8 @@ class End:
 Record = (
     Run | Open | Welcome | Rejected | Follow | Unfollow | Took | Reset | Asked | Answered | Committed | Restored | Trimmed
     | Member | Told | DrainTold | Ended | Fault | Heal | Bound | Draining | Drained | Lent | There | View | Stand | Exit
-    | Kept | Timer | Leased | Worked | Modelled | Left | Saga | Aboard | Board | End
+    | Kept | Timer | Leased | Worked | Modelled | Left | Saga | Aboard | Board | Sampled | Judged | Declined | Read | Placed
+    | Trailed | Newest | Alerted | Noticed | Wished | Trip | End
 )  # fmt: skip
 
 KINDS: Final[dict[str, type[Record]]] = {kind.__name__.lower(): kind for kind in Record.__args__}

@@ -16,6 +16,7 @@ from typing import Final
 from proof.guarantees.endings import BOUNDED, CLEAN_EXIT, DRAIN, PROGRESS
 from proof.guarantees.events import ORDERED, RELIABLE, UNIQUE
 from proof.guarantees.latest import LATEST, PRESENCE, SNAPSHOT
+from proof.guarantees.moves import ALERT_COMES, ALERT_ONCE, KEPT, NEWEST, POSITION_ORDER, QUARANTINE, TRIPS
 from proof.guarantees.returns import EPOCH_HONEST, RESUMABLE
 from proof.guarantees.scene import Scene
 from proof.guarantees.sends import DEADLINES, DURABLE_ACK, EXACTLY_ONE, NO_POISON
@@ -61,6 +62,13 @@ GUARANTEES: Final = (
     WORKED_OFF,
     WHOLE_SAGAS,
     BOARDS,
+    KEPT,
+    POSITION_ORDER,
+    QUARANTINE,
+    NEWEST,
+    ALERT_ONCE,
+    ALERT_COMES,
+    TRIPS,
 )
 """All of them, in the order in which they are told."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from core.flight.times import write
-from proof.sim.unit import WALL_S
+from proof.sim.recorder import WALL_S
 
 if TYPE_CHECKING:
     from proof.sim.told import Frame, Told

@@ -81,6 +81,14 @@ MUST: Final = (
     "read model rebuilt",
     "rebuild given up",
     "row of the board told",
+    "fix quarantined",
+    "fix late",
+    "fix answered as a duplicate",
+    "device at another node",
+    "samples unknown: lost after",
+    "subject told as stale",
+    "alert given",
+    "trip completed",
 )
 """Of `large` and `small` runs together, over some hundred seeds."""
 

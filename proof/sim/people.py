@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from proof.sim import talk
 from proof.sim.net import Host
-from proof.sim.told import Gone
+from proof.sim.told import Frame, Gone, Told
 from proof.sim.visit import Visit
 
 if TYPE_CHECKING:
@@ -101,6 +102,13 @@ class Client:
         finally:
             visit.ended("client")
             link.cut()
+
+    def judged(self, visit: Told, frame: Frame) -> None:
+        """The answer to fixes of its own."""
+
+    async def talk(self, visit: Visit) -> None:
+        """What it does while it is connected."""
+        await talk.talk(visit)
 
     def token(self, ttl_s: float) -> str:
         return self.world.token(self.tenant, self.who, ttl_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 import trio
@@ -26,6 +26,7 @@ from proof.sim.timers import Timers
 from store.memory import MemoryLog, _Stream
 
 T = TypeVar("T")
+ALERT: Final = "trip.alert"
 
 
 def what(type: str, at: str, body: str) -> str:
@@ -57,6 +58,13 @@ class TruthLog(MemoryLog):
                 self._recorder.now(), stream.tenant, stream.name, event.seq, key, by, text, self._epoch.log
             )
         )
+        if type == ALERT and stream.name.startswith("user:"):
+            said = orjson.loads(body)
+            self._recorder.add(
+                history.Noticed(
+                    self._recorder.now(), stream.tenant, stream.name, event.seq, said["trip"], said["stop"], said["threshold_s"]
+                )
+            )
         if type.startswith("member."):
             change = orjson.loads(body)
             role = change.get("role")
@@ -87,6 +95,16 @@ class TruthLog(MemoryLog):
                         t, stream.tenant, stream.name, fact["name"], type[6:], seq, due_t, fact.get("fence", 0)
                     )
                 )
+            elif type == ALERT:
+                self._meters.seen("alert given")
+                fact = orjson.loads(body)
+                self._recorder.add(
+                    history.Alerted(
+                        t, stream.tenant, stream.name, seq, fact["stop"], fact["recipient"], fact["threshold_s"],
+                        fact.get("merged", []),
+                    )
+                )  # fmt: skip
+            self._meters.seen("trip completed", type == "trip.completed")
         return judged
 
     def _run_t(self, text: str) -> float:

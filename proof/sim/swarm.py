@@ -104,6 +104,9 @@ class Swarm:
     board: bool = False
     """Nodes show the live board, and everybody can follow it."""
 
+    trips: int = 0
+    """Of a tenant: a device drives, others watch it and want to be told before it arrives. One, or none."""
+
     @property
     def punctual(self) -> bool:
         """Whether answers can be expected in time while the troubles last: none holds up links or the log."""
@@ -122,6 +125,7 @@ class Swarm:
             + (f"; {self.flights} flights a tenant, {self.workers} workers" if self.flights else "")
             + (", sagas" if self.sagas else "")
             + (", the board" if self.board else "")
+            + (f", {self.trips} trip a tenant, {self.workers} workers" if self.trips else "")
         )
 
 
@@ -146,6 +150,28 @@ def reduced(swarm: Swarm, changes: Mapping[str, object]) -> Swarm:
 
 def draw(seed: int, size: Size = "small") -> Swarm:
     """The same for the same seed and size."""
+    swarm = _with_work(seed, size)
+    rng = random.Random(f"swarm trips {size} {seed}")
+    if size == "short" or rng.random() > (0.15 if size == "large" else 0.05):
+        return swarm
+    return _with_trips(swarm, rng)
+
+
+def _with_trips(swarm: Swarm, rng: random.Random) -> Swarm:
+    """In half of them all clocks are right, so that times can be judged; none has its log put back."""
+    working = swarm.workers > 0
+    added = () if working else tuple(name for name in WORKERS if rng.random() < 0.25 and name != "poison")
+    without = ("restore", "wall", "skew") if rng.random() < 0.5 else ("restore",)
+    return replace(
+        swarm,
+        trips=1,
+        workers=swarm.workers or rng.choice((1, 2, swarm.nodes)),
+        troubles=tuple(name for name in (*swarm.troubles, *added) if name not in without),
+        limits=replace(swarm.limits, book_idle_s=2.0, samples_commit_max=4),
+    )
+
+
+def _with_work(seed: int, size: Size) -> Swarm:
     swarm = _draw(seed, size)
     rng = random.Random(f"swarm work {size} {seed}")
     if size == "short":

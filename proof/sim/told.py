@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import trio
 
+from core.flight import times
 from core.frames import CLOSE, PING, PONG, TEXT, close_payload, masked_frame
 from proof import history
 from proof.sim.flights import answered
 from proof.sim.net import Host, Link
+from proof.sim.recorder import run_t
 from proof.sim.store import what
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Told:
         self.present: dict[str, dict[str, str]] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         """Of each board, what was told last of each row."""
+        self.places: dict[tuple[str, str], float] = {}
+        """When each subject was, by stream, where it was shown last."""
         self.asked_who: set[str] = set()
         """Streams whose presence was asked for on this connection, so that what is told adds up to a whole."""
         self.away = False
@@ -200,6 +204,8 @@ class Told:
 
     def _ok(self, frame: Frame, payload: bytes) -> None:
         op, stream, key = self.answers.pop(frame["id"], ("", "", ""))
+        if op == "position":
+            self.client.judged(self, frame)
         if op == "sub":
             self.records(history.Answered(self.now(), self.name, frame["id"], True))
             self._follow(stream, frame["after"], frame["head"])
@@ -234,6 +240,8 @@ class Told:
         )  # fmt: skip
         if op == "command":
             answered(self, frame, key)
+        elif op == "position":
+            self.client.judged(self, frame)
         meters = self.world.meters
         if op == "send":
             if frame["code"] == "unavailable":
@@ -266,6 +274,16 @@ class Told:
             self.rows.setdefault(stream, {})[by] = value  # type: ignore[index]
         told = history.Told(self.now(), self.name, stream, frame["kind"], by, value, frame["age"], head, sent_t)
         self.records(told)
+        if frame["kind"] == "position":
+            assert by is not None
+            at_t = self.places[stream, by] = run_t(times.read(value["at"]).ms)
+            stale = value.get("stale", False)
+            self.world.meters.seen("subject told as stale", stale)
+            self.records(history.Placed(self.now(), self.name, stream, by, at_t, frame["age"], sent_t, stale))
+        elif frame["kind"] == "trail":
+            assert by is not None
+            been = [run_t(at_ms) for at_ms, *_ in value["points"]]
+            self.records(history.Trailed(self.now(), self.name, stream, by, been))
 
     def _unsub(self, frame: Frame, payload: bytes) -> None:
         self.world.meters.seen("removed while following")

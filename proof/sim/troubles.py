@@ -487,8 +487,8 @@ class Troubles:
     async def _trim(self) -> None:
         world, rng = self._world, self._rng
         tenant = rng.choice(list(world.rooms))
-        # A flight's facts are what it is: nobody trims those.
-        room = rng.choice([name for name in world.rooms[tenant] if name not in world.flights])
+        # A flight's facts, and a trip's, are what it is: nobody trims those.
+        room = rng.choice([name for name in world.rooms[tenant] if name not in (*world.flights, *world.driven)])
         unheard = world.broker is not None and rng.random() < 0.5
         if unheard:  # what is trimmed meanwhile, some nodes have never met
             assert world.broker is not None

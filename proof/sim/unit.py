@@ -14,27 +14,31 @@ import trio
 from core.leases import Peer
 from core.ports import CorruptLog, Unavailable
 from core.stream import Stream
+from core.tracks import Tracks
 from core.wire import Close
 from core.work import Work
 from gateway.config import Secrets
 from gateway.connection import HANDSHAKE, HELLO, Connection
 from gateway.desk import Desk
 from gateway.edges import Edges
+from gateway.live.books import Book
+from gateway.live.positions import Judged, Positions
 from gateway.node import Node, running
 from gateway.shard import MESSAGES_MAX
 from proof import history
+from proof.sim import drives
 from proof.sim.bus import SimBus
 from proof.sim.labour import Labour
 from proof.sim.net import Host, Listener
+from proof.sim.recorder import WALL_S as WALL_S
 from proof.sim.scheduler import NODE
 from proof.sim.store import NodeLog
+from proof.sim.tracks import NodeTracks
 from proof.sim.work import NodeWork
 
 if TYPE_CHECKING:
     from proof.sim.world import World
 
-WALL_S = 1_790_000_000.0
-"""Unix time at the beginning of every run."""
 SECRETS = Secrets(token_secrets={"k1": b"t" * 32}, resume_keys={"r1": b"r" * 32})
 
 
@@ -113,7 +117,9 @@ class Unit:
                     new_id=lambda: f"s-{host.name}-{next(sessions)}",
                     bus=bus,
                     node_id=host.name,
-                    work=cast(Work, NodeWork(world, host)) if swarm.board else None,
+                    work=cast(Work, NodeWork(world, host)) if swarm.board or swarm.trips else None,
+                    tracks=cast(Tracks, NodeTracks(world, host)) if swarm.trips else None,
+                    tenants=drives.TENANTS if swarm.trips else None,
                 ) as node:
                     self.watch = Watch(world, self, node)
                     self.desk = Desk(node)
@@ -210,8 +216,8 @@ class Watch:
             "cut frame": limits.frame_bytes_max + 1_024,
             "messages that wait": 16_384 // 16,
             "dirty markers": world.people_in_all * world.rooms_a_tenant,
-            # presence, typing, how many are online; and rows of the board
-            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant + world.swarm.flights,
+            # presence, typing, how many are online; rows of the board; a place, its trail, an arrival time
+            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant + world.swarm.flights + 3 * world.swarm.trips,
             "ring events": limits.ring_events_max * 9 // 8 + limits.batch_entries_max,
             "parked batches": limits.parked_batches_max,
             "openings waiting": limits.openings_waiting_max,
@@ -278,6 +284,8 @@ class Watch:
                 forget(peer, grace=grace)
 
             gossip._forget = watched_forget  # type: ignore[method-assign]
+        if node.positions is not None:
+            self._watch_judge(node.positions)
         replaced: dict[object, dict[str, object]] = {
             node.shard: {"bye": watched_bye, "_look_after": watched_look_after},
             node.hub: {"on_held": watched_held, "on_let_go": watched_let_go},
@@ -286,6 +294,21 @@ class Watch:
         for whose, attributes in replaced.items():
             for name, value in attributes.items():
                 setattr(whose, name, value)
+
+    def _watch_judge(self, positions: Positions) -> None:
+        judge, recorder = positions.judge, self._world.recorder
+
+        def watched_judge(book: Book, tenant: str, subject: str, stream: Stream, *args: Any, **kwargs: Any) -> Judged:
+            judged = judge(book, tenant, subject, stream, *args, **kwargs)
+            for said in judged.taken.verdicts:
+                if said["verdict"] in ("rejected", "throttled"):
+                    reason = said.get("reason", "")
+                    recorder.add(
+                        history.Declined(recorder.now(), tenant, stream.name, subject, said["seq"], reason)
+                    )
+            return judged
+
+        positions.judge = watched_judge  # type: ignore[method-assign]
 
     # -- at each turn -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import trio
 
 from core.frames import TEXT
 from proof import history
-from proof.sim import talk
 from proof.sim.told import PROTOCOL, UPGRADE, Frame, Gone, Told
 
 
@@ -27,7 +26,7 @@ class Visit(Told):
         await self._upgraded()
         await self._open()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(talk.talk, self)
+            nursery.start_soon(self.client.talk, self)
             try:
                 while True:
                     if self.client.slow and not world.calm and rng.random() < 0.1:

@@ -20,9 +20,10 @@ from core import hub as hub_module
 from core.model import Member
 from core.rules.model import RuleSet
 from core.tokens import mint
+from gateway.trips_desk import TripsDesk
 from gateway.work import rebuild
 from proof import history
-from proof.sim import company, flights, labour, labours
+from proof.sim import company, drives, flights, labour, labours
 from proof.sim.bus import SimBroker
 from proof.sim.hostile import harass
 from proof.sim.meters import Meters
@@ -33,6 +34,7 @@ from proof.sim.scheduler import Scheduler, Steps
 from proof.sim.store import TruthLog, Weather
 from proof.sim.swarm import Swarm
 from proof.sim.timers import Timers
+from proof.sim.tracks import TruthTracks
 from proof.sim.troubles import Troubles
 from proof.sim.unit import SECRETS, WALL_S, Unit
 from proof.sim.visit import Visit
@@ -93,6 +95,11 @@ class World:
         self.rooms_a_tenant = len(rooms)
         self.work = TruthWork(self)
         self.work.swapped = partial(labours.swapped, self)
+        self.tracks = TruthTracks(self)
+        self.driven = (drives.STREAM,) if swarm.trips else ()
+        """Streams of trips that are driven, of each tenant."""
+        self.trips_desks: dict[str, TripsDesk] = {}
+        """By the node's name."""
         self.rules = labour.rules() if swarm.workers else RuleSet([])
         self.work_weather = Weather()
         self.unheard: set[str] = set()
@@ -100,10 +107,11 @@ class World:
         self.poisoned: set[str] = set()
         """Streams whose events `proof.sim.labour.Tally` cannot take now."""
         self.clients: list[Client] = []
-        self.people_in_all = len({principal(number) for number in range(swarm.clients)}) + 2
+        self.people_in_all = len({principal(number) for number in range(swarm.clients)}) + 2 + swarm.trips
         """Everybody who can be named in a stream, with the newcomers of the end and those who break rules."""
         self.rooms_in_all = self.rooms_a_tenant * swarm.tenants
         self.units = [Unit(self, number) for number in range(swarm.nodes)]
+        self.drives = [drives.Drive(self, tenant) for tenant in self.rooms] if swarm.trips else []
         self.calm = False
         """The troubles are over: nobody says anything new, and whoever is there stays."""
         self.calmed = trio.Event()
@@ -115,6 +123,13 @@ class World:
         """Of the first node's first start; it crashes before the chosen one."""
         self.steps_before_calm = 0
         self._tokens: dict[tuple[str, str, int], str] = {}
+
+    @property
+    def work_s(self) -> float:
+        """Within so long after the troubles workers have done all that is due; a trip goes on for a while after them."""
+        if not self.swarm.workers:
+            return 0.0
+        return labour.WORK_S + (drives.AFTER_S + drives.STANDS_S if self.drives else 0.0)
 
     def is_over(self) -> bool:
         return self._over
@@ -191,7 +206,7 @@ class World:
             history.Run(
                 recorder.now(), f"simulation, seed {swarm.seed}, {swarm}", limits.lease_s, limits.presence_grace_s,
                 limits.heartbeat_s, 2.0, True, bus=self.broker is not None,
-                flush_s=limits.signal_flush_s, work_s=labour.WORK_S if swarm.workers else 0.0,
+                flush_s=limits.signal_flush_s, work_s=self.work_s,
             )
         )  # fmt: skip
         self.nursery.start_soon(self.timers.run)
@@ -207,6 +222,9 @@ class World:
             client = Client(self, name, tenant, who, random.Random(f"{swarm.seed} {name}"))
             self.clients.append(client)
             self.nursery.start_soon(client.live)
+        if self.drives:
+            await drives.set_up(self)
+            drives.begin(self)
         await trio.sleep(0.3)
         troubles = Troubles(self)
         if swarm.size == "short":
@@ -230,7 +248,7 @@ class World:
             people = dict.fromkeys(map(principal, range(self.swarm.clients)))
             owners = [Member(who, "owner") for who in list(people)[:2]]
             for room in rooms[:-1]:
-                members = owners if room in self.flights else []
+                members = owners if room in (*self.flights, *self.driven) else []
                 await self.log.create_stream(tenant, room, open=True, members=members, by=BY)
             members = [Member(who, "owner" if not at else "member") for at, who in enumerate(people)]
             await self.log.create_stream(tenant, CREW, open=False, members=members, by=BY)
@@ -253,7 +271,7 @@ class World:
         healed_s = self.recorder.now()
         await self._all_welcome(8.0)
         if self.swarm.workers:
-            await self._worked_off(healed_s + labour.WORK_S)
+            await self._worked_off(healed_s + self.work_s)
         for visit in self.visits():
             for stream in sorted(visit.following):
                 self.nursery.start_soon(self._ask_who, visit, stream)
@@ -268,9 +286,11 @@ class World:
             await trio.sleep(2 * limits.heartbeat_s + 3.0)  # until who vanished without a word is found out
         self._views()
         labours.boards(self)
+        for held in drives.newest(self, self.visits(), fresh=False):
+            self.recorder.add(held)
         await self._fresh_views()
         if self.swarm.workers:
-            await trio.sleep(max(healed_s + labour.WORK_S + 0.5 - self.recorder.now(), 0.0))
+            await trio.sleep(max(healed_s + self.work_s + 0.5 - self.recorder.now(), 0.0))
             async for remains in labours.left(self):
                 self.recorder.add(remains)
             async for row in labours.rows(self):
@@ -278,11 +298,13 @@ class World:
         if self.company is not None:
             async for end in company.ends(self):
                 self.recorder.add(end)
+        async for record in drives.ends(self):
+            self.recorder.add(record)
 
     async def _worked_off(self, until_s: float) -> None:
         """Until workers have done all that is due, so that no event comes amid the last look."""
         while self.recorder.now() < until_s:
-            busy = any(client.commands for client in self.clients)
+            busy = any(client.commands for client in self.clients) or not all(drive.over for drive in self.drives)
             if not busy and await labours.at_rest(self):
                 return
             await trio.sleep(0.2)
@@ -366,6 +388,9 @@ class World:
                 if visit is not None and visit.welcomed:
                     for stream in sorted(visit.following):
                         self._view(visit, stream, fresh=True)
+            lookers = (client.visit for client in newcomers if client.visit is not None)
+            for held in drives.newest(self, lookers, fresh=True):
+                self.recorder.add(held)
             nursery.cancel_scope.cancel()
 
     async def _end(self) -> None:
@@ -450,6 +475,7 @@ def _small(swarm: Swarm) -> Iterator[None]:
         (rebuild, "LEASE_S", 1.5),
         (rebuild, "HOLD_S", 1.0),
         (rebuild, "NEAR_EVENTS", 5),
+        *(drives.FAST if swarm.trips else ()),
     )
     before = [getattr(module, name) for module, name, _ in changed]
     for module, name, value in changed:

@@ -8,6 +8,8 @@ import pytest
 from proof.sim.many import Outcome, Task, many, outcome
 from proof.sim.swarm import Size
 
+MOVES = ("Kept", "Position-order", "Quarantine", "Last-place", "Alert-once", "Alert-comes", "Trip-fold")
+
 
 def held(result: Outcome) -> None:
     assert result.ok, f"{result.why}\nto see it again: {result.task.command()}\n{result.failure}"
@@ -22,9 +24,9 @@ def test_every_guarantee_holds(size: Size) -> None:
         for name, count in result.judged.items():
             judged[name] = judged.get(name, 0) + count
     unseen = {name for name, count in judged.items() if not count}
-    # A link to a store cannot be poisoned where there is none (tests/faults does that); few worlds have sagas or boards
-    # (below); in a short run nobody comes back.
-    rare = {"No-poison", "Whole-sagas", "Boards-converge"}
+    # A link to a store cannot be poisoned where there is none (tests/faults does that); few worlds have sagas, boards or
+    # trips (below); in a short run nobody comes back.
+    rare = {"No-poison", "Whole-sagas", "Boards-converge", *MOVES}
     assert unseen <= rare | ({"Auth-fresh", "Resumable"} if size == "short" else set())
 
 
@@ -34,6 +36,15 @@ def test_worlds_with_sagas_and_boards(seed: int, guarantee: str) -> None:
     result = outcome(Task(seed, "small"))
     held(result)
     assert result.judged[guarantee] > 0
+
+
+@pytest.mark.parametrize("seed", [55, 110])
+def test_worlds_with_trips(seed: int) -> None:
+    """A device drives, others watch it, and each promise about that has something to be judged by."""
+    result = outcome(Task(seed, "small"))
+    held(result)
+    assert {name for name in MOVES if not result.judged[name]} == set()
+    assert result.meters["trip completed"]
 
 
 def test_a_node_that_crashes_at_any_of_its_checkpoints_loses_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 from proof.guarantees import GUARANTEES, Report, check
 from proof.history import (
     Aboard,
+    Alerted,
     Board,
     Bound,
     Drained,
@@ -18,20 +19,26 @@ from proof.history import (
     Ended,
     Exit,
     Heal,
+    Judged,
     Leased,
     Left,
     Lent,
     Member,
     Modelled,
+    Newest,
+    Placed,
     Record,
     Run,
     Saga,
+    Sampled,
     Stand,
     There,
     Timer,
     Took,
+    Trip,
     Unfollow,
     View,
+    Wished,
     Worked,
 )
 from tests.stories import ROOM, Story
@@ -63,6 +70,13 @@ NAMES = (
     "Worked-off",
     "Whole-sagas",
     "Boards-converge",
+    "Kept",
+    "Position-order",
+    "Quarantine",
+    "Last-place",
+    "Alert-once",
+    "Alert-comes",
+    "Trip-fold",
 )
 
 
@@ -114,11 +128,18 @@ def a_day() -> list[Record]:
     story.add(Saga(0.0, "acme", "seat_swap", "s", "done", "done"))
     story.add(Aboard(0.0, "acme", "p1", ["QX1"]))
     story.add(Board(0.0, "c4", "acme", "flight:board", "QX1", "a", "a"))
+    story.add(Sampled(0.0, "acme", ROOM, "device:van", 1, 0.5, "accepted"))
+    story.add(Judged(0.0, "c4", ROOM, "device:van", 1, 0.5, "accepted"))
+    story.add(Placed(0.0, "c4", ROOM, "device:van", 0.5))
+    story.add(Newest(0.0, "c4", ROOM, "device:van", 0.5, 0.5))
+    story.add(Alerted(0.0, "acme", ROOM, 6, "b", "user:amy", 60))
+    story.add(Wished(0.0, "acme", ROOM, "b", "user:amy", 60, 0.1, 100.0, 3.0))
+    story.add(Trip(0.0, "n2", "acme", ROOM, "a", "a", 1, True))
     return story.end()
 
 
 def test_every_guarantee_by_its_name() -> None:
-    """There are twenty-six, each with a promise of its own in one sentence."""
+    """There are thirty-three, each with a promise of its own in one sentence."""
     assert tuple(guarantee.name for guarantee in GUARANTEES) == NAMES
     promises = [guarantee.promise for guarantee in GUARANTEES]
     assert len(set(promises)) == len(NAMES)
