@@ -565,7 +565,7 @@ def test_what_was_given_long_ago_is_not_remembered() -> None:
     """150 people's alerts, none of which the stream ever has: as many as fit are held back for a minute each."""
     wishes = [("trip.recipient", 0, {"recipient": f"user:u{nth}", "stop": "home"}) for nth in range(150)]
     arriving = on_the_way(TO_END, *wishes)
-    given = gives(go(arriving, drive(600, 780, step_s=20)), "alert")
+    given = gives(go(arriving, drive(600, 760, step_s=20)), "alert")
     assert len({give.key for give in given}) == 150
     assert len(given) >= 300
 
