@@ -21,7 +21,7 @@ from gateway.cli_show import open_console
 if TYPE_CHECKING:
     from core.geo.model import Model
     from core.geo.score import Score
-    from gateway.eta.replay import Played
+    from gateway.eta.played import Played
     from gateway.eta.trips import Trip
 
 eta_app = typer.Typer(
@@ -66,7 +66,8 @@ def train(
     """
     from gateway.eta import files, show
     from gateway.eta import train as training
-    from gateway.eta.replay import Faults, crossed, play
+    from gateway.eta.played import Faults
+    from gateway.eta.replay import crossed, play
 
     _by(by)
     _into(out)
@@ -98,7 +99,8 @@ def train(
 def replay(
     trips: Trips,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Where what is said goes; alerts.jsonl comes beside it.")
+        Path,
+        typer.Option("--out", metavar="FILE", help="Where what is said goes; beside it alerts.jsonl, calls.jsonl."),
     ],
     history: Annotated[
         Path | None,
@@ -125,15 +127,24 @@ def replay(
         typer.Option(
             "--no-provider-after",
             metavar="SECONDS",
-            help="The route's provider is dead from then on.",
+            help="The provider of routes is dead from then on, in each trip.",
             show_default=False,
         ),
     ] = None,
+    no_provider: Annotated[bool, typer.Option("--no-provider", help="There is no provider of routes.")] = False,
+    unplanned: Annotated[
+        bool, typer.Option("--unplanned", help="Plans name the goal alone; only a provider knows the way.")
+    ] = False,
+    detour: Annotated[
+        float,
+        typer.Option(metavar="PART", min=0.0, max=1.0, help="The part of plans that is wrong in the middle third."),
+    ] = 0.0,
     seed: Seed = 1,
 ) -> None:
     """Say arrival times of trips as they were, fix by fix, and write down each.
 
-    --drop, --delay and --duplicate take the part of fixes (0.3) that the way in loses, holds up or doubles.
+    Trips are planned, moved and told of as the gateway does it, alerts and calls for routes as well. --drop, --delay and
+    --duplicate take the part of fixes (0.3) that the way in loses, holds up or doubles.
 
     Examples:
 
@@ -143,9 +154,11 @@ def replay(
 
       readback eta replay --trips today.jsonl --out predictions.jsonl
     """
-    from gateway.eta import files
+    from gateway.eta import files, show
     from gateway.eta import train as training
-    from gateway.eta.replay import ESTIMATORS, Faults, crossed, play
+    from gateway.eta.played import Faults
+    from gateway.eta.replay import ESTIMATORS, crossed, play
+    from gateway.eta.served import World
 
     _by(by)
     _into(out)
@@ -153,10 +166,13 @@ def replay(
         raise CliError(f"--estimator is one of {', '.join(ESTIMATORS)}, not {estimator}", USAGE)
     if history is not None and model is not None:
         raise CliError("--model needs no history: leave out one of them", USAGE)
+    if no_provider and no_provider_after is not None:
+        raise CliError("--no-provider leaves none to die: leave out --no-provider-after", USAGE)
     faults = Faults(drop, delay, duplicate, seed)
+    world = World(not no_provider, no_provider_after, detour, not unplanned)
 
     def said(made: Model | None, trip: Trip) -> Played:
-        return play(trip, made, faults, estimator, no_provider_after)
+        return play(trip, made, faults, estimator, world)
 
     asked = _read(trips)
     loaded = None if model is None else files.load_model(model)
@@ -177,13 +193,16 @@ def replay(
     played.sort(key=lambda one: order[one.trip.name])
     files.write_whole(out, files.prediction_lines(played))
     files.write_whole(out.with_name("alerts.jsonl"), files.alert_lines(played))
+    files.write_whole(out.with_name("calls.jsonl"), files.call_lines(played))
     fixes = max(1, sum(one.fixes for one in played))
-    open_console().print(
-        f"{len(played)} trips, {fixes} fixes, {sum(one.cpu_s for one in played) / fixes * 1e6:.0f} us of CPU a fix, "
-        f"{sum(one.calls for one in played) / len(played):.2f} calls of the provider a trip",
+    console = open_console()
+    console.print(
+        f"{len(played)} trips, {fixes} fixes, {sum(one.cpu_s for one in played) / fixes * 1e6:.0f} us of CPU a fix",
         highlight=False,
         soft_wrap=True,
     )
+    if estimator == "shown":
+        show.print_played(played, console)
 
 
 @eta_app.command()
@@ -194,12 +213,16 @@ def score(
     alerts: Annotated[
         Path | None, typer.Option("--alerts", metavar="FILE", help="Which alerts went out.", show_default=False)
     ] = None,
+    calls: Annotated[
+        Path | None,
+        typer.Option("--calls", metavar="FILE", help="How often routes were asked for.", show_default=False),
+    ] = None,
     plots: Annotated[
         Path | None, typer.Option("--plots", metavar="FOLDER", help="Draw pictures there.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say how good arrival times were: the ETA Accuracy Benchmark, errors, intervals, how calmly they moved, alerts.
+    """Say how good arrival times were: the ETA Accuracy Benchmark, errors, intervals, how calmly they moved, alerts, calls.
 
     Examples:
 
@@ -213,7 +236,12 @@ def score(
     arrivals = {trip.name: trip.arrive_s for trip in _read(trips)}
     known = frozenset(arrivals)
     said = files.read_predictions(predictions, known)
-    found = scored(arrivals, said, None if alerts is None else files.read_alerts(alerts, known))
+    found = scored(
+        arrivals,
+        said,
+        None if alerts is None else files.read_alerts(alerts, known),
+        None if calls is None else files.read_calls(calls, known),
+    )
     if json:
         import orjson
 
@@ -266,7 +294,8 @@ def _scored(played: list[Played]) -> Score:
     return score(
         {one.trip.name: one.trip.arrive_s for one in played},
         {one.trip.name: [Said(*said[:5]) for said in one.said] for one in played},
-        {one.trip.name: [Alert(threshold_s, at_s) for threshold_s, at_s, _ in one.alerts] for one in played},
+        {one.trip.name: [Alert(rung.threshold_s, rung.at_s, rung.merged) for rung in one.alerts] for one in played},
+        {one.trip.name: one.calls for one in played},
     )
 
 

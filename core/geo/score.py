@@ -32,6 +32,7 @@ BUCKETS: Final = (
     Bucket(360.0, 600.0, 60.0, 210.0),
     Bucket(600.0, 900.0, 90.0, 270.0),
 )
+HALF_HOUR_S: Final = 1_800.0
 MOVED_S: Final = 1.0  # a change below is none: times are shown in minutes
 
 
@@ -46,8 +47,19 @@ class Said(NamedTuple):
 
 
 class Alert(NamedTuple):
+    """It stands for thresholds ``merged``, too, which were passed with its own."""
+
     threshold_s: float
     at_s: float
+    merged: tuple[float, ...] = ()
+
+
+class Call(NamedTuple):
+    """Of a provider of routes. ``failed``: it was dead."""
+
+    at_s: float
+    why: str
+    failed: bool = False
 
 
 class BucketScore(NamedTuple):
@@ -60,15 +72,31 @@ class BucketScore(NamedTuple):
 
 class AlertScore(NamedTuple):
     """Of one threshold, over trips longer than it and a minute; duplicates over all. `error_s`: how much sooner than the
-    threshold says; the vehicle came later where positive."""
+    threshold says; the vehicle came later where positive. What a nearer threshold's alert stood for is `merged`: neither sent
+    nor missed."""
 
     threshold_s: float
     trips: int
     sent: int
     duplicates: int
     missed: int
+    merged: int
     error_median_s: float
     error_abs_median_s: float
+
+
+class CallScore(NamedTuple):
+    """Calls a trip. `half_hour_max`: the most that one trip made within 30 minutes. `failed`: made in vain, all trips together;
+    `after_failed`: made by a trip whose call had failed before."""
+
+    calls: int
+    mean: float
+    p95: float
+    most: int
+    half_hour_max: int
+    failed: int
+    after_failed: int
+    reasons: Mapping[str, int]
 
 
 class Score(NamedTuple):
@@ -88,6 +116,7 @@ class Score(NamedTuple):
     """How often it changed direction in a trip, on average."""
     sources: Mapping[str, int]
     alerts: tuple[AlertScore, ...]
+    calls: CallScore | None = None
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -113,6 +142,7 @@ def score(
     arrivals: Mapping[str, float],
     said: Mapping[str, Sequence[Said]],
     alerts: Mapping[str, Sequence[Alert]] | None = None,
+    calls: Mapping[str, Sequence[Call]] | None = None,
 ) -> Score:
     """Of trips that arrived then, what was said of each in order."""
     hits = [0] * len(BUCKETS)
@@ -165,6 +195,28 @@ def score(
         reversals=_part(reversals, trips),
         sources=sources,
         alerts=() if alerts is None else _alerts(arrivals, said, alerts),
+        calls=None if calls is None else call_score([calls.get(trip, ()) for trip in said]),
+    )
+
+
+def call_score(trips: Sequence[Sequence[Call]]) -> CallScore:
+    """Of trips' calls in their order; a trip that made none counts, too."""
+    counts = [len(calls) for calls in trips]
+    every = [call for calls in trips for call in calls]
+    reasons: dict[str, int] = {}
+    for call in every:
+        reasons[call.why] = reasons.get(call.why, 0) + 1
+    within = [sum(0.0 <= call.at_s - first.at_s < HALF_HOUR_S for call in calls) for calls in trips for first in calls]
+    after = [sum(before.failed for before in calls[:nth]) > 0 for calls in trips for nth in range(len(calls))]
+    return CallScore(
+        calls=len(every),
+        mean=_mean(counts),
+        p95=percentile(counts, 0.95),
+        most=max(counts, default=0),
+        half_hour_max=max(within, default=0),
+        failed=sum(call.failed for call in every),
+        after_failed=sum(after),
+        reasons=reasons,
     )
 
 
@@ -179,6 +231,7 @@ def _alerts(
             trip: [alert.at_s for alert in sent if alert.threshold_s == threshold_s] for trip, sent in alerts.items()
         }
         times = [every.get(trip, []) for trip in trips]
+        merged = {trip for trip, sent in alerts.items() for alert in sent if threshold_s in alert.merged}
         errors = [arrivals[trip] - sent[0] - threshold_s for trip, sent in zip(trips, times, strict=True) if sent]
         scores.append(
             AlertScore(
@@ -186,7 +239,8 @@ def _alerts(
                 len(trips),
                 sum(map(len, times)),
                 sum(max(0, len(sent) - 1) for sent in every.values()),
-                sum(not sent for sent in times),
+                sum(not sent and trip not in merged for trip, sent in zip(trips, times, strict=True)),
+                sum(not sent and trip in merged for trip, sent in zip(trips, times, strict=True)),
                 percentile(errors, 0.5),
                 percentile([abs(error) for error in errors], 0.5),
             )

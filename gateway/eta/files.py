@@ -13,9 +13,9 @@ from pathlib import Path
 import orjson
 
 from core.geo.model import Model, read_model
-from core.geo.score import Alert, Said
+from core.geo.score import Alert, Call, Said
 from gateway.cli_errors import USAGE, CliError
-from gateway.eta.replay import Played
+from gateway.eta.played import Played
 from gateway.eta.trips import lines_of
 
 MODEL_MAX = 500_000_000  # bytes
@@ -66,13 +66,20 @@ def prediction_lines(played: Iterable[Played]) -> Iterable[bytes]:
 
 def alert_lines(played: Iterable[Played]) -> Iterable[bytes]:
     for one in played:
-        for threshold_s, at_s, eta_s in one.alerts:
+        for threshold_s, at_s, eta_s, merged in one.alerts:
             line = {
                 "trip": one.trip.name,
                 "threshold_s": threshold_s,
                 "at_s": round(at_s, 1),
                 "eta_s": round(eta_s, 1),
             }
+            yield orjson.dumps(line | ({"merged": merged} if merged else {}), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def call_lines(played: Iterable[Played]) -> Iterable[bytes]:
+    for one in played:
+        for call in one.calls:
+            line = {"trip": one.trip.name, "at_s": round(call.at_s, 1), "why": call.why, "failed": call.failed}
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -108,5 +115,19 @@ def read_predictions(path: Path, known: frozenset[str]) -> dict[str, list[Said]]
 def read_alerts(path: Path, known: frozenset[str]) -> dict[str, list[Alert]]:
     alerts: dict[str, list[Alert]] = {}
     for where, trip, body in _lines(path, known):
-        alerts.setdefault(trip, []).append(Alert(_number(body, "threshold_s", where), _number(body, "at_s", where)))
+        merged = body.get("merged", [])
+        if not (isinstance(merged, list) and all(isinstance(one, int | float) for one in merged)):
+            raise CliError(f"{where}: merged is no list of thresholds", USAGE)
+        alert = Alert(_number(body, "threshold_s", where), _number(body, "at_s", where), tuple(map(float, merged)))
+        alerts.setdefault(trip, []).append(alert)
     return alerts
+
+
+def read_calls(path: Path, known: frozenset[str]) -> dict[str, list[Call]]:
+    calls: dict[str, list[Call]] = {}
+    for where, trip, body in _lines(path, known):
+        why, failed = body.get("why", ""), body.get("failed", False)
+        if not (isinstance(why, str) and isinstance(failed, bool)):
+            raise CliError(f"{where}: why is a word, and failed true or false", USAGE)
+        calls.setdefault(trip, []).append(Call(_number(body, "at_s", where), why, failed))
+    return {trip: sorted(made) for trip, made in calls.items()}

@@ -1,70 +1,33 @@
-"""Replay: trips as they were, fix by fix in the order in which they came in, through the estimator that serves; every emission
-kept.
+"""Replay: trips as they were, fix by fix in the order in which they came in; every emission kept. `shown` is what is served
+(`gateway.eta.served`); the others are estimates that are not steadied, to compare with: bare estimators on the trip's route,
+whose alerts go by the plainest rule.
 
-Faults of the way in are drawn from a seed: fixes dropped, delayed (by up to `DELAY_S`, so that some are overtaken) and doubled.
-
-For: `readback eta replay`. Promises: an estimator is shown the route, history and the fixes so far, never the arrival; a
-trip's faults depend on the seed and its name alone. Does not: score.
+For: `readback eta replay`. Promises: an estimator is shown the route, history and the fixes so far, never the arrival. Does
+not: score.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from core.geo.estimate import Emission, Estimator, Fixed
+from core.geo.estimate import Emission, Estimator
 from core.geo.model import Model
+from gateway.eta.played import Faults, Played, Rung, deliveries
+from gateway.eta.served import SERVED, World, serve
 from gateway.eta.train import bare, grid_left, grouped, train
 from gateway.eta.trips import Trip
 
-DELAY_S: Final = 90.0
-DOUBLED_S: Final = 30.0
 THRESHOLDS_S: Final = (600.0, 300.0)
 ESTIMATORS: Final = ("shown", "grid", "grid93", "raw")
-
-
-class Faults(NamedTuple):
-    """Which part of fixes is dropped, delayed, doubled."""
-
-    drop: float = 0.0
-    delay: float = 0.0
-    duplicate: float = 0.0
-    seed: int = 0
-
-
-class Played(NamedTuple):
-    """What was said of one trip; alerts are (threshold, when, arrival shown then). `cpu_s`: spent on `fixes` by the
-    estimator."""
-
-    trip: Trip
-    said: list[Emission]
-    alerts: list[tuple[float, float, float]]
-    calls: int
-    fixes: int
-    cpu_s: float
-
-
-def deliveries(trip: Trip, faults: Faults) -> list[tuple[float, Fixed]]:
-    """When each fix reaches the server; the first one always does, as a trip begins with it."""
-    draw = random.Random(f"{faults.seed} {trip.name}")
-    coming: list[tuple[float, Fixed]] = []
-    for at, fix in enumerate(trip.fixes):
-        if at and draw.random() < faults.drop:
-            continue
-        late_s = draw.uniform(0.0, DELAY_S) if at and draw.random() < faults.delay else 0.0
-        coming.append((fix.at_s + late_s, fix))
-        if draw.random() < faults.duplicate:
-            coming.append((fix.at_s + late_s + draw.uniform(0.0, DOUBLED_S), fix))
-    return sorted(coming, key=lambda one: one[0]) if any(faults[:3]) else coming
 
 
 class Bell:
     """The plain rule of alerts: each threshold once, when the even arrival is so near; between fixes by the clock."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[float, float, float]] = []
+        self.rung: list[Rung] = []
         self._open = list(THRESHOLDS_S)
         self._last: Emission | None = None
 
@@ -86,40 +49,32 @@ class Bell:
 
     def _ring(self, threshold_s: float, at_s: float, eta_s: float) -> None:
         self._open.remove(threshold_s)
-        self.rung.append((threshold_s, at_s, eta_s))
+        self.rung.append(Rung(threshold_s, at_s, eta_s))
 
 
-def play(
-    trip: Trip, model: Model | None, faults: Faults, estimator: str = "shown", no_provider_after_s: float | None = None
-) -> Played:
-    """One trip. The provider is asked at the start; where it is dead by then, there is no route, only where the trip goes."""
-    alive = no_provider_after_s is None or no_provider_after_s > 0.0
+def play(trip: Trip, model: Model | None, faults: Faults, estimator: str = "shown", world: World = SERVED) -> Played:
+    """One trip."""
+    if estimator == "shown":
+        return serve(trip, model, faults, world)
     asked = bare(model.pace) if model is not None and estimator.startswith("grid") else model
-    serving = Estimator(trip.route if alive else None, goal=trip.route.points[-1], model=asked, week0_s=trip.week_s)
+    serving = Estimator(trip.route, model=asked, week0_s=trip.week_s)
     said: list[Emission] = []
     bell = Bell()
-    calls, off, spent, fixes = int(alive), False, 0, 0
+    spent = 0
     for at_s, fix in deliveries(trip, faults):
         began = time.thread_time_ns()
         serving.take(fix)
         emission = serving.now(at_s)
         spent += time.thread_time_ns() - began
-        fixes += 1
         assert emission is not None
-        if serving.off_route and not off and alive and (no_provider_after_s is None or at_s < no_provider_after_s):
-            calls += 1  # the history's way is the only one there is, so the answer is the same
-        off = serving.off_route
-        if estimator != "shown":
-            emission = _plain(serving, emission, estimator)
-        said.append(emission)
-        bell.hear(emission)
+        said.append(_plain(serving, emission, estimator))
+        bell.hear(said[-1])
     bell.end(trip.arrive_s)
-    return Played(trip, said, bell.rung, calls, fixes, spent / 1e9)
+    return Played(trip, said, bell.rung, [], len(said), spent / 1e9)
 
 
 def _plain(serving: Estimator, shown: Emission, estimator: str) -> Emission:
-    """Estimates that are not steadied, to compare with: expected seconds times the trip's factor (`grid`, `grid93`), or the
-    target."""
+    """Expected seconds times the trip's factor (`grid`, `grid93`), or the target of what is shown (`raw`)."""
     if estimator == "raw":
         return shown._replace(eta_s=serving.target_s)
     x = serving.look()

@@ -14,20 +14,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from core.geo.score import Said, Score
+from core.geo.score import CallScore, Said, Score, call_score, percentile
 from gateway.cli_errors import CANNOT, CliError
+from gateway.eta.played import Played
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURES = ("buckets.png", "interval.png", "jitter.png", "trips.png")
 TRIPS_SHOWN = 6
+EARLY_S = 120.0
 
 
 def as_json(score: Score) -> dict[str, object]:
     body = score._asdict()
     body["buckets"] = [bucket._asdict() for bucket in score.buckets]
     body["alerts"] = [alert._asdict() for alert in score.alerts]
+    body["calls"] = None if score.calls is None else score.calls._asdict()
     return body
 
 
@@ -53,7 +56,7 @@ def print_score(score: Score, console: Console) -> None:
     console.print(f"Sources: {sources}.", highlight=False, markup=False)
     if score.alerts:
         table = Table(box=box.SIMPLE_HEAD)
-        for name in ("alert", "trips", "sent", "twice", "missed", "lead error, median", "absolute"):
+        for name in ("alert", "trips", "sent", "twice", "missed", "merged", "lead error, median", "absolute"):
             table.add_column(name, justify="right")
         for alert in score.alerts:
             table.add_row(
@@ -62,10 +65,34 @@ def print_score(score: Score, console: Console) -> None:
                 str(alert.sent),
                 str(alert.duplicates),
                 str(alert.missed),
+                str(alert.merged),
                 f"{alert.error_median_s:+.0f} s",
                 f"{alert.error_abs_median_s:.0f} s",
             )
         console.print(table)
+    if score.calls is not None:
+        console.print(calls_line(score.calls), highlight=False)
+
+
+def print_played(played: Sequence[Played], console: Console) -> None:
+    """What a replay says beside its files."""
+    console.print(calls_line(call_score([one.calls for one in played])), highlight=False, soft_wrap=True)
+    ends = [one.reached_s - one.trip.arrive_s for one in played if one.reached_s is not None]
+    console.print(
+        f"Taken to have arrived: {len(ends)} trips, {percentile(ends, 0.5):+.0f} s from the arrival (median), "
+        f"{sum(end < -EARLY_S for end in ends)} more than {EARLY_S:.0f} s before it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def calls_line(calls: CallScore) -> str:
+    reasons = ", ".join(f"{name} {count}" for name, count in sorted(calls.reasons.items())) or "none"
+    return (
+        f"Calls of the provider: {calls.mean:.2f} a trip, {calls.p95:.0f} (95th percentile), {calls.most} at most, "
+        f"{calls.half_hour_max} at most within 30 minutes ({reasons}). Failed: {calls.failed}; made after a failed one of the "
+        f"same trip: {calls.after_failed}."
+    )
 
 
 def draw(score: Score, arrivals: Mapping[str, float], said: Mapping[str, Sequence[Said]], folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.geo.score import BUCKETS, Alert, Said, percentile, score, within
+from core.geo.score import BUCKETS, Alert, Call, Said, call_score, percentile, score, within
 
 
 def said(at_s: float, eta_s: float, half_s: float = 60.0, source: str = "a") -> Said:
@@ -67,6 +67,30 @@ def test_alerts() -> None:
     assert ten.error_median_s == -10.0
     assert ten.error_abs_median_s == 40.0
     assert (five.trips, five.missed, five.error_median_s) == (4, 3, 0.0)
+
+
+def test_what_a_nearer_alert_stands_for_is_neither_sent_nor_missed() -> None:
+    """It is merged, and has no lead error."""
+    alerts = {"a": [Alert(300.0, 700.0, (600.0,))], "b": [Alert(600.0, 400.0)]}
+    ten, five = score({"a": 1_000.0, "b": 1_000.0}, {trip: [said(0.0, 1_000.0)] for trip in "ab"}, alerts).alerts
+    assert (ten.sent, ten.missed, ten.merged, ten.error_median_s) == (1, 0, 1, 0.0)
+    assert (five.sent, five.missed, five.merged) == (1, 1, 0)
+
+
+def test_calls_are_counted_by_trip() -> None:
+    """Mean and most over all trips, also those without; the most within half an hour; those after one that failed."""
+    calls = {
+        "a": [Call(0.0, "start"), Call(1_700.0, "age"), Call(1_799.0, "age"), Call(3_000.0, "off_route")],
+        "b": [Call(0.0, "start", True), Call(5.0, "breach"), Call(10.0, "breach", True)],
+    }
+    lines = {trip: [said(0.0, 5_000.0)] for trip in "abc"}
+    found = score(dict.fromkeys("abc", 5000.0), lines, None, calls).calls
+    assert found is not None
+    assert (found.calls, found.mean, found.p95, found.most) == (7, 7 / 3, pytest.approx(3.9), 4)
+    assert (found.half_hour_max, found.failed, found.after_failed) == (3, 2, 2)
+    assert found.reasons == {"start": 2, "age": 2, "off_route": 1, "breach": 2}
+    none = call_score([])
+    assert (none.calls, none.mean, none.most, none.half_hour_max) == (0, 0.0, 0, 0)
 
 
 def test_an_alert_given_twice_counts_on_a_short_trip_too() -> None:

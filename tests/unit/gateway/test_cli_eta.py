@@ -11,13 +11,19 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from core.geo.estimate import Emission
+from core.geo.estimate import Emission, Estimator
+from core.geo.route import Route, make_route
+from core.geo.routing import Ask
+from core.geo.sphere import distance_m
 from gateway import cli
 from gateway.cli_errors import CANNOT, USAGE
 from gateway.eta import files, replay
 from gateway.eta import train as training
 from gateway.eta import trips as trip_files
-from gateway.eta.replay import Bell, Faults, deliveries
+from gateway.eta.played import Faults, Rung, deliveries
+from gateway.eta.replay import Bell
+from gateway.eta.served import Ride, World
+from gateway.eta.stand_in import AWAY_M, StandIn, wrong_plan
 from gateway.eta.trips import read_trips
 from tests import eta_world
 
@@ -97,14 +103,103 @@ def test_replay_of_its_own_history_goes_by_parts(tmp_path: Path) -> None:
 
 
 def test_replay_with_a_model_and_without_any(model: Path, tmp_path: Path) -> None:
-    """A model's sources are learned; without one, the mode's speed; with a dead provider, the crow's way."""
+    """A model's sources are learned; without one, the mode's speed, or a provider's times; where nobody knows a way, the
+    crow's."""
     sources: list[set[str]] = []
-    for more in (["--model", model], [], ["--no-provider-after", "0"]):
+    crow = ["--unplanned", "--no-provider"]
+    for more in (["--model", model], ["--no-provider"], [], crow):
         out = tmp_path / "predictions.jsonl"
         found = run("replay", "--trips", MADE, "--out", out, *more)
         assert found.exit_code == 0, found.output
         sources.append({line["source"] for line in lines(out)})
-    assert sources == [{"learned"}, {"default"}, {"great_circle"}]
+    assert sources == [{"learned"}, {"default"}, {"default", "route"}, {"great_circle"}]
+
+
+def test_what_is_served_is_what_the_estimator_says(model: Path, tmp_path: Path) -> None:
+    """On a plan with its way, a fix's line is the estimator's own, steadied, to the tenth of a second that a plan rounds."""
+    made, trip = files.load_model(model), read_trips(MADE)[0]
+    served = replay.play(trip, made, Faults(), world=World(provider=False))
+    estimator = Estimator(trip.route, model=made, week0_s=trip.week_s)
+    for fix, said in zip(trip.fixes, served.said, strict=True):
+        bare = estimator.take(fix)
+        assert bare is not None
+        assert said[:4] == pytest.approx(bare[:4], abs=0.3)
+        assert (said.source, said.age_s) == (bare.source, 0.0)
+
+
+def test_a_trip_is_told_of_and_asks_for_routes_as_it_is_served(model: Path, tmp_path: Path) -> None:
+    """Alerts once each; a call at the start, few after it; what is written is what is scored."""
+    out = tmp_path / "predictions.jsonl"
+    said = run("replay", "--model", model, "--trips", MADE, "--out", out)
+    assert "calls of the provider" in said.output.lower()
+    beside = [word for name in ("alerts", "calls") for word in (f"--{name}", tmp_path / f"{name}.jsonl")]
+    score = json.loads(run("score", "--trips", MADE, "--predictions", out, *beside, "--json").stdout)
+    assert [(one["duplicates"], one["missed"], one["merged"]) for one in score["alerts"]] == [(0, 0, 0), (0, 0, 0)]
+    assert score["calls"]["reasons"]["start"] == 36
+    assert score["calls"]["half_hour_max"] <= 6
+    assert score["calls"]["failed"] == 0
+    shown = run("score", "--trips", MADE, "--predictions", out, *beside)
+    assert "Calls of the provider" in shown.output
+
+
+def test_a_dead_provider_is_called_once_a_trip_at_most(model: Path, tmp_path: Path) -> None:
+    """By a trip that needs it, with plans that are wrong; then never again, and the arrival times go on."""
+    out = tmp_path / "predictions.jsonl"
+    more = ["--detour", "1", "--no-provider-after", "100"]
+    assert run("replay", "--model", model, "--trips", MADE, "--out", out, *more).exit_code == 0
+    asked = ["--calls", tmp_path / "calls.jsonl", "--json"]
+    calls = json.loads(run("score", "--trips", MADE, "--predictions", out, *asked).stdout)["calls"]
+    assert 0 < calls["failed"] <= 36
+    assert calls["after_failed"] == 0
+
+
+def test_a_wrong_plan_is_another_way_in_the_middle() -> None:
+    """Beside the real one, or straight; both ends are its own; of the part of trips that was asked for, the same for a seed."""
+    trips = read_trips(MADE)
+    assert [wrong_plan(trip, 0.0, 1) for trip in trips] == [None] * 36
+    wrong = [wrong_plan(trip, 1.0, 1) for trip in trips]
+    assert wrong == [wrong_plan(trip, 1.0, 1) for trip in trips]
+    assert 5 < sum(wrong_plan(trip, 0.5, 1) is None for trip in trips) < 31
+    kinds: set[bool] = set()
+    for trip, route in zip(trips, wrong, strict=True):
+        assert route is not None
+        assert (route.points[0], route.points[-1]) == (trip.route.points[0], trip.route.points[-1])
+        at = len(trip.route.points) // 2
+        beside = len(route.points) == len(trip.route.points)
+        kinds.add(beside)
+        if beside:
+            assert distance_m(*route.points[at], *trip.route.points[at]) == pytest.approx(AWAY_M, rel=0.01)
+    assert kinds == {True, False}
+    short = trips[0]._replace(route=trips[0].route._replace(points=trips[0].route.points[:3]))
+    assert wrong_plan(short, 1.0, 1) is None
+
+
+def test_a_provider_answers_from_where_the_vehicle_is() -> None:
+    """With the way that is left; the wrong one until it has left that."""
+    trip = read_trips(MADE)[0]
+    wrong = wrong_plan(trip, 1.0, 1)
+    assert wrong is not None
+    provider = StandIn(trip, wrong, None, None)
+    ask = Ask("car", (trip.route.points[0], trip.route.points[-1]))
+    lengths: list[float] = []
+    for fix in trip.fixes:
+        provider.moved(fix)
+        provider.moved(fix)
+        lengths.append(sum(provider.route(ask, fix.at_s, 0).legs_m))
+    assert lengths[0] == pytest.approx(wrong.length_m, rel=0.02)
+    assert lengths[-1] < 200.0
+    assert provider.route(ask, 0.0, 7).total_s() is not None
+    assert provider.well_ms == 7
+
+
+def test_a_long_way_is_thinned_to_what_a_plan_holds() -> None:
+    """Nobody's file is refused for its many points."""
+    trip = read_trips(MADE)[0]
+    points = [(10.0 + at / 100_000, 20.0 + at % 2 / 10_000) for at in range(15_000)]
+    route = make_route(points)
+    assert isinstance(route, Route)
+    ride = Ride(trip._replace(route=route), None, World(provider=False), 0)
+    assert ride.calls == []
 
 
 def test_replay_trains_on_other_vehicles_alone(tmp_path: Path) -> None:
@@ -158,10 +253,10 @@ def test_alerts_ring_once_at_a_fix_or_by_the_clock() -> None:
     bell.hear(said(0.0, 1_000.0))
     bell.hear(said(300.0, 1_010.0))
     bell.hear(said(450.0, 1_100.0))
-    assert bell.rung == [(600.0, 410.0, 1_010.0)]
+    assert bell.rung == [Rung(600.0, 410.0, 1_010.0)]
     bell.end(1_200.0)
     bell.end(1_200.0)
-    assert bell.rung[1:] == [(300.0, 800.0, 1_100.0)]
+    assert bell.rung[1:] == [Rung(300.0, 800.0, 1_100.0)]
     late = Bell()
     late.end(100.0)
     late.hear(said(0.0, 200.0))
@@ -171,17 +266,6 @@ def test_alerts_ring_once_at_a_fix_or_by_the_clock() -> None:
     far.hear(said(0.0, 5_000.0))
     far.end(1_000.0)
     assert far.rung == []
-
-
-def test_who_comes_back_to_the_route_asks_the_provider_again() -> None:
-    """A call at the start, and one where the trip left its route, unless the provider is dead by then."""
-    trip = read_trips(MADE)[0]
-    lost = trip._replace(
-        fixes=tuple(fix._replace(lat=fix.lat + (0.02 if at > 4 else 0)) for at, fix in enumerate(trip.fixes))
-    )
-    assert replay.play(lost, None, Faults()).calls == 2
-    assert replay.play(lost, None, Faults(), no_provider_after_s=10.0).calls == 1
-    assert replay.play(lost, None, Faults(), no_provider_after_s=0.0).calls == 0
 
 
 def test_score_draws(model: Path, tmp_path: Path) -> None:
@@ -301,6 +385,27 @@ def test_predictions_that_are_none_are_a_sentence(line: Any, says: str, tmp_path
     assert says in found.output
 
 
+@pytest.mark.parametrize(
+    ("option", "line", "says"),
+    [
+        ("--alerts", {"threshold_s": 300, "at_s": 5, "merged": 5}, "merged is no list"),
+        ("--alerts", {"threshold_s": 300}, "at_s is no number"),
+        ("--calls", {"at_s": 5, "failed": 1}, "true or false"),
+        ("--calls", {"why": "start"}, "at_s is no number"),
+    ],
+)
+def test_alerts_and_calls_that_are_none_are_a_sentence(
+    option: str, line: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    """With file and line, too."""
+    path, said = tmp_path / "a.jsonl", tmp_path / "p.jsonl"
+    path.write_text(json.dumps(line | {"trip": "made-000"}))
+    said.write_text("")
+    found = run("score", "--trips", MADE, "--predictions", said, option, path)
+    assert found.exit_code == USAGE
+    assert says in found.output
+
+
 def test_predictions_out_of_order_are_a_sentence(tmp_path: Path) -> None:
     """Jitter would mean nothing."""
     one = {"trip": "made-000", "at_s": 5, "eta_s": 9, "low_s": 9, "high_s": 9, "source": "x"}
@@ -319,6 +424,7 @@ def test_predictions_out_of_order_are_a_sentence(tmp_path: Path) -> None:
         (["--model", "m.json", "--history", MADE], "leave out one"),
         (["--model", "nowhere.json"], "readback eta train"),
         (["--model", MADE], "no JSON"),
+        (["--no-provider", "--no-provider-after", "5"], "leaves none to die"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_sentences(arguments: list[Any], says: str, tmp_path: Path) -> None:
