@@ -4,6 +4,9 @@ A trip's machine writes an alert into the trip's stream at most once (`core.trip
 reads, and what this makes of it is one job under a key made from it: it is in the inbox once, though a node died between the
 two. Pushes to phones begin at the inbox (`gateway.push`).
 
+Who asks to be told may do so when the device has long been silent, and no node has the trip: so a wish makes one job, too,
+which looks at the trip; those of a moment make one together.
+
 Promises: one inbox that cannot be written to holds up nobody else's (a lane each). Does not: decide when somebody is told.
 """
 
@@ -13,13 +16,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.commands import derived_key
-from core.work import Effects
-from gateway.work.jobs import job
+from core.work import Effects, NewTask
+from gateway.work.jobs import KIND, job
 from gateway.work.ports import Place, Seen
 
 ALERT: Final = "trip.alert"
 WORD: Final = "trip.alert"
 """The type of the notice."""
+WISH: Final = "trip.recipient"
+WISHED_MS: Final = 5_000
+"""So long after a wish the trip is looked at; a node that has it is there before."""
 
 
 class Alerts:
@@ -36,6 +42,11 @@ class Alerts:
 
     def take(self, place: Place, events: Sequence[Seen]) -> Effects:
         effects = Effects()
+        wished_ms = max((event.at_ms for _, event in events if event.type == WISH), default=None)
+        if wished_ms is not None:
+            look = {"do": "look", "stream": place.stream}
+            key = f"{place.sid}/wish"
+            effects.tasks.append(NewTask(KIND, place.tenant, key, wished_ms + WISHED_MS, look, replace=True))
         for _pos, event in events:
             if event.type != ALERT:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.flight.machine import BY_GATEWAY, Recorded
-from gateway.work.alerts import Alerts
+from gateway.work.alerts import WISHED_MS, Alerts
 from gateway.work.ports import Place, Seen
 
 PLACE = Place("acme", 7, "trip:9", 3)
@@ -44,6 +44,16 @@ def test_recipients_have_lanes_of_their_own() -> None:
         .tasks
     )
     assert amy.lane != bob.lane
+
+
+def test_who_asks_to_be_told_makes_one_look() -> None:
+    """The device may be silent, and its node gone: a worker looks, once for all that asked in a moment, and not before them."""
+    asked = [seen(nth, "trip.recipient", recipient=f"user:u{nth}", stop="home") for nth in (4, 5, 6)]
+    [look] = Alerts().take(PLACE, asked).tasks
+    assert look.body == {"do": "look", "stream": "trip:9"}
+    assert look.due_ms == asked[-1].event.at_ms + WISHED_MS
+    [again] = Alerts().take(PLACE, [seen(9, "trip.recipient", recipient="user:z", stop="home")]).tasks
+    assert (look.replace, again.replace, again.key) == (True, True, look.key)
 
 
 def test_trips_alone_are_looked_at() -> None:
