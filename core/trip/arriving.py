@@ -280,9 +280,10 @@ class Arriving:
             record=self.record,
         )
         self._along = {} if self._way is None else {stop.name: stop.at_m for stop in self._way.stops}
-        self._calls = (
-            RouteCalls.resumed(sample.at_ms, now_ms, self._policy) if past else RouteCalls(sample.at_ms, self._policy)
-        )
+        # One that has only just begun asked for nothing elsewhere: its first position was in the store before its turn came.
+        resumed = past and now_ms - sample.at_ms > 1000 * KEPT_S
+        calls = RouteCalls.resumed(sample.at_ms, now_ms, self._policy) if resumed else None
+        self._calls = calls or RouteCalls(sample.at_ms, self._policy)
 
     # -- what comes of them -------------------------------------------------------------------------------------------------
 

@@ -3,21 +3,24 @@
 Theory of operation. A trip has a book here once a position of it was taken at this node, or a worker was told to look at it.
 The book is the trip's stream, folded, with its positions so far from the store; so any node can take up any trip at any
 moment and stands where the last one stood. One task a book works at a time. Commands that come of it go the way of
-everybody's commands and have keys that follow from what they say: two nodes that work on one trip do nothing twice.
+everybody's commands and have keys that follow from what they say: two nodes that work on one trip do nothing twice. Where one
+cannot be taken now, crossings and arrivals wait for it; alerts are worked out anew then, by what is known then.
 
 When no position comes, time itself may make an alert due. The book is looked at then; and because a node may be gone by then,
-a task for the workers (`gateway.work`) is due a moment later, which takes the trip up wherever it runs. Before a look without
-a position the store is asked for those that other nodes took: who has old ones must tell nobody anything by them.
+a task for the workers (`gateway.work`) is due a moment later, which takes the trip up wherever it runs, and is done once that
+has looked. Before a look without a position the store is asked for those that other nodes took: who has old ones must tell
+nobody anything by them. What people say of a trip (another plan, who wants to be told) is looked at without a position, too.
 
 Promises: of positions in the order of their time; a store that is away is waited for, with the newest positions kept; a fault
-in one trip ends no other. Bounded: books, positions waiting in each, routes asked for at once. Does not: decide anything.
+in one trip ends no other. Bounded: books, positions waiting in each, commands waiting (of one turn), tenants' fences, routes
+asked for at once. Does not: decide anything.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -27,9 +30,9 @@ from core.geo.fences import Fences
 from core.geo.model import Model
 from core.geo.route_calls import Why
 from core.geo.routing import Ask
-from core.ports import StoreError, Unavailable
+from core.ports import StoreError
 from core.stream import Stream
-from core.tracks import Sample, Tracks
+from core.tracks import Fence, Sample, Tracks
 from core.trip.arriving import Arriving, Deed, Give, Show
 from core.trip.state import Trip, evolve
 from core.work import NewTask
@@ -56,13 +59,22 @@ SLICE: Final = 64
 """Positions taken in one turn of the node's loop: 3 ms."""
 FENCES_S: Final = 10.0
 """How old a tenant's fences may be."""
+FENCED_MAX: Final = 1_000
+"""Tenants whose fences are kept."""
 TICK_S: Final = 0.5
 LATE_MS: Final = 5_000
 """So long after the node's own look a worker looks, too."""
 ARM_MS: Final = 15_000
-"""A look is worth telling the workers anew of when it moved by so much."""
+"""A look is worth telling the workers anew of when it is so much sooner than they know. Where it is later they look too soon,
+and are told then: arrival times go to and fro, and a task is written a few times a threshold, not with every position."""
+ARM_PART: Final = 8
+"""Or by so large a part of the time until then."""
 ROUTES_AT_ONCE: Final = 16
 AGAIN_S: Final = 2.0
+"""After which a trip tries again what the store did not do; doubled each time, up to `AGAIN_MAX_S`."""
+AGAIN_MAX_S: Final = 30.0
+LOOK_S: Final = 20.0
+"""How long a worker's task waits for its look: less than its claim lasts."""
 
 
 class _Book:
@@ -75,8 +87,10 @@ class _Book:
         "at_ms",
         "behind",
         "busy",
+        "deeds",
         "head",
         "look",
+        "rested",
         "seq",
         "stream",
         "trip",
@@ -91,13 +105,29 @@ class _Book:
         self.head = -1
         """The stream's, when it was folded last."""
         self.at_ms = 0
-        """Of the newest position taken."""
+        """Of the newest position of the plan's subject that was taken."""
         self.waiting: deque[Sample] = deque(maxlen=WAITING_MAX)
         self.behind = True
+        self.deeds: deque[Give] = deque()
+        """What is still to be given, of one turn; no more is taken before."""
         self.look = False
         self.busy = False
+        self.rested = trio.Event()
+        """Set when nothing waits any more."""
         self.asking = False
         self.armed_ms: int | None = None
+
+
+class _Fenced:
+    """A tenant's fences, as they were listed ``at_s``; one asks at a time."""
+
+    __slots__ = ("asking", "at_s", "fences", "listed")
+
+    def __init__(self) -> None:
+        self.asking = trio.Lock()
+        self.at_s = -inf
+        self.listed: list[Fence] = []
+        self.fences = Fences([])
 
 
 class Arrivals:
@@ -112,10 +142,12 @@ class Arrivals:
         """Of trips that are taken up from now on."""
         self._orders = Orders(node)
         self._books: OrderedDict[tuple[str, str], _Book] = OrderedDict()
-        self._fences: dict[str, tuple[float, Fences]] = {}
+        self._fenced: OrderedDict[str, _Fenced] = OrderedDict()
         self._arm: dict[tuple[str, str], NewTask] = {}
         self._asks = trio.CapacityLimiter(ROUTES_AT_ONCE)
         self._restored = 0
+        self._trouble = False
+        """A store did not do what it was asked for last."""
         self._nursery: trio.Nursery | None = None
         self.taken = 0
         """Positions that moved a trip."""
@@ -165,11 +197,16 @@ class Arrivals:
             book.arriving.advise(eta_ms, at_ms)
 
     async def look(self, tenant: str, name: str) -> None:
-        """A worker's word that it is time to look at this trip. Raises `Transient` and `Impossible` as its other orders do."""
+        """A worker's word that it is time to look at this trip; it has been when this returns. Raises `StoreError`, `Transient`
+        and `Impossible` as its other orders do."""
         stream = await self._orders.stream(tenant, name)
         book = self._book(stream)
         book.look = True
         self._wake(book)
+        with trio.move_on_after(LOOK_S):
+            await book.rested.wait()
+            return
+        raise Transient(f"{name} could not be looked at within {LOOK_S:g} s")
 
     def _now_ms(self) -> int:
         return int(1000 * self._node.wall())
@@ -200,6 +237,7 @@ class Arrivals:
     def _wake(self, book: _Book) -> None:
         if not book.busy and self._nursery is not None:
             book.busy = True
+            book.rested = trio.Event()
             self._nursery.start_soon(self._work, book)
 
     # -- working -------------------------------------------------------------------------------------------------------------
@@ -216,17 +254,25 @@ class Arrivals:
                     if look_ms is not None and look_ms <= now_ms:
                         book.look = True
                         self._wake(book)
+                    elif book.head < book.stream.head and book.trip.plan is not None and not book.trip.over:
+                        self._wake(book)
                 await self._tell_workers()
 
     async def _work(self, book: _Book) -> None:
         """Until nothing waits."""
+        again_s = AGAIN_S
         try:
-            while book.waiting or book.look or book.head < book.stream.head:
+            while book.waiting or book.look or book.deeds or book.head < book.stream.head:
                 try:
                     await self._once(book)
                 except (StoreError, Transient) as error:
-                    log.warning("%s of tenant %s waits: %s", book.stream.name, book.stream.tenant, error)
-                    await trio.sleep(AGAIN_S)
+                    if not self._trouble:
+                        self._trouble = True
+                        log.warning("trips wait, as %s of tenant %s: %s", book.stream.name, book.stream.tenant, error)
+                    await trio.sleep(again_s * (0.75 + 0.5 * self._node.uniform()))
+                    again_s = min(2 * again_s, AGAIN_MAX_S)
+                else:
+                    again_s, self._trouble = AGAIN_S, False
         except Exception:
             # A fault of ours in one trip: it is given up until it is taken up anew, and no other notices.
             self.faults += 1
@@ -234,56 +280,74 @@ class Arrivals:
             self._books.pop((book.stream.tenant, book.stream.name), None)
         finally:
             book.busy = False
+            book.rested.set()
 
     async def _once(self, book: _Book) -> None:
-        await self._fold(book)
-        arriving, deeds = book.arriving, list[Deed]()
-        fences = await self._fences_of(book.stream.tenant)
-        if book.trip.plan is None or book.trip.over:
+        told = await self._fold(book)
+        arriving, tenant = book.arriving, book.stream.tenant
+        arriving.arrivals = self._node.gatekeeper.tenants.arrivals_of(tenant)
+        plan = book.trip.plan
+        if plan is None or book.trip.over:
             book.waiting.clear()
+            book.deeds.clear()
             book.look = False
             return
-        looking, book.look = book.look, False
-        if book.behind or looking:
-            deeds += await self._catch_up(book, fences)
-            book.behind = False
-            looking = True  # what waits here may be among what was read
-        for _ in range(min(SLICE, len(book.waiting))):
-            sample = book.waiting.popleft()
-            deeds += arriving.take(sample, self._now_ms(), fences)
-            book.at_ms = max(book.at_ms, sample.at_ms)
-            self.taken += 1
+        fences = await self._fences_of(tenant)
+        await self._give(book)
+        book.look = looking = book.look or told or book.behind
         if looking:
+            book.deeds += await self._catch_up(book, fences)
+            book.behind = book.look = False  # not before the store has answered
+        deeds = list[Deed]()
+        count = min(SLICE, len(book.waiting))
+        for _ in range(count):
+            sample = book.waiting.popleft()
+            deeds += arriving.take(sample, self._now_ms(), fences, more=looking or count > 1)
+            if sample.subject == plan.subject:
+                book.at_ms = max(book.at_ms, sample.at_ms)
+            self.taken += 1
+        # What waits here may be among what was read; and of many positions the last one tells.
+        if looking or (count > 1 and not book.waiting):
             deeds += arriving.look(self._now_ms())
-        if deeds:
-            await self._do(book, deeds)
+        for deed in deeds:
+            if isinstance(deed, Show):
+                self._positions.show(book.stream, "eta", BY, deed.value, deed.at_ms / 1000)
+                self.shown += 1
+            else:
+                book.deeds.append(deed)
+        await self._give(book)
         self._want_route(book)
         self._arm_look(book)
         await trio.lowlevel.checkpoint()
 
-    async def _fold(self, book: _Book) -> None:
-        """What the stream says by now."""
+    async def _fold(self, book: _Book) -> bool:
+        """What the stream says by now; whether it says anything new of the trip."""
         stream = book.stream
         head = stream.head
         if head <= book.head and not book.look:
-            return
-        trip = book.trip
+            return False
+        trip, seq = book.trip, book.seq
         while True:
-            events = await self._node.log.ruled(stream.tenant, stream.sid, book.seq, FOLDED_AT_ONCE)
+            events = await self._node.log.ruled(stream.tenant, stream.sid, seq, FOLDED_AT_ONCE)
             for event in events:
                 trip = evolve(trip, recorded(event))
-                book.seq = event.seq
+                seq = event.seq
             if len(events) < FOLDED_AT_ONCE:
                 break
-        book.head = max(head, book.seq)
-        if trip is not book.trip:
-            self._became(book, trip)
+        # All or nothing: what was folded and not kept would be missing for good.
+        book.seq, book.head = seq, max(head, seq)
+        if trip is book.trip:
+            return False
+        self._became(book, trip)
+        return True
 
     def _became(self, book: _Book, trip: Trip) -> None:
         """What the device's own word was worth before goes in, and comes out as it is at the end."""
         arriving, books, tenant = book.arriving, self._positions.books, book.stream.tenant
-        book.trip = trip
+        before_plan, book.trip = book.trip.plan, trip
         subject = "" if trip.plan is None else trip.plan.subject
+        if before_plan is not None and before_plan.subject != subject:
+            book.at_ms, book.behind = 0, True  # what the new one did so far is in the store
         known = books.advice_of(tenant, subject)
         if known is not None and not trip.over:
             arriving.record = known
@@ -292,11 +356,11 @@ class Arrivals:
         if arriving.record != before:
             books.judge_advice(tenant, subject, arriving.record)
 
-    async def _catch_up(self, book: _Book, fences: Fences) -> list[Deed]:
+    async def _catch_up(self, book: _Book, fences: Fences) -> list[Give]:
         """Positions that are in the store and were not taken here: all since it began, or what another node took."""
-        trip, tenant, deeds = book.trip, book.stream.tenant, list[Deed]()
-        if trip.started_ms is None:
-            return deeds
+        trip, tenant, gives = book.trip, book.stream.tenant, list[Give]()
+        if trip.started_ms is None or trip.plan is None:
+            return gives
         from_ms = max(trip.started_ms, book.at_ms + 1)
         to_ms = self._now_ms() + 60_000
         samples = await self._tracks.track(
@@ -305,36 +369,50 @@ class Arrivals:
         for nth, sample in enumerate(samples):
             if sample.verdict == "quarantined":
                 continue
-            deeds += [
-                deed for deed in book.arriving.take(sample, self._now_ms(), fences, past=True) if isinstance(deed, Give)
-            ]
-            book.at_ms = max(book.at_ms, sample.at_ms)
+            deeds = book.arriving.take(sample, self._now_ms(), fences, past=True)
+            gives += [deed for deed in deeds if isinstance(deed, Give)]
+            if sample.subject == trip.plan.subject:
+                book.at_ms = max(book.at_ms, sample.at_ms)
             if nth % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
-        return deeds
+        return gives
 
     async def _fences_of(self, tenant: str) -> Fences:
-        known, now_s = self._fences.get(tenant), trio.current_time()
-        if known is None or now_s - known[0] > FENCES_S:
-            known = self._fences[tenant] = (now_s, Fences(await self._tracks.fences(tenant)))
-        return known[1]
+        known = self._fenced.get(tenant)
+        if known is None:
+            known = self._fenced[tenant] = _Fenced()
+            if len(self._fenced) > FENCED_MAX:
+                self._fenced.popitem(last=False)
+        self._fenced.move_to_end(tenant)
+        if trio.current_time() - known.at_s > FENCES_S:
+            async with known.asking:
+                if trio.current_time() - known.at_s > FENCES_S:  # else another trip asked meanwhile
+                    listed = list(await self._tracks.fences(tenant))
+                    if listed != known.listed:
+                        known.listed, known.fences = listed, Fences(listed)
+                    known.at_s = trio.current_time()
+        return known.fences
 
-    async def _do(self, book: _Book, deeds: Sequence[Deed]) -> None:
-        stream, given = book.stream, False
-        for deed in deeds:
-            if isinstance(deed, Show):
-                self._positions.show(stream, "eta", BY, deed.value, deed.at_ms / 1000)
-                self.shown += 1
-                continue
-            given = True
+    async def _give(self, book: _Book) -> None:
+        """In their order. One that cannot be taken now stays with those behind it, but for alerts."""
+        stream, given = book.stream, bool(book.deeds)
+        while book.deeds:
+            deed = book.deeds[0]
             try:
                 answer = await self._orders.command(stream.tenant, stream.name, deed.type, deed.body, deed.key)
             except Impossible as error:
                 log.warning("%s of %s of tenant %s: %s", deed.type, stream.name, stream.tenant, error)
-                continue
-            if answer.refusal is None and not answer.dup:
-                self.alerts += deed.type == "alert"
-                self.crossings += deed.type == "fence"
+            except (StoreError, Transient):
+                for alert in [one for one in book.deeds if one.type == "alert"]:
+                    book.arriving.not_given(alert)
+                    book.deeds.remove(alert)
+                    book.look = True
+                raise
+            else:
+                if answer.refusal is None and not answer.dup:
+                    self.alerts += deed.type == "alert"
+                    self.crossings += deed.type == "fence"
+            book.deeds.popleft()
         if given:
             book.head = -1
             await self._fold(book)
@@ -352,30 +430,33 @@ class Arrivals:
 
     async def _route(self, book: _Book, why: Why, ask: Ask, calls: int) -> None:
         assert self.routes is not None
-        arriving, left = book.arriving, 0
+        arriving = book.arriving
         try:
             async with self._asks:
                 self.asked += 1
                 found = await self.routes.route(book.stream.tenant, ask, calls)
             arriving.routed(found.snapshot, found.calls, found.failed, why, ask, self._now_ms())
-        except (ValueError, Unavailable) as error:
+        except (ValueError, StoreError) as error:
             log.warning("no route for %s of tenant %s: %s", book.stream.name, book.stream.tenant, error)
-            left = 1
+        except Exception:
+            # A fault of ours, or of a provider's answer that nobody foresaw: the trip goes on with what it has.
+            self.faults += 1
+            log.exception("a route for %s of tenant %s", book.stream.name, book.stream.tenant)
         finally:
             book.asking = False
-            if left:
-                arriving.route_dropped()
+            arriving.route_dropped()  # unless it came
         book.look = True
         self._wake(book)
 
     # -- workers -------------------------------------------------------------------------------------------------------------
 
     def _arm_look(self, book: _Book) -> None:
-        """Tell the workers when to look, where that is another time than they know."""
+        """Tell the workers when to look, where they do not know or think it is later."""
         look_ms, armed_ms = book.arriving.look_ms, book.armed_ms
         if look_ms is None or self._node.work is None:
             return
-        if armed_ms is not None and abs(look_ms - armed_ms) < ARM_MS and armed_ms > self._now_ms():
+        now_ms = self._now_ms()
+        if armed_ms is not None and now_ms < armed_ms < look_ms + max(ARM_MS, (look_ms - now_ms) // ARM_PART):
             return
         book.armed_ms = look_ms
         stream = book.stream
@@ -390,7 +471,7 @@ class Arrivals:
         arm, self._arm = self._arm, {}
         try:
             await self._node.work.add(list(arm.values()))
-        except Unavailable as error:
+        except StoreError as error:
             log.warning("the workers cannot be told when to look: %s", error)
             self._arm = arm | self._arm
 
