@@ -67,6 +67,8 @@ class Ride:
     alerts: dict[int, float] = field(default_factory=dict)
     """By threshold, how many seconds before the arrival it was told; known once it is there."""
     told: dict[int, float] = field(default_factory=dict)
+    merged: set[int] = field(default_factory=set)
+    """Thresholds that a nearer one was told for: both were passed at once."""
     doubled: int = 0
     """Alerts that came twice."""
 
@@ -282,6 +284,7 @@ class Driver:
         threshold_s = frame["body"]["threshold_s"]
         ride.doubled += threshold_s in ride.told
         ride.told.setdefault(threshold_s, self.wall())
+        ride.merged |= set(frame["body"].get("merged", ()))
         self._say(ride, f"is {threshold_s // 60} minutes away: {ride.rider} was told")
 
     def _say(self, ride: Ride, what: str) -> None:

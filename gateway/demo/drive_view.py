@@ -64,7 +64,7 @@ def summary(tally: Tally) -> str:
     told = sum(len(ride.told) for ride in (*tally.done, *tally.rides))
     doubled = sum(ride.doubled for ride in (*tally.done, *tally.rides))
     due = [(ride, threshold_s) for ride in over for threshold_s in ride.due_s]
-    missed = sum(threshold_s not in ride.told for ride, threshold_s in due)
+    missed = sum(threshold_s not in ride.told and threshold_s not in ride.merged for ride, threshold_s in due)
     errors = [abs(ride.alerts[threshold_s] - threshold_s) for ride, threshold_s in due if threshold_s in ride.alerts]
     said = f"{len(over)} arrived, {lost} not seen to; {told} alerts, {doubled} twice, {missed} missed"
     return said + (f"; half of them within {median(errors):.0f} s of when they were due" if errors else "")

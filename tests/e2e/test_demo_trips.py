@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -108,11 +109,15 @@ async def test_vehicles_arrive_and_who_waits_was_told_once_of_each_threshold(joi
             await driving.run()
         tally = driving.tally
         assert [ride.status for ride in tally.done] == ["arrived", "arrived"]
-        assert [sorted(ride.told) for ride in tally.done] == [[300, 600]] * 2
+        # By a clock this fast the two may pass between two looks: then the nearer one stands for both.
+        assert [sorted(ride.told.keys() | ride.merged) for ride in tally.done] == [[300, 600]] * 2
+        assert all(300 in ride.told for ride in tally.done)
         assert sum(ride.doubled for ride in tally.done) == 0
         assert not tally.refused
         assert all(ride.verdicts == {"accepted": ride.sent} for ride in tally.done)
-        assert summary(tally).startswith("2 arrived, 0 not seen to; 4 alerts, 0 twice, 0 missed; half of them within")
+        assert re.match(
+            r"2 arrived, 0 not seen to; [234] alerts, 0 twice, 0 missed; half of them within", summary(tally)
+        )
 
 
 async def test_a_recorded_trip_that_ends_at_its_stop_is_seen_to_arrive(joined_late: None) -> None:

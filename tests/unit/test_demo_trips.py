@@ -54,6 +54,8 @@ def test_what_came_of_trips_is_said_in_figures() -> None:
     assert summary(tally) == said
     del tally.done[0].told[300], tally.done[0].alerts[300]
     assert "1 missed" in summary(tally)
+    tally.done[0].merged.add(300)
+    assert "0 missed" in summary(tally)
     assert summary(Tally()) == "0 arrived, 0 not seen to; 0 alerts, 0 twice, 0 missed"
 
 
