@@ -36,8 +36,10 @@ class Figures:
     answer: list[int] = field(default_factory=list)
     first: list[int] = field(default_factory=list)
     """To the first arrival time of a trip that nobody had heard of, alone."""
+    taken_up: list[int] = field(default_factory=list)
+    """The same of a trip whose past is in the store."""
     past_ms: list[float] = field(default_factory=list)
-    """Per 1,000 samples, one a round."""
+    """Of the node's CPU per 1,000 samples of a past, one a round."""
     busy: list[float] = field(default_factory=list)
     """Of a core, by the node with its worker."""
     fixes: int = 0
