@@ -474,8 +474,11 @@ class Arriving:
         if self._calls is None or not self._calls.asking:
             return  # planned anew meanwhile
         guess = snapshot.source == OFFLINE
-        keep = self._way is not None or self._snapshot is not None
-        taken = not (guess and keep and why != "off_route")
+        # Who is off his way comes back to it more often than a straight line is better: off it the crow's way counts anyhow.
+        had = self._snapshot
+        guessed = had is not None and had.source == OFFLINE
+        keep = self._way is not None or (had is not None and not (guessed and why == "off_route"))
+        taken = not (guess and keep)
         self._calls.answered(now_ms, calls, failed, snapshot if taken else None)
         estimator = self._estimator
         if not taken or estimator is None or len(snapshot.stops) != len(self._asked):

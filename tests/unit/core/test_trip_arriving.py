@@ -460,7 +460,7 @@ def test_a_route_that_comes_after_a_stop_was_reached_is_taken() -> None:
 
 
 def test_a_guess_does_not_take_the_place_of_a_way() -> None:
-    """The plan's own stays; who has none takes it, and one that is off its way takes it too."""
+    """The plan's own stays; who has none takes it."""
     arriving = on_the_way()
     go(arriving, drive(0, 1))
     guess = snapshot(10_000, 1.0, "offline")
@@ -483,6 +483,25 @@ def test_who_left_the_way_asks_again() -> None:
     assert wanted is not None
     assert wanted[0] == "off_route"
     assert wanted[1].way == ()
+
+
+def test_a_guess_takes_nobodys_way() -> None:
+    """Off it, with a provider that is dead: who comes back to it is on it again. Where there was a guess alone, a new one is
+    taken."""
+    away = [fix(300 + 10 * nth, 2_000 + 50 * nth, 200.0 * nth, speed=20.0) for nth in range(20)]
+    back = [fix(600 + 10 * nth, 4_000 + 50 * nth) for nth in range(10)]
+    for planned, own in ((TO_END, True), (plan([stop("home", 10_000)], None), False)):
+        arriving = on_the_way(planned)
+        go(arriving, drive(0, 1))
+        arriving.routed(snapshot(10_000, 1.0, "offline"), 1, False, *asked(arriving), T0)
+        go(arriving, away)
+        now_ms = away[-1].at_ms
+        straight = replace(
+            snapshot(10_000, 1.0, "offline"), points=tuple(place(100.0 * n, 3_000.0) for n in range(101))
+        )
+        arriving.routed(straight, 1, True, *asked(arriving, now_ms), now_ms)
+        source = shows(go(arriving, back))[-1].value["source"]
+        assert (source.split("/")[0] == "default") == own, source
 
 
 def test_a_provider_that_failed_is_said_in_the_source() -> None:
@@ -568,6 +587,17 @@ def test_what_was_given_long_ago_is_not_remembered() -> None:
     given = gives(go(arriving, drive(600, 760, step_s=20)), "alert")
     assert len({give.key for give in given}) == 150
     assert len(given) >= 300
+
+
+def test_what_was_worked_out_last_can_be_asked_for() -> None:
+    """Of a stop that is ahead; before the first position there is nothing."""
+    arriving = on_the_way(TO_END)
+    assert arriving.estimate("home") is None
+    go(arriving, drive(0, 31, step_s=10))
+    found = arriving.estimate("home")
+    assert found is not None
+    assert found.made_ms == T0 + 30_000
+    assert arriving.estimate("elsewhere") is None
 
 
 def test_alerts_look_back_a_minute() -> None:
