@@ -437,6 +437,8 @@ class Node:
             self.boards.hold(stream)
         if self.positions is not None:
             self.positions.showing.hold(stream)
+        if self.arrivals is not None:
+            self.arrivals.held(stream)
         if self.cluster is not None:
             self.cluster.hold(stream)
 

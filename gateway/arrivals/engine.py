@@ -70,6 +70,10 @@ and are told then: arrival times go to and fro, and a task is written a few time
 ARM_PART: Final = 8
 """Or by so large a part of the time until then."""
 ROUTES_AT_ONCE: Final = 16
+WORSE_S: Final = 0.001
+"""What is known here alone gives way to the same of a node that has the trip."""
+GLIMPSES_MAX: Final = 64
+"""Trips taken up at a tick for those who follow them: two questions to the store each."""
 AGAIN_S: Final = 2.0
 """After which a trip tries again what the store did not do; doubled each time, up to `AGAIN_MAX_S`."""
 AGAIN_MAX_S: Final = 30.0
@@ -88,6 +92,7 @@ class _Book:
         "behind",
         "busy",
         "deeds",
+        "glimpsed",
         "head",
         "look",
         "rested",
@@ -111,6 +116,8 @@ class _Book:
         self.deeds: deque[Give] = deque()
         """What is still to be given, of one turn; no more is taken before."""
         self.look = False
+        self.glimpsed = False
+        """It is here for who follows it alone: its looks are another node's, which has its positions."""
         self.busy = False
         self.rested = trio.Event()
         """Set when nothing waits any more."""
@@ -144,6 +151,7 @@ class Arrivals:
         self._books: OrderedDict[tuple[str, str], _Book] = OrderedDict()
         self._fenced: OrderedDict[str, _Fenced] = OrderedDict()
         self._arm: dict[tuple[str, str], NewTask] = {}
+        self._to_glimpse: dict[tuple[str, str], Stream] = {}
         self._asks = trio.CapacityLimiter(ROUTES_AT_ONCE)
         self._restored = 0
         self._trouble = False
@@ -172,10 +180,16 @@ class Arrivals:
         if not stream.name.startswith("trip:"):
             return
         book = self._book(stream)
+        book.glimpsed = False
         if book.head >= stream.head and (book.trip.plan is None or book.trip.over):
             return
         book.waiting.append(sample)
         self._wake(book)
+
+    def held(self, stream: Stream) -> None:
+        """A stream came into memory here: who follows it is to see its arrival time, whichever node has its positions."""
+        if stream.name.startswith("trip:") and (stream.tenant, stream.name) not in self._books:
+            self._to_glimpse[stream.tenant, stream.name] = stream
 
     def mode_of(self, stream: Stream, subject: str) -> str:
         """What moves there, as far as it is known here."""
@@ -201,6 +215,7 @@ class Arrivals:
         and `Impossible` as its other orders do."""
         stream = await self._orders.stream(tenant, name)
         book = self._book(stream)
+        book.glimpsed = False
         book.look = True
         self._wake(book)
         with trio.move_on_after(LOOK_S):
@@ -251,12 +266,21 @@ class Arrivals:
                 now_ms = self._now_ms()
                 for book in list(self._books.values()):
                     look_ms = book.arriving.look_ms
-                    if look_ms is not None and look_ms <= now_ms:
+                    if look_ms is not None and look_ms <= now_ms and not book.glimpsed:
                         book.look = True
                         self._wake(book)
                     elif book.head < book.stream.head and book.trip.plan is not None and not book.trip.over:
                         self._wake(book)
+                self._glimpse()
                 await self._tell_workers()
+
+    def _glimpse(self) -> None:
+        for key in list(self._to_glimpse)[:GLIMPSES_MAX]:
+            stream = self._to_glimpse.pop(key)
+            if key not in self._books and self._node.hub.by_sid.get(stream.sid) is stream:
+                book = self._book(stream)
+                book.glimpsed = book.look = True
+                self._wake(book)
 
     async def _work(self, book: _Book) -> None:
         """Until nothing waits."""
@@ -311,13 +335,16 @@ class Arrivals:
             deeds += arriving.look(self._now_ms())
         for deed in deeds:
             if isinstance(deed, Show):
-                self._positions.show(book.stream, "eta", BY, deed.value, deed.at_ms / 1000)
+                self._positions.show(
+                    book.stream, "eta", BY, deed.value, deed.at_ms / 1000 - book.glimpsed * WORSE_S, here=book.glimpsed
+                )
                 self.shown += 1
             else:
                 book.deeds.append(deed)
         await self._give(book)
-        self._want_route(book)
-        self._arm_look(book)
+        if not book.glimpsed:
+            self._want_route(book)
+            self._arm_look(book)
         await trio.lowlevel.checkpoint()
 
     async def _fold(self, book: _Book) -> bool:

@@ -209,10 +209,10 @@ class Positions:
         """Whether anybody but the subject follows the stream, here or on another node."""
         return len(stream.present) > (subject in stream.present)
 
-    def show(self, stream: Stream, kind: str, by: str, value: object, at_s: float) -> None:
-        """The latest value of a signal, to who follows the stream here and on other nodes. ``at_s`` is Unix time, since when it
-        is true: what is older than what is shown is not shown."""
-        self.showing.show(stream, kind, by, int(1000 * at_s), value)
+    def show(self, stream: Stream, kind: str, by: str, value: object, at_s: float, *, here: bool = False) -> None:
+        """The latest value of a signal, to who follows the stream here and (unless ``here``) on other nodes. ``at_s`` is Unix
+        time, since when it is true: what is older than what is shown is not shown."""
+        self.showing.show(stream, kind, by, int(1000 * at_s), value, here=here)
 
     # -- tasks ----------------------------------------------------------------------------------------------------------
 

@@ -68,8 +68,9 @@ class Showing:
         if self._show(stream, subject, places):
             self._tell(stream, POSITION, subject, places[-1].at_ms, places[-1])
 
-    def show(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> None:
-        if self._show_other(stream, kind, by, at_ms, value):
+    def show(self, stream: Stream, kind: str, by: str, at_ms: int, value: object, *, here: bool = False) -> None:
+        """``here``: other nodes know better, or as well."""
+        if self._show_other(stream, kind, by, at_ms, value) and not here:
             self._tell(stream, kind, by, at_ms, value)
 
     def _tell(self, stream: Stream, kind: str, by: str, at_ms: int, value: object) -> None:

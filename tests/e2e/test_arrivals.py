@@ -188,12 +188,34 @@ async def test_a_trip_outlives_its_node() -> None:
                 await until(lambda: book.armed_ms is not None and not one.node.arrivals._arm)  # type: ignore[union-attr]
             await one.stop()
             assert two.node.arrivals is not None
-            assert len(two.node.arrivals) == 0
+            assert all(book.glimpsed for book in two.node.arrivals._books.values())
             ride.shift_s += 500
             due = await one.work.tasks("job")
             assert [task.body["do"] for task in due] == ["look"]
             await two.node.arrivals.look("demo", TRIP)
             assert (await ops.next("event", type="trip.alert"))["body"]["threshold_s"] == 600
+
+
+async def test_who_follows_at_another_start_sees_the_arrival_time() -> None:
+    """The node was ended, the device is silent: whoever comes then is shown it, as old as it is, and nobody is told twice."""
+    async with tracking_node() as (node, _):
+        ride = Ride([node], 550)
+        async with ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
+            await ride.sets_out(ops)
+            await command(ops, "notify", recipient=AMY, stop="home")
+            await ride.drive(truck, 0, 550)
+            await ops.next("event", type="trip.alert")
+        await node.restart()
+        async with hello(node.url, AMY, {TRIP: {"after": 0}}) as amy:
+            shown = await eta(amy)
+            assert shown["value"]["stop"] == "home"
+            assert shown["age"] > 9.0
+            await amy.ask("ping")
+            assert len([frame for frame in amy.seen if frame.get("type") == "trip.alert"]) == 1
+        assert node.node.arrivals is not None
+        [book] = node.node.arrivals._books.values()
+        assert book.glimpsed
+        assert book.armed_ms is None
 
 
 async def test_two_nodes_tell_once() -> None:

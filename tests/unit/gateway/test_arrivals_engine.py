@@ -371,7 +371,7 @@ async def test_a_route_that_comes_is_shown_without_a_position() -> None:
     async with trips() as at:
         at.arrivals.routes = FixedRoutes(routed((50.0, 8.0), (50.0, 8.14)))  # type: ignore[assignment]
         shown: list[Any] = []
-        at.arrivals._positions.show = lambda *told: shown.append(told[3])  # type: ignore[method-assign]
+        at.arrivals._positions.show = lambda *told, here: shown.append(told[3])  # type: ignore[method-assign]
         await at.sets_out()
         await at.drives(0, 20)
         await until(lambda: shown and shown[-1]["source"] == "route")
