@@ -25,7 +25,7 @@ MEANINGS: Final = {
     "quiet": "local times between which nothing is pushed, such as 22:00-06:30; what is in streams comes all the same",
     "zone": "whose local time that is, an IANA name; also for what was learned by the hour",
     "stale_s": "who is silent for longer is shown as stale",
-    "retention_days": "samples are kept for so long; last positions for ever",
+    "retention_days": "samples are kept for so long, at most 1460; last positions for ever",
     "provider_calls_per_day": "of routes, all trips and nodes together; past it arrival times go on without",
     "signed_only": "true: no positions of who has enrolled no key, and none from apps",
     "mock_allowed": "true: positions that an app made up (`mock`) are believed, as degraded; else quarantined",
