@@ -1,4 +1,4 @@
-"""``readback eta``: train arrival times on history, replay trips, and score what was said. What each command takes and says.
+"""``readback eta``: history out of the database, training on it, replay, and the score. What each command takes and says.
 
 For: whoever wants to know how good the arrival times are, at a terminal or in a pipeline (`gateway.cli_errors` has the exit
 codes). Promises as `gateway.cli` does: it imports nothing heavy before a command runs. Does not: hold logic (`gateway.eta`).
@@ -7,8 +7,7 @@ codes). Promises as `gateway.cli` does: it imports nothing heavy before a comman
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli_errors import USAGE, CliError, mended
+from gateway.cli_options import ConfigFile, Data, DatabaseUrl
 from gateway.cli_show import open_console
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ eta_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train arrival times on history, replay trips, and score what was said. docs/eta.md says how.",
+    help="Train arrival times on history, one's own or others', replay trips, and score what was said. docs/eta.md says how.",
 )
 
 History = Annotated[
@@ -66,6 +66,7 @@ def train(
     """
     from gateway.eta import files, show
     from gateway.eta import train as training
+    from gateway.eta.bar import bar
     from gateway.eta.played import Faults
     from gateway.eta.replay import crossed, play
 
@@ -78,11 +79,11 @@ def train(
         raise CliError("--cross-validate 1 leaves nothing to train on: 2 or more", USAGE)
     if cross_validate:
         played: list[Played] = []
-        with _bar("cross-validating", cross_validate * training.steps(trips)) as step:
+        with bar("cross-validating", cross_validate * training.steps(trips)) as step:
             for model, mine in crossed(trips, cross_validate, seed, by, step):
                 played += [play(trip, model, Faults()) for trip in mine]
         show.print_score(_scored(played), open_console(stderr=False))
-    with _bar("training", training.steps(trips)) as step:
+    with bar("training", training.steps(trips)) as step:
         model = training.train(trips, seed, step, by)
     files.write_model(out, model)
     console.print(
@@ -92,6 +93,65 @@ def train(
         markup=False,
         soft_wrap=True,
     )
+
+
+@eta_app.command()
+@mended
+def export(
+    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose trips.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the trips go.")],
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Trips that began then or later: a day or a time.", show_default=False
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Trips that began before then.", show_default=False)
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option("--mode", metavar="MODE", help="Trips of this mode; may be repeated (car, bus, truck)."),
+    ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            "--zone", metavar="ZONE", help="Where the hour of the week is told (the tenant's).", show_default=False
+        ),
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    config: ConfigFile = None,
+) -> None:
+    """History of one's own: trips that were completed, as `train` reads them.
+
+    Leaves out what cannot teach, and says how many and why: trips without a planned way, without positions, or whose way is
+    from a provider that lets nothing be kept. Reads alone, while the gateway runs or not. One mode a model is best.
+
+    Examples:
+
+      readback eta export --tenant demo --out trips.jsonl
+
+      readback eta export --tenant demo --mode bus --from 2026-10-01 --out buses.jsonl
+    """
+    from core.trip.plan import MODES
+    from gateway.config import load_config
+    from gateway.eta import exporting
+    from gateway.eta.bar import bar
+
+    modes = mode or ["car", "bus", "truck"]
+    for one in modes:
+        if one not in MODES:
+            raise CliError(f"--mode is one of {', '.join(MODES)}, not {one}", USAGE)
+    _into(out)
+    settings = load_config(file=config, arguments={"database_url": database_url, "data": data})
+    wanted = exporting.wanted(settings, tenant, from_, to, zone, modes)
+    with bar("reading trips", None) as step:
+        kept, left_out = exporting.export(settings, tenant, wanted, out, step.of)
+    console = open_console()
+    console.print(f"{out}: {kept} trips", highlight=False, markup=False, soft_wrap=True)
+    for why, count in left_out.most_common():
+        console.print(f"left out, {why}: {count}", highlight=False, markup=False, soft_wrap=True)
 
 
 @eta_app.command()
@@ -156,6 +216,7 @@ def replay(
     """
     from gateway.eta import files, show
     from gateway.eta import train as training
+    from gateway.eta.bar import bar
     from gateway.eta.played import Faults
     from gateway.eta.replay import ESTIMATORS, crossed, play
     from gateway.eta.served import World
@@ -182,7 +243,7 @@ def replay(
         seen = _without(_read(history), asked)
     played: list[Played] = []
     rounds = folds if same else 1 if seen else 0
-    with _bar("replaying", rounds * training.steps(asked if same else seen or asked) + len(asked)) as step:
+    with bar("replaying", rounds * training.steps(asked if same else seen or asked) + len(asked)) as step:
         if same:
             for made, mine in crossed(asked, folds, seed, by, step):
                 played += _each(mine, step, partial(said, made))
@@ -297,15 +358,3 @@ def _scored(played: list[Played]) -> Score:
         {one.trip.name: [Alert(rung.threshold_s, rung.at_s, rung.merged) for rung in one.alerts] for one in played},
         {one.trip.name: one.calls for one in played},
     )
-
-
-@contextmanager
-def _bar(name: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = open_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda: progress.advance(task)

@@ -6,9 +6,11 @@ For: `readback eta`. Promises: a file that is there is whole (it is written besi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
@@ -21,15 +23,22 @@ from gateway.eta.trips import lines_of
 MODEL_MAX = 500_000_000  # bytes
 
 
-def write_whole(path: Path, lines: Iterable[bytes]) -> None:
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there when all went well, and else as it was."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
-            file.writelines(lines)
+            yield file
         beside.replace(path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, lines: Iterable[bytes]) -> None:
+    with whole(path) as file:
+        file.writelines(lines)
 
 
 def write_model(path: Path, model: Model) -> None:

@@ -151,6 +151,7 @@ def test_a_dead_provider_is_called_once_a_trip_at_most(model: Path, tmp_path: Pa
     calls = json.loads(run("score", "--trips", MADE, "--predictions", out, *asked).stdout)["calls"]
     assert 0 < calls["failed"] <= 36
     assert calls["after_failed"] == 0
+    assert any("stale-route" in line["source"] for line in lines(out))
 
 
 def test_a_wrong_plan_is_another_way_in_the_middle() -> None:
