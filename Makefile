@@ -56,5 +56,14 @@ mutation: $(READY) ## plant errors in the hub, the frames and the resume, and co
 bench: $(READY) ## every benchmark against every installed peer; writes docs/benchmarks.md
 	$(BIN)/readback bench all
 
+ETA ?= ../shared/data/eta
+eta: $(READY) ## arrival times of the taxi trips in ETA=../shared/data/eta: replayed, scored, drawn into docs/img (a minute)
+	@test -f $(ETA)/taxi.jsonl || { echo "there is no $(ETA)/taxi.jsonl: make eta ETA=FOLDER says where the trips are" >&2; exit 1; }
+	@mkdir -p build/eta
+	$(BIN)/readback eta replay --history $(ETA)/taxi.jsonl --trips $(ETA)/taxi.jsonl --out build/eta/predictions.jsonl
+	$(BIN)/readback eta score --trips $(ETA)/taxi.jsonl --predictions build/eta/predictions.jsonl \
+		--alerts build/eta/alerts.jsonl --calls build/eta/calls.jsonl --plots build/eta/pictures
+	for name in buckets interval jitter; do cp build/eta/pictures/$$name.png docs/img/eta-$$name.png; done
+
 clean: ## remove the environment and caches; your data folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info clients/python/*.egg-info
