@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from proof.sim.many import IN_HAND, Outcome, Task, many
 from proof.sim.many import outcome as one
 from proof.sim.mutants import Mutant
+from proof.sim.swarm import draw
 
 SEEDS_MAX = 2_000
 """Within so many a mutant must be found."""
@@ -34,10 +35,11 @@ def bites(mutants: Iterable[Mutant], jobs: int, seeds_max: int = SEEDS_MAX) -> I
     for mutant in mutants:
         found, runs = None, 0
         # Few at first, in this process: most are found by one of the first seeds, and a pool takes a second to start.
-        near = min(IN_HAND * jobs, seeds_max)
+        seeds = [seed for seed in range(seeds_max) if not mutant.needs or getattr(draw(seed), mutant.needs)]
+        near = IN_HAND * jobs
         outcomes = itertools.chain(
-            many((Task(seed, mutant=mutant.name) for seed in range(near)), 1),
-            many((Task(seed, mutant=mutant.name) for seed in range(near, seeds_max)), jobs),
+            many((Task(seed, mutant=mutant.name) for seed in seeds[:near]), 1),
+            many((Task(seed, mutant=mutant.name) for seed in seeds[near:]), jobs),
         )
         for outcome in outcomes:
             runs += 1

@@ -1,6 +1,6 @@
 """A trip in a simulated run: a device that drives it, its owner, those who want to be told, and what it came to.
 
-The device says where it is twice a second and knows no more than a phone does: it numbers its fixes, keeps what was not
+The device says where it is twice a second or so and knows no more than a phone does: it numbers its fixes, keeps what was not
 answered and says it again, wherever its next connection leads; it is silent in tunnels, says the newest first when it comes
 out, has a wild fix now and then, and repeats what was answered long ago. Its way is planned with true times, so that whoever
 computes with it is right from the start, and what is told too late is told too late by somebody's fault.
@@ -33,6 +33,7 @@ from core.wire import at_bytes
 from gateway.arrivals import engine
 from gateway.service import WireError
 from gateway.trips_desk import TripsDesk
+from gateway.work import alerts as notices
 from proof import history
 from proof.history import digest
 from proof.sim.people import Client
@@ -62,6 +63,8 @@ FAST: Final = (
     (engine, "ARM_MS", 500),
     (engine, "TICK_S", 0.1),
     (engine, "AGAIN_S", 0.2),
+    (engine, "AGAIN_MAX_S", 0.8),
+    (notices, "WISHED_MS", 500),
 )
 """Modules, names and what stands there while such a run lasts."""
 
@@ -70,14 +73,14 @@ AFTER_S: Final = 7.0
 """It arrives so long after the troubles were to end: what is due by then is due in peace."""
 STANDS_S: Final = 3.0
 """It says for so long that it is there."""
-EVERY_S: Final = 0.5
+EVERY_S: Final = (0.15, 0.5, 0.5, 0.8)
 SPEED_MPS: Final = 60.0
 """So fast that near its stop (60 m of a car) is a second before it."""
 PLACE: Final = Plane(-16.9, 145.7)
 WILD: Final = 0.08
 TUNNEL: Final = 0.06
 ANEW: Final = 0.05
-HASTY: Final = 0.2
+HASTY: Final = 0.4
 """Shares: of fixes that are wild; of turns in which it goes into a tunnel, says again what was answered, or what was not."""
 AT_ONCE: Final = 8
 """Fixes of one message."""
@@ -98,6 +101,7 @@ class Wish(NamedTuple):
 WISHES: Final = (
     Wish("user:u1", "b", TENANTS.arrivals.thresholds_s),
     Wish("user:u2", "b", (8, 4), own=True),
+    Wish("user:u3", "b", (9, 7, 2), own=True),
     Wish("user:u1", "a", (2,), own=True),
 )
 
@@ -227,7 +231,7 @@ class Driver(Client):
                 seq += 1
                 lat, lon = PLACE.place(x_m + rng.uniform(20_000, 90_000), rng.uniform(-90_000, 90_000))
                 self.untold[seq] = _said(seq, at_t + rng.choice((-0.05, 0.05)), lat, lon, SPEED_MPS)
-            await trio.sleep(EVERY_S)
+            await trio.sleep(rng.choice(EVERY_S))
 
     async def talk(self, visit: Visit) -> None:
         rng = self.rng

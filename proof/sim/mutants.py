@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Final
 
@@ -27,6 +27,10 @@ class Mutant:
     """``module:Class.function`` or ``module:function``."""
     old: str
     new: str
+    also: Mutant | None = None
+    """Where a promise is kept twice over: what keeps it the second time."""
+    needs: str = ""
+    """A field of `proof.sim.swarm.Swarm`: it is looked for where that is drawn, and is not there elsewhere."""
 
 
 MUTANTS: Final = (
@@ -145,6 +149,38 @@ MUTANTS: Final = (
     Mutant("board-read-and-not-told", "gateway.board:Boards._load", "self._tell(board, changed)", "board.rows = fresh"),
     Mutant("board-skips-one", "gateway.board:Boards._read", "max(known[partition], reached)",
            "max(known[partition], reached + bool(rows))"),
+    *(replace(mutant, needs="trips") for mutant in (
+        Mutant("position-answered-before-it-is-kept", "gateway.live.positions:Positions.keep",
+               "if each.last is not None], told)", "if each.last is not None], lambda error: None)\n            told(None)"),
+        Mutant("duplicate-before-it-is-kept", "gateway.live.positions:Positions.keep",
+               "any(each.waits for each in judged)", "samples"),
+        Mutant("samples-given-up", "gateway.live.keeper:Keeper._keep",
+               "await trio.sleep(max(RETRY_S, min(error.retry_after_s or 0.0, 1.0)))", "return"),
+        Mutant("older-place-shown", "core.live:Live.show", "elif place.at_ms <= shown.place.at_ms:", "elif False:"),
+        Mutant("age-since-it-was-heard", "gateway.live.showing:Showing._show",
+               "trio.current_time() - max(now_ms - place.at_ms, 0) / 1000", "trio.current_time()"),
+        Mutant("quarantined-shown", "gateway.live.positions:Positions.judge", "if live:", "if True:"),
+        Mutant("quarantined-in-trails", "gateway.live.showing:Showing._load", 'if sample.verdict != "quarantined"', "if True"),
+        Mutant("last-places-not-read", "gateway.live.showing:Showing.hold", "if stream.name.startswith(KEPT_KINDS):",
+               "if False:"),
+        Mutant("places-kept-to-themselves", "gateway.live.showing:Showing.tell_others",
+               "cluster.publish_live(partition, payload)", "pass"),
+        Mutant("alert-forgotten", "core.trip.trips:Trips.evolve", "return state.evolve(state_, event)",
+               "return state_ if event.type == 'trip.alert' else state.evolve(state_, event)",
+               Mutant("", "core.trip.alerts:waiting", "in trip.alerts.items():", "in ():",
+                      Mutant("", "core.trip.arriving:Arriving._tell", "due.body(now_ms), due.key)",
+                             "due.body(now_ms), derived_key(due.key, now_ms))"))),
+        Mutant("notice-under-another-key", "gateway.work.jobs:Deeds._do", '"notice"), _said(what), key)',
+               '"notice"), _said(what), __import__("core.commands").commands.derived_key(key, orders.wall()))'),
+        Mutant("own-thresholds-ignored", "core.trip.alerts:_thresholds",
+               "arrivals.thresholds_s if wish.thresholds_s is None else wish.thresholds_s", "arrivals.thresholds_s"),
+        Mutant("no-look-without-a-position", "gateway.arrivals.engine:Arrivals.run",
+               "look_ms is not None and look_ms <= now_ms", "False",
+               Mutant("", "gateway.arrivals.engine:Arrivals._tell_workers", "if not self._arm:", "if True:")),
+        Mutant("arrival-ends-nothing", "core.trip.arriving:Arriving._arrive", 'deeds += self._give("complete"',
+               'deeds += () and self._give("complete"'),
+        Mutant("trip-shown-as-it-was", "gateway.past:Past.facts", "while True:", "while not known:"),
+    )),
 )  # fmt: skip
 
 BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}
@@ -177,13 +213,22 @@ def planted(name: str) -> Iterator[None]:
     if not name:
         yield
         return
-    mutant = BY_NAME[name]
+    with _planted(BY_NAME[name]):
+        yield
+
+
+@contextmanager
+def _planted(mutant: Mutant) -> Iterator[None]:
+    if mutant.also is not None:
+        with _planted(mutant.also), _planted(replace(mutant, also=None)):
+            yield
+        return
     holder, attribute, original = _find(mutant.where)
     module: Any = importlib.import_module(mutant.where.partition(":")[0])
     local: dict[str, Any] = {}
     code = "from __future__ import annotations\n" + source_of(mutant)
     # In the module's own globals, so that what a test replaces there is seen.
-    exec(compile(code, f"<{name}>", "exec"), vars(module), local)
+    exec(compile(code, f"<{mutant.name}>", "exec"), vars(module), local)
     setattr(holder, attribute, local[original.__name__])
     try:
         yield

@@ -27,6 +27,7 @@ WORKERS: Final = (
 """Where there are workers: drawn apart, so that the runs of other seeds are what they were."""
 COMPANY: Final = ("rebuild", "operator")
 """Where there are workers, drawn once more apart; `operator` where there are sagas."""
+ON_TRIPS: Final = ("crash", "drain", "bus_late", "log_slow", "log_unknown", "log_late", "work_slow", "work_unknown")
 TROUBLES: Final = ANYWHERE + WORKERS + COMPANY
 
 SHORT: Final = replace(
@@ -158,16 +159,18 @@ def draw(seed: int, size: Size = "small") -> Swarm:
 
 
 def _with_trips(swarm: Swarm, rng: random.Random) -> Swarm:
-    """In half of them all clocks are right, so that times can be judged; none has its log put back."""
+    """In half of them all clocks are right, so that times can be judged; none has its log put back. They are few: what meets
+    positions is drawn once more."""
     working = swarm.workers > 0
     added = () if working else tuple(name for name in WORKERS if rng.random() < 0.25 and name != "poison")
+    more = tuple(name for name in ON_TRIPS if rng.random() < 0.25 and name not in (*swarm.troubles, *added))
     without = ("restore", "wall", "skew") if rng.random() < 0.5 else ("restore",)
     return replace(
         swarm,
         trips=1,
         workers=swarm.workers or rng.choice((1, 2, swarm.nodes)),
-        troubles=tuple(name for name in (*swarm.troubles, *added) if name not in without),
-        limits=replace(swarm.limits, book_idle_s=2.0, samples_commit_max=4),
+        troubles=tuple(name for name in (*swarm.troubles, *added, *more) if name not in without),
+        limits=replace(swarm.limits, book_idle_s=2.0, samples_commit_max=4, live_flush_s=0.05),
     )
 
 
