@@ -6,8 +6,8 @@ at one go: each trip is as far as its plan says, and ten minutes away in a good 
 four minutes for which the plan had eight: by that one, and by nothing else, ten minutes before has passed. Measured is what
 comes of it, from its leaving: the arrival time at a follower, the word in the inbox, its answer.
 
-Then trips whose positions are in the store, and not in the node, go on: the CPU that they take beyond that of trips without a
-past is what the past costs to read and to take. Nobody else is there then.
+Then the node is killed, and trips are followed on a new one whose positions are in the store: the CPU that they take beyond
+that of trips without a past is what the past costs to read and to take. Nobody else is there then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -58,6 +58,8 @@ FOLLOWED: Final = 10
 LATE_S: Final = 10.0
 UNANSWERED: Final = 200
 """Commands at once, before anything is measured."""
+SETTLE_S: Final = 0.7
+"""For what is done at a tick of the node's."""
 SECOND_S: Final = 0.3
 """For a second word to somebody, if there is one."""
 PAST_TRIPS: Final = 5
@@ -145,8 +147,9 @@ async def _shown(runs: Sequence[Run], figures: Figures) -> None:
         raise LoadError(f"{said}; not accepted: {dict(figures.refused)}") from None
 
 
-async def _round(cluster: Cluster, fleet: Sequence[Device], tokens: Tokens, shape: Shape, figures: Figures) -> None:
-    swarm = Swarm(cluster.port)
+async def _round(
+    cluster: Cluster, swarm: Swarm, fleet: Sequence[Device], tokens: Tokens, shape: Shape, figures: Figures
+) -> None:
     runs = [Run(device, f"user:r{device.number}") for device in fleet]
     dispatch = Dispatch(swarm, _owner(tokens))
     vehicles = [Vehicle(swarm, tokens.mint(run.device.name), run, figures) for run in runs]
@@ -170,7 +173,6 @@ async def _round(cluster: Cluster, fleet: Sequence[Device], tokens: Tokens, shap
     figures.missing += sum(not run.told for run in runs)
     figures.unshown += sum(run.sent_ns is not None for run in runs)
     figures.refused.update(dispatch.refused)
-    swarm.close()
 
 
 # -- trips with a past --------------------------------------------------------------------------------------------------------
@@ -211,33 +213,47 @@ async def _keep_past(url: str, fleet: Sequence[Device], count: int) -> None:
             device.seq = count
 
 
-async def _taken_up(
-    cluster: Cluster, bare: Sequence[Device], past: Sequence[Device], tokens: Tokens, shape: Shape, figures: Figures
-) -> None:
-    """Those without a past, then those with one, each trip alone."""
-    swarm, own = Swarm(cluster.port), Figures()
-    runs = [Run(device) for device in (*bare, *past)]
+async def _plan(cluster: Cluster, swarm: Swarm, runs: Sequence[Run], tokens: Tokens, past: int) -> None:
     dispatch = Dispatch(swarm, _owner(tokens))
-    vehicles = [Vehicle(swarm, tokens.mint(run.device.name), run, own) for run in runs]
-    follower = Follower(swarm, tokens.mint("user:f"), runs, own)
-    await opened([dispatch, *vehicles, follower])
-    await _set_out(dispatch, runs, shape.past * PAST_EVERY_MS // (1000 * LEG_S) + 1)  # plans begin before pasts do
+    await opened([dispatch])
+    await _set_out(dispatch, runs, past * PAST_EVERY_MS // (1000 * LEG_S) + 1)  # plans begin before pasts do
+
+
+async def _taken_up(
+    cluster: Cluster, swarm: Swarm, bare: Sequence[Run], past: Sequence[Run], tokens: Tokens, own: Figures
+) -> float:
+    """Trips are followed, each by a connection of its own, on a node that knows none: those without a past, then those with
+    one. Seconds of the node's CPU that a past took, each."""
     used = [cluster.cpu_s()["nodes"]]
+    for runs in (bare, past):
+        for run in runs:
+            follower = Follower(swarm, tokens.mint("user:f"), [run], own)
+            await opened([follower])
+            if runs is past:
+                await _until(
+                    partial(getattr, run, "shown"),
+                    f"{run.device.trip}, whose past is in the store, has no arrival time",
+                )
+                own.taken_up.append(time.monotonic_ns() - follower.began_ns)
+            else:
+                await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
+        used.append(cluster.cpu_s()["nodes"])
+    vehicles = [Vehicle(swarm, tokens.mint(run.device.name), run, own) for run in bare]
+    await opened(vehicles)
     for nth, vehicle in enumerate(vehicles, 1):
         vehicle.say()
         await _until(lambda nth=nth: len(own.eta) == nth, f"{vehicle.run.device.trip} has no arrival time")  # type: ignore[misc]
-        if nth in (len(bare), len(vehicles)):
-            await asyncio.sleep(SECOND_S)
-            used.append(cluster.cpu_s()["nodes"])
-    swarm.close()
-    figures.refused.update(own.refused)
-    figures.first += own.eta[: len(bare)]
-    figures.taken_up += own.eta[len(bare) :]
-    without_s, with_s = used[1] - used[0], used[2] - used[1]
-    figures.past_ms.append(1000 * (with_s - without_s) / (len(past) * shape.past / 1000))
+    return (used[2] - used[1] - (used[1] - used[0])) / len(past)
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------------------
+
+
+async def _connected(cluster: Cluster, work: Callable[[Swarm], Awaitable[None]]) -> None:
+    """However it ends, no connection is left."""
+    with contextlib.closing(Swarm(cluster.port)) as swarm:
+        await work(swarm)
 
 
 def one_round(cluster: Cluster, numbers: Numbers, shape: Shape, figures: Figures, say: Say) -> None:
@@ -250,11 +266,24 @@ def one_round(cluster: Cluster, numbers: Numbers, shape: Shape, figures: Figures
     fleet, bare, past = made[: shape.trips], made[shape.trips : -PAST_TRIPS], made[-PAST_TRIPS:]
     prepare(cluster, first, len(made))
     say(f"{shape.trips} trips")
-    asyncio.run(_round(cluster, fleet, tokens, shape, figures))
-    say(f"trips with {shape.past:,} samples in the store")
+    asyncio.run(_connected(cluster, lambda swarm: _round(cluster, swarm, fleet, tokens, shape, figures)))
+    say(f"trips with {shape.past:,} samples in the store, on a new node")
+    new, old = [Run(device) for device in bare], [Run(device) for device in past]
+    asyncio.run(_connected(cluster, lambda swarm: _plan(cluster, swarm, [*new, *old], tokens, shape.past)))
     trio.run(_keep_past, cluster.database_url, past, shape.past)
+    cluster.kill(0)
+    cluster.replace(0)
     calm(cluster)
-    asyncio.run(_taken_up(cluster, bare, past, tokens, shape, figures))
+    own, found = Figures(), list[float]()
+
+    async def measured(swarm: Swarm) -> None:
+        found.append(await _taken_up(cluster, swarm, new, old, tokens, own))
+
+    asyncio.run(_connected(cluster, measured))
+    figures.first += own.eta
+    figures.taken_up += own.taken_up
+    figures.past_ms.append(1000 * found[0] / (shape.past / 1000))
+    figures.refused.update(own.refused)
 
 
 ENV: Final = {"READBACK_WORK": "true"}
@@ -278,7 +307,7 @@ def main() -> None:
         ("position of now to the word in an inbox", figures.alert),
         ("position of now to its answer", figures.answer),
         ("a trip's first position to its arrival time, alone", figures.first),
-        (f"the same with {shape.past:,} samples in the store", figures.taken_up),
+        (f"following a trip of {shape.past:,} samples on a new node", figures.taken_up),
     ):
         print(f"{what:50} {len(took):6}   {quantiles(took)}")
     print(f"a trip taken up anew: {median(figures.past_ms):.1f} ms of the node's CPU per 1,000 samples of its past")

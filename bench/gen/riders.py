@@ -37,7 +37,7 @@ class Figures:
     first: list[int] = field(default_factory=list)
     """To the first arrival time of a trip that nobody had heard of, alone."""
     taken_up: list[int] = field(default_factory=list)
-    """The same of a trip whose past is in the store."""
+    """From following a trip whose past is in the store, on a new node, to its arrival time."""
     past_ms: list[float] = field(default_factory=list)
     """Of the node's CPU per 1,000 samples of a past, one a round."""
     busy: list[float] = field(default_factory=list)

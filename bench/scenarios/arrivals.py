@@ -24,6 +24,7 @@ from bench.moving import Numbers, Turn, Watched
 from bench.node import Cluster, readback_cluster
 from bench.scenarios.common import Context, Tally, begin, calm, result
 from bench.scenarios.noisy import rise
+from bench.stats import Histogram
 from core.geo.model import Model
 from gateway.eta.train import grouped, train
 from gateway.eta.trips import Trip, read_trips
@@ -37,10 +38,10 @@ ETA_MAX_US = 50.0
 KINDS = {10: "fixes, ten a message", 1: "fixes, one a message"}
 PER_CORE = {fixes: f"{kind}, accepted a second of the node's CPU" for fixes, kind in KINDS.items()}
 RESTING, MOVING = "without movement", "with movement"
-TO_WATCHER = "position to a watcher"
-TO_ETA, TO_FIRST_ETA = "position to the arrival time it made", "a trip's first position to its arrival time, alone"
-TO_TAKEN_UP = "the same, with its past in the store"
-TO_INBOX = "position to the alert in an inbox"
+TO_WATCHER, TO_ANSWER = "a position, to a watcher", "a position, to its answer"
+TO_ETA, TO_FIRST_ETA = "a position, to the arrival time it made", "a trip's first position, to its arrival time, alone"
+TO_TAKEN_UP = "following a trip on a new node, to its arrival time"
+TO_INBOX = "a position, to the alert in an inbox"
 ETA_CPU = "fix, its arrival time (trained model)"
 TAKEN_UP = "a trip taken up anew: ms of the node's CPU per 1,000 samples of its past"
 TRACK_READ = "a track read whole"
@@ -72,9 +73,9 @@ NOTES = (
         "evenly spread over the window, whatever was answered."
     ),
     (
-        "Taken up anew: the node's CPU for the first position and arrival time of trips with a past in the store, beyond that "
-        "of trips without one, on an otherwise idle node; reading, matching and folding included. Arrival times are signals, "
-        "which are gathered for a tenth of a second: that is most of their latency."
+        "Taken up anew: the node is killed, and trips are followed on a new one, which looks twice a second at what it does "
+        "not know yet. What those with a past in the store take of its CPU beyond those without: reading, matching, folding. "
+        "Arrival times are signals, which are gathered for a tenth of a second."
     ),
 )
 
@@ -120,6 +121,8 @@ def run(
         )
     shape = Shape(seconds, connections, subjects, watchers, rate, trips.Shape(riding, riding_s, past), samples, track)
     tally = Tally("readback", durable=True)
+    for name in (TO_ANSWER, TO_WATCHER, TO_ETA, TO_INBOX):
+        tally.latency[name] = Histogram()  # these first: the picture is of them
     ctx.say("arrivals: a model of arrival times")
     model, served = learned(file)
     ctx.say("arrivals: starting nodes")
@@ -211,7 +214,7 @@ def _trips(tally: Tally, worker: Cluster, numbers: Numbers, shape: Shape, say: t
         (TO_TAKEN_UP, figures.taken_up),
     ):
         tally.latency[name].record_all(took)
-    tally.latency["position to its answer, beside them"].record_all(figures.answer)
+    tally.latency[TO_ANSWER].record_all(figures.answer)
     tally.values[TAKEN_UP] += figures.past_ms
     tally.values["node busy with trips, its worker included (share of a core)"] += figures.busy
     tally.counts["positions of trips"] += figures.fixes

@@ -14,7 +14,7 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from bench import cli, eta_cpu, kept, model, moving, trips
+from bench import cli, eta_cpu, kept, model, moving, plots, trips
 from bench.gen.riders import Dispatch, Figures, Follower, Rider, Run, Vehicle, place
 from bench.load import LoadError, Measured
 from bench.model import Result
@@ -141,6 +141,15 @@ def test_parts_take_turns_and_are_added_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert ours.values[arrivals._rise(99, "ack")].median == pytest.approx(5.0, rel=0.05)
     assert ours.values[arrivals.LOADED].runs == 2
     assert "no peers" in found.notes[0]
+
+
+def test_the_picture_is_of_what_comes_of_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer, watcher, arrival time, inbox; the other latencies are in the table."""
+    found, _ = ran(monkeypatch, 1.0)
+    figure = plots._latency(found)
+    assert figure is not None
+    lines = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert lines == [arrivals.TO_ANSWER, arrivals.TO_WATCHER, arrivals.TO_ETA, arrivals.TO_INBOX]
 
 
 def test_what_was_not_accepted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
