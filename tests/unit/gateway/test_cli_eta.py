@@ -127,6 +127,17 @@ def test_what_is_served_is_what_the_estimator_says(model: Path, tmp_path: Path) 
         assert (said.source, said.age_s) == (bare.source, 0.0)
 
 
+def test_alerts_come_between_and_after_fixes(model: Path) -> None:
+    """By the clock, when the gateway looks: also where a device falls silent for good, up to the arrival."""
+    made, trip = files.load_model(model), max(read_trips(MADE), key=lambda trip: trip.arrive_s)
+    silent = trip._replace(fixes=tuple(fix for fix in trip.fixes if fix.at_s < trip.arrive_s - 500))
+    rung = replay.play(silent, made, Faults()).alerts
+    assert rung[-1].threshold_s == 300.0
+    assert silent.fixes[-1].at_s < rung[-1].at_s < trip.arrive_s
+    assert rung[-1].at_s not in {fix.at_s for fix in trip.fixes}
+    assert replay.play(silent._replace(arrive_s=rung[-1].at_s - 1), made, Faults()).alerts == rung[:-1]
+
+
 def test_a_trip_is_told_of_and_asks_for_routes_as_it_is_served(model: Path, tmp_path: Path) -> None:
     """Alerts once each; a call at the start, few after it; what is written is what is scored."""
     out = tmp_path / "predictions.jsonl"
