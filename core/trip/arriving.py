@@ -20,7 +20,7 @@ device's advice was worth.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from math import exp, inf
 from typing import Any, Final, NamedTuple
@@ -82,6 +82,18 @@ class Give(NamedTuple):
 Deed = Show | Give
 
 
+class _Said(NamedTuple):
+    """What was shown last, as far as the next is held against it: when it was made, its stop and source, the arrival in whole
+    seconds, how wide the interval was, how many stops came after."""
+
+    made_ms: int
+    stop: str
+    source: str
+    eta_s: int
+    wide_s: float
+    then: int
+
+
 class Arriving:
     """Of one trip stream. ``zone`` of ``arrivals`` says what time of the day it is there."""
 
@@ -120,7 +132,7 @@ class Arriving:
         """When that came."""
         self._reached = Reached("car")
         self._shown: dict[str, deque[Estimate]] = {}
-        self._told: Show | None = None
+        self._told: _Said | None = None
         self._given: dict[str, int] = {}
         """Keys given, and when."""
         self._watches: dict[str, Watch] = {}
@@ -410,27 +422,31 @@ class Arriving:
         return emission.source if self._calls is None else self._calls.marked(emission.source)
 
     def _worth_showing(self, told: Sequence[tuple[str, Emission]], now_ms: int) -> list[Deed]:
-        """Where it says something new, or nothing was said for long."""
+        """Where it says something new, or nothing was said for long. Compared before it is written: most of it is not."""
         if not told:
             return []
         (stop, emission), *then = told
-        value: dict[str, Any] = {"stop": stop, **self._said(emission), "source": self._source(emission)}
-        if then:
-            value["then"] = [{"stop": name, **self._said(later)} for name, later in then[:THEN_MAX]]
-        show = Show(value, self._ms(emission.at_s - emission.age_s))
+        made_ms = self._ms(emission.at_s - emission.age_s)
+        said = _Said(
+            made_ms,
+            stop,
+            self._source(emission),
+            round(self._ms(emission.eta_s) / 1000),
+            emission.high_s - emission.low_s,
+            min(len(then), THEN_MAX),
+        )
         before = self._told
-        if (
-            before is not None
-            and before.value.keys() == value.keys()
-            and show.at_ms - before.at_ms < 1000 * SHOW_AGAIN_S
-        ):
-            same = all(before.value[name] == value[name] for name in ("stop", "source", "at"))
-            if same and abs(_span_s(before.value) - _span_s(value)) < SHOW_WIDTH_S:
+        if before is not None and said[1:4] == before[1:4] and said.then == before.then:
+            again = made_ms - before.made_ms >= 1000 * SHOW_AGAIN_S
+            if not again and abs(said.wide_s - before.wide_s) < SHOW_WIDTH_S:
                 return []
-        self._told = show
-        return [show]
+        self._told = said
+        value: dict[str, Any] = {"stop": stop, **self._written(emission), "source": said.source}
+        if then:
+            value["then"] = [{"stop": name, **self._written(later)} for name, later in then[:THEN_MAX]]
+        return [Show(value, made_ms)]
 
-    def _said(self, emission: Emission) -> dict[str, str]:
+    def _written(self, emission: Emission) -> dict[str, str]:
         """Whole seconds: nobody reads more."""
         times = (("at", emission.eta_s), ("low", emission.low_s), ("high", emission.high_s))
         return {name: write(1000 * round(self._ms(at_s) / 1000)) for name, at_s in times}
@@ -497,11 +513,6 @@ class Arriving:
 
 def _way_of(plan: Plan) -> tuple[object, ...]:
     return plan.mode, plan.subject, plan.route, tuple((stop.stop, stop.lat, stop.lon) for stop in plan.stops)
-
-
-def _span_s(value: Mapping[str, Any]) -> float:
-    low, high = (datetime.fromisoformat(value[name]) for name in ("low", "high"))
-    return (high - low).total_seconds()
 
 
 def stops_along(route: Route, stops: Sequence[tuple[str, float, float]]) -> tuple[Stop, ...]:
