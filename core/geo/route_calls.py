@@ -190,11 +190,3 @@ class RouteCalls:
         calls.last_ms, calls.failed_ms, calls.made_ms = number("last_ms"), number("failed_ms"), number("made_ms")
         calls.low_ms, calls.high_ms = number("low_ms"), number("high_ms")
         return calls
-
-
-def chosen(had: Snapshot | None, found: Snapshot, why: Why) -> Snapshot | None:
-    """Which route a trip takes of an answer; ``None``: it goes on with the one it has. A guess replaces a provider's route
-    only where that one is wrong."""
-    if had is None or found.source != OFFLINE or why == "off_route" or had.source == OFFLINE:
-        return found
-    return None

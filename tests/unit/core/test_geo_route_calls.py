@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.geo.route_calls import CallPolicy, Look, RouteCalls, Why, chosen
+from core.geo.route_calls import CallPolicy, Look, RouteCalls
 from core.geo.routing import Ask, Shape, Snapshot
 
 BEGAN_MS = 1_790_000_000_000
@@ -200,14 +200,3 @@ def test_states_that_cannot_be_read() -> None:
     calls = RouteCalls.restore({"began_ms": BEGAN_MS, "calls": -4, "last_ms": "x", "failed_ms": 1.5, "low_ms": True})
     assert calls.state() == RouteCalls(BEGAN_MS).state()
     assert RouteCalls.restore({}).began_ms == 0
-
-
-def test_which_route_a_trip_takes() -> None:
-    """A provider's always; a guess only where there was none, or the one there was is wrong."""
-    real, guess = snapshot(), snapshot(source="offline")
-    cases: list[tuple[Snapshot | None, Snapshot, Why, bool]] = [
-        (None, guess, "start", True), (real, real, "age", True), (guess, real, "age", True), (guess, guess, "age", True),
-        (real, guess, "age", False), (real, guess, "breach", False), (real, guess, "off_route", True),
-    ]  # fmt: skip
-    for had, found, why, taken in cases:
-        assert chosen(had, found, why) is (found if taken else None)

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from core.geo.route_calls import Look, RouteCalls, chosen
+from core.geo.route_calls import OFFLINE, Look, RouteCalls
 from core.geo.routing import ROAD, Ask, Mode, RouteError, Shape, Snapshot
 from gateway.routes.budget import Budget, MemoryPurse
 from gateway.routes.calling import Routed, RouteLimits, Routes
@@ -389,7 +389,7 @@ async def test_a_trip_whose_provider_dies(autojump_clock: trio.testing.MockClock
             left = calls.left(now_ms)
             calls.asked(now_ms)
             found = await asking.route("demo", Ask("car", (A, (30.1, 104.0 + at_s / 10_000))), left)
-            taken = chosen(had, found.snapshot, why)
+            taken = found.snapshot if had is None or found.snapshot.source != OFFLINE else None
             calls.answered(now_ms, found.calls, found.failed, taken)
             had = taken or had
         sources.append(calls.marked("route"))
