@@ -19,6 +19,8 @@ print(json.dumps([outcome(task).digest for task in tasks]))
 """
 RUNS: list[tuple[int, str, int | None]] = [
     *((seed, "small", None) for seed in range(12)),
+    (55, "small", None),  # with a trip
+    (72, "small", None),
     (3, "short", None),
     (3, "short", 57),
     (1, "large", None),
