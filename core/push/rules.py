@@ -12,11 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, NamedTuple
-
-RETRY_AFTER_MAX_S: Final = 3_600.0
-"""A service that asks for more is asked again after an hour: no alert lives longer than a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +63,6 @@ def refused(reason: str) -> Verdict:
 
 def later(reason: str, after_s: float | None = None, *, counts: bool = True) -> Verdict:
     return Verdict("later", reason[:REASON_MAX], after_s, counts=counts)
-
-
-def retry_after_s(text: str, now_s: float) -> float | None:
-    """Of a header's value: seconds, or a date (RFC 9110, section 10.2.3); what cannot be read says nothing."""
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_MAX_S)
-    try:
-        wait_s = parsedate_to_datetime(text).timestamp() - now_s
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
 
 
 def wait_s(after_s: float | None, tries: int, uniform: float, limits: PushLimits) -> float:

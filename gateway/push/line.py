@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import httpx
 import trio
 
-from core.push.rules import PushLimits, retry_after_s
+from core.push.rules import PushLimits
+from core.retry import retry_after_s
 from core.work_limits import WorkLimits
 from gateway.work.outside import Outside
 from gateway.work.ports import Transient

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -20,6 +19,7 @@ import orjson
 import trio
 
 from core.geo.routing import RouteError, Snapshot
+from core.retry import retry_after_s
 
 BODY_BYTES_MAX: Final = 4_000_000
 """Twenty thousand points with two figures each are some 600 kB."""
@@ -30,7 +30,6 @@ KEEPALIVE_S: Final = 4.0
 """osrm-routed ends a connection after 5 s."""
 BUSY_S: Final = 60.0
 """How long a provider that says 429 and no time is left alone."""
-RETRY_AFTER_MAX_S: Final = 3_600.0
 
 
 class Said(NamedTuple):
@@ -87,7 +86,7 @@ class Wire:
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise RouteError(f"{name} answers compressed, which was not asked for")
             return
-        wait_s = retry_after_s(answer.headers, self._wall())
+        wait_s = retry_after_s(answer.headers.get("retry-after", ""), self._wall())
         if status == 429:
             raise RouteError(f"{name} has too many requests (429)", BUSY_S if wait_s is None else wait_s)
         if status >= 500:
@@ -132,15 +131,3 @@ async def _body(name: str, answer: httpx.Response) -> bytes:
         # Of this ask: another's answer may be short, so nobody else is kept from asking.
         raise RouteError(f"{name} answers with more than {BODY_BYTES_MAX} bytes", fatal=True)
     return bytes(data)
-
-
-def retry_after_s(headers: httpx.Headers, now_s: float) -> float | None:
-    """Seconds, or a date (RFC 9110, section 10.2.3); what cannot be read says nothing."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_MAX_S)
-    try:
-        wait_s = parsedate_to_datetime(text).timestamp() - now_s
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)

@@ -20,7 +20,6 @@ import base64
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ import httpx
 import orjson
 import trio
 
+from core.retry import retry_after_s
 from core.work_limits import WorkLimits
 from gateway.work.orders import Impossible
 from gateway.work.outside import TRIES_MAX, Outside
@@ -35,7 +35,6 @@ from gateway.work.ports import Transient
 
 ANSWER_BYTES_MAX: Final = 2_048
 URL_CHARS_MAX: Final = 2_000
-RETRY_AFTER_MAX_S: Final = 3_600.0
 PASSING: Final = frozenset((408, 425, 429))
 SECRET_PREFIX: Final = "whsec_"
 _NAT64: Final = ip_network("64:ff9b::/96")
@@ -126,7 +125,9 @@ class Webhooks:
                 raise _failed(f"{host} did not answer within {self._limits.webhook_s:g} s")
             status = answer.status_code
             if status in PASSING or status >= 500:
-                raise _failed(f"{host} answers {status}", _retry_after_s(answer.headers, self._wall()))
+                raise _failed(
+                    f"{host} answers {status}", retry_after_s(answer.headers.get("retry-after", ""), self._wall())
+                )
         if 200 <= status < 300:
             return status
         if 300 <= status < 400:
@@ -215,15 +216,3 @@ async def _said(answer: httpx.Response) -> bytes:
 
 def _failed(reason: str, retry_after_s: float | None = None) -> Transient:
     return Transient(reason, retry_after_s, tries_max=TRIES_MAX)
-
-
-def _retry_after_s(headers: httpx.Headers, now_s: float) -> float | None:
-    """Seconds, or a date (RFC 9110, section 10.2.3); what cannot be read says nothing."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_MAX_S)
-    try:
-        wait_s = parsedate_to_datetime(text).timestamp() - now_s
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)

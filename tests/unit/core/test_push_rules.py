@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.push.rules import (
-    RETRY_AFTER_MAX_S,
     SENT,
     Progress,
     PushLimits,
@@ -17,33 +14,12 @@ from core.push.rules import (
     later,
     ref_of,
     refused,
-    retry_after_s,
     wait_s,
 )
 
 LIMITS = PushLimits()
 NOW_S = 1_790_000_000.0
 NOW_MS = 1_790_000_000_000
-
-
-@pytest.mark.parametrize(
-    ("text", "wait"),
-    [
-        ("", None),
-        ("soon", None),
-        ("-3", None),
-        ("0", 0.0),
-        (" 17 ", 17.0),
-        ("99999", RETRY_AFTER_MAX_S),
-        ("9" * 400, RETRY_AFTER_MAX_S),
-        (formatdate(NOW_S + 30, usegmt=True), 30.0),
-        (formatdate(NOW_S - 30, usegmt=True), 0.0),
-        (formatdate(NOW_S + 1e6, usegmt=True), RETRY_AFTER_MAX_S),
-    ],
-)
-def test_retry_after(text: str, wait: float | None) -> None:
-    """Seconds or a date, bounded; else nothing."""
-    assert retry_after_s(text, NOW_S) == wait
 
 
 @given(st.floats(0, 3_600), st.integers(1, 100), st.floats(0, 1, exclude_max=True))
