@@ -6,9 +6,10 @@ Promises as `gateway.cli` does: it imports nothing heavy before a command runs. 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -24,19 +25,44 @@ app = typer.Typer(
     help="Play something into a running gateway, and watch it.",
 )
 
+Url = Annotated[str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket (this machine's).")]
+HttpUrl = Annotated[str | None, typer.Option(envvar="READBACK_HTTP_URL", help="Its HTTP API (this machine's).")]
+Tenant = Annotated[str, typer.Option(help="The tenant to be in.")]
+TTL_S: Final = 2 * 86_400.0
+"""Of the tokens: longer than anybody watches."""
+
+
+class _Gateway(NamedTuple):
+    """Where it is, and by what one is let in."""
+
+    url: str
+    http_url: str
+    admin: str
+    token: Callable[[str], str]
+
+
+def _gateway(url: str | None, http_url: str | None, tenant: str, data: Path | None, config: Path | None) -> _Gateway:
+    from gateway.cli_run import demo_token
+    from gateway.keyring import load_secrets
+
+    settings = load_config(file=config, arguments={"data": data})
+    make = partial(demo_token, load_secrets(settings), tenant, audience=settings.audience)
+    return _Gateway(
+        url or f"{settings.ws_scheme}://{connectable(settings.host)}:{settings.port}/v1/ws",
+        http_url or f"{settings.http_scheme}://{connectable(settings.http_host)}:{settings.http_port}",
+        make("service:demo", ("admin",), TTL_S),
+        lambda who: make(who, (), TTL_S),
+    )
+
 
 @app.command()
 @mended
 def flights(
     speed: Annotated[float, typer.Option(metavar="N", help="How many times as fast as the day was.")] = 60.0,
     loop: Annotated[bool, typer.Option("--loop/--once", help="Begin anew at the day's end.")] = False,
-    url: Annotated[
-        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket (this machine's).")
-    ] = None,
-    http_url: Annotated[
-        str | None, typer.Option(envvar="READBACK_HTTP_URL", help="Its HTTP API (this machine's).")
-    ] = None,
-    tenant: Annotated[str, typer.Option(help="The tenant to be in.")] = "demo",
+    url: Url = None,
+    http_url: HttpUrl = None,
+    tenant: Tenant = "demo",
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Another day: what goes wrong is drawn from it.", show_default=False)
     ] = None,
@@ -70,18 +96,10 @@ def flights(
     if not 1.0 <= speed <= 1_000_000.0:
         raise ConfigError(f"The argument --speed is {speed:g}; allowed: 1 (as it was) to 1000000 (as fast as it goes).")
 
-    from gateway.cli_run import demo_token
     from gateway.demo.show import SEED, Wanted, run_demo
-    from gateway.keyring import load_secrets
 
-    settings = load_config(file=config, arguments={"data": data})
-    make = partial(demo_token, load_secrets(settings), tenant, audience=settings.audience)
-    ttl_s = 86_400.0 * 2
     wanted = Wanted(
-        url=url or f"{settings.ws_scheme}://{connectable(settings.host)}:{settings.port}/v1/ws",
-        http_url=http_url or f"{settings.http_scheme}://{connectable(settings.http_host)}:{settings.http_port}",
-        admin=make("service:demo", ("admin",), ttl_s),
-        token=lambda who: make(who, (), ttl_s),
+        **_gateway(url, http_url, tenant, data, config)._asdict(),
         now_s=time.time,
         speed=speed,
         loop=loop,
@@ -104,13 +122,9 @@ def trips(
     count: Annotated[int, typer.Option(metavar="N", help="How many are under way at a time.")] = 12,
     speed: Annotated[float, typer.Option(metavar="N", help="How many times as fast as they were.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop/--once", help="Begin anew when all were driven.")] = False,
-    url: Annotated[
-        str | None, typer.Option(envvar="READBACK_URL", help="The gateway's WebSocket (this machine's).")
-    ] = None,
-    http_url: Annotated[
-        str | None, typer.Option(envvar="READBACK_HTTP_URL", help="Its HTTP API (this machine's).")
-    ] = None,
-    tenant: Annotated[str, typer.Option(help="The tenant to be in.")] = "demo",
+    url: Url = None,
+    http_url: HttpUrl = None,
+    tenant: Tenant = "demo",
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Other trips, or in another order.", show_default=False)
     ] = None,
@@ -143,18 +157,10 @@ def trips(
     if not 0.1 <= speed <= 10.0:
         raise ConfigError(f"The argument --speed is {speed:g}; allowed: 0.1 to 10.")
 
-    from gateway.cli_run import demo_token
     from gateway.demo.trips import SEED, Wanted, run_trips
-    from gateway.keyring import load_secrets
 
-    settings = load_config(file=config, arguments={"data": data})
-    make = partial(demo_token, load_secrets(settings), tenant, audience=settings.audience)
-    ttl_s = 86_400.0 * 2
     wanted = Wanted(
-        url=url or f"{settings.ws_scheme}://{connectable(settings.host)}:{settings.port}/v1/ws",
-        http_url=http_url or f"{settings.http_scheme}://{connectable(settings.http_host)}:{settings.http_port}",
-        admin=make("service:demo", ("admin",), ttl_s),
-        token=lambda who: make(who, (), ttl_s),
+        **_gateway(url, http_url, tenant, data, config)._asdict(),
         wall=time.time,
         trips=trips,
         count=count,
