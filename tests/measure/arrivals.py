@@ -14,7 +14,7 @@ from core.geo.plausible_modes import ENVELOPES
 from core.geo.plausible_words import REASONS, VERDICTS
 from core.tenants import Arrivals
 from core.trip.reached import AT_STOP_M
-from tests.measure.flights import PART_RE
+from tests.measure.made import rendered, written
 from tests.measure.own import ROOT
 
 PAGE: Final = ROOT / "docs/arrivals.md"
@@ -88,19 +88,11 @@ def parts() -> dict[str, str]:
 
 
 def render(page: str) -> str:
-    """The page with its made parts made anew."""
-    made = parts()
-    return PART_RE.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page)
+    return rendered(page, parts())
 
 
 def main(arguments: list[str]) -> int:
-    page = PAGE.read_text()
-    if arguments == ["--write"]:
-        PAGE.write_text(render(page))
-    elif arguments:
-        print(__doc__)
-        return 2
-    return 0 if PAGE.read_text() == render(page) else 1
+    return written(PAGE, render, arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ A made part is between ``<!-- made: NAME -->`` and ``<!-- end -->``; the rest of
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Final
 
@@ -19,10 +18,10 @@ from core.flight.seats import FIELDS as SEAT_FIELDS
 from core.flight.seats import SEATS
 from core.flight.timers import FIELDS as TIMER_FIELDS
 from core.flight.timers import TABLE as TIMERS
+from tests.measure.made import rendered, written
 from tests.measure.own import ROOT
 
 PAGE: Final = ROOT / "docs/flights.md"
-PART_RE: Final = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def parts() -> dict[str, str]:
@@ -37,19 +36,11 @@ def parts() -> dict[str, str]:
 
 
 def render(page: str) -> str:
-    """The page with its made parts made anew."""
-    made = parts()
-    return PART_RE.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page)
+    return rendered(page, parts())
 
 
 def main(arguments: list[str]) -> int:
-    page = PAGE.read_text()
-    if arguments == ["--write"]:
-        PAGE.write_text(render(page))
-    elif arguments:
-        print(__doc__)
-        return 2
-    return 0 if PAGE.read_text() == render(page) else 1
+    return written(PAGE, render, arguments, __doc__)
 
 
 if __name__ == "__main__":

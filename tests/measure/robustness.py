@@ -101,7 +101,11 @@ def seeds() -> str:
         ("sim-crashes.json", "readback sim --seeds {} --size short --every-crash --json"),
     ):
         data = _json(name)
-        kind = {"sim-small.json": "small", "sim-large.json": "large", "sim-crashes.json": "short, a crash at each checkpoint"}
+        kind = {
+            "sim-small.json": "small",
+            "sim-large.json": "large",
+            "sim-crashes.json": "short, a crash at each checkpoint",
+        }
         rate = 60 * data["runs"] / data["cpu_seconds"]
         lines.append(
             f"| {_count(data['runs'])} {kind[name]} | `{command.format(data['seeds'])}` | {len(data['failed'])} "

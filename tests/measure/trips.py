@@ -11,7 +11,7 @@ from typing import Final
 from core.flight import diagram
 from core.trip.state import STATES
 from core.trip.trips import FIELDS, TRIP
-from tests.measure.flights import PART_RE
+from tests.measure.made import rendered, written
 from tests.measure.own import ROOT
 from tests.trip_desk import SAID, by, trip_in
 
@@ -41,19 +41,11 @@ def parts() -> dict[str, str]:
 
 
 def render(page: str) -> str:
-    """The page with its made parts made anew."""
-    made = parts()
-    return PART_RE.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page)
+    return rendered(page, parts())
 
 
 def main(arguments: list[str]) -> int:
-    page = PAGE.read_text()
-    if arguments == ["--write"]:
-        PAGE.write_text(render(page))
-    elif arguments:
-        print(__doc__)
-        return 2
-    return 0 if PAGE.read_text() == render(page) else 1
+    return written(PAGE, render, arguments, __doc__)
 
 
 if __name__ == "__main__":
