@@ -20,7 +20,7 @@ from gateway.arrivals.engine import BY, LATE_MS
 from gateway.routes.calling import RouteLimits
 from gateway.routes.make import read_routes
 from tests.measure import arrivals
-from tests.measure.flights import PART_RE
+from tests.measure.made import PART_RE
 from tests.measure.own import ROOT
 
 PAGE = arrivals.PAGE.read_text()

@@ -9,7 +9,7 @@ from core.trip.alerts import DELIVERY_MS, INSIDE_MS, STEADY_MS
 from core.trip.plan import MODES, STOPS_MAX
 from core.trip.state import STATES
 from tests.measure import trips
-from tests.measure.flights import PART_RE
+from tests.measure.made import PART_RE
 from tests.trip_desk import planned, told
 
 

@@ -7,13 +7,14 @@ from core.flight.leg_state import STATES
 from core.flight.legs import LEGS
 from core.flight.machine import Rule
 from tests.measure import flights
+from tests.measure.made import PART_RE
 
 
 def test_the_page_is_as_the_machines_are() -> None:
     """Every made part of it."""
     page = flights.PAGE.read_text()
     assert page == flights.render(page), "run: python -m tests.measure.flights --write"
-    assert {found[2] for found in flights.PART_RE.finditer(page)} == flights.parts().keys()
+    assert {found[2] for found in PART_RE.finditer(page)} == flights.parts().keys()
 
 
 def test_every_state_is_come_to_and_every_verb_is_given() -> None:
