@@ -327,7 +327,9 @@ class Arriving:
         estimator = self._estimator
         assert estimator is not None
         progress_m = None if not self._along or estimator.off_route else estimator.progress_m
-        reached = self._reached.take(sample, self.trip.ahead(), self._along, progress_m)
+        return self._at_stops(plan, self._reached.take(sample, self.trip.ahead(), self._along, progress_m), now_ms)
+
+    def _at_stops(self, plan: Plan, reached: Sequence[tuple[str, int]], now_ms: int) -> list[Deed]:
         deeds: list[Deed] = []
         for name, at_ms in reached:
             at_ms = min(at_ms, now_ms)
@@ -370,6 +372,12 @@ class Arriving:
                 looks.append(max(look.look_ms, now_ms + 1))
             elif look.due:
                 looks.append(now_ms + AGAIN_MS)
+        parked = self._reached.silent(self.trip.ahead())
+        if parked is not None:
+            stop, since_ms, from_ms = parked
+            if now_ms >= from_ms and self.trip.plan is not None:
+                deeds += self._at_stops(self.trip.plan, [(stop, since_ms)], now_ms)
+            looks.append(from_ms if now_ms < from_ms else now_ms + AGAIN_MS)
         self.look_ms = min(looks, default=None)
         return self._worth_showing(told, now_ms) + deeds
 

@@ -1,9 +1,10 @@
 """Which stops a trip has reached, by its positions: those that it is at, and those that it has passed.
 
-How it thinks. A stop is reached where the subject is near it and slow, near it twice in a row, was near it and is gone, or is
-beyond it on its way. A later stop than the next counts as near only once the subject was away from it since it set out: a
-round that ends where it began does not end as it begins. None counts that is still far ahead on the way, so that a stop across
-the street is not reached on the way to the turn; but the next one does where it stands, since ways are not always kept to.
+How it thinks. A stop is reached where the subject is near it and slow, near it twice in a row, was near it and is gone, was
+near it and said nothing more for `SILENT_MS`, or is beyond it on its way. A later stop than the next counts as near only once
+the subject was away from it since it set out: a round that ends where it began does not end as it begins. None counts that is
+still far ahead on the way, so that a stop across the street is not reached on the way to the turn; but the next one does
+where it stands, since ways are not always kept to.
 
 For: `core.trip.arriving`. Does not: know what was reached before (``ahead`` are the stops that were not).
 """
@@ -36,6 +37,8 @@ BEYOND_M: Final = 80.0
 AHEAD_M: Final = 500.0
 """A stop further ahead on the way than that, and its nearness, is not where the subject is: of 742 taxi trips 21 passed their
 goal so, one of them 24 minutes before they were there."""
+SILENT_MS: Final = 180_000
+"""Who parks ends the app: its last word was that it is near."""
 AWAY: Final = 2.0
 """So many times further than near is away."""
 
@@ -43,13 +46,22 @@ AWAY: Final = 2.0
 class Reached:
     """Of one plan."""
 
-    __slots__ = ("_away", "_mode", "_near")
+    __slots__ = ("_at_ms", "_away", "_mode", "_near")
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
         self._near: tuple[str, int] | None = None
         """The stop that the last position was near, and when it first was."""
+        self._at_ms = 0
+        """Of the last position."""
         self._away: set[str] = set()
+
+    def silent(self, ahead: Sequence[Stop]) -> tuple[str, int, int] | None:
+        """The stop that the last position was near, and since when; and from when on it counts as reached though nothing more
+        is heard. ``None``: it was near none that is ahead."""
+        if self._near is None or all(stop.stop != self._near[0] for stop in ahead):
+            return None
+        return *self._near, self._at_ms + SILENT_MS
 
     def take(
         self, sample: Sample, ahead: Sequence[Stop], along: Mapping[str, float], progress_m: float | None
@@ -77,5 +89,5 @@ class Reached:
                         reached.append(near)
             elif before is not None and before[0] == name:
                 reached.append(before)  # it was there, once, and is gone
-        self._near = near
+        self._near, self._at_ms = near, sample.at_ms
         return reached

@@ -611,3 +611,29 @@ def test_with_no_stop_ahead_nothing_is_shown() -> None:
     """It was said to have arrived, and goes on: nobody knows where to."""
     there = ("trip.arrived", 50, {"stop": "home", "at": write(T0 + 50_000)})
     assert go(on_the_way(TO_END, NOTIFY, there), drive(60, 100)) == []
+
+
+def test_who_parks_and_says_no_more_has_arrived() -> None:
+    """Near the stop with its last word, without a speed: after three minutes it was there then, and the trip is over."""
+    arriving = on_the_way()
+    deeds = go(arriving, [fix(0, 0), fix(900, 9_000), fix(1_000, 9_990)])
+    assert gives(deeds, "arrive") == []
+    assert arriving.look_ms == T0 + 1_180_000
+    assert gives(arriving.look(T0 + 1_100_000)) == []
+    assert arriving.look_ms == T0 + 1_180_000
+    arrived, completed = gives(arriving.look(T0 + 1_180_000))
+    assert arrived.body == {"stop": "home", "at": write(T0 + 1_000_000)}
+    assert completed.type == "complete"
+    assert arriving.look_ms == T0 + 1_180_000 + AGAIN_MS
+
+
+def test_who_is_silent_on_the_way_has_not() -> None:
+    """Nor who parks at a stop that it was said to have reached."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 100))
+    assert gives(arriving.look(T0 + 3_000_000)) == []
+    there = ("trip.arrived", 300, {"stop": "gate", "at": write(T0 + 300_000)})
+    two = plan([stop("gate", 3_000), stop("home", 10_000)])
+    stays = on_the_way(two, there)
+    go(stays, [fix(0, 0), fix(310, 3_000)])
+    assert gives(stays.look(T0 + 3_000_000)) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from core.flight.times import write
 from core.tracks import Sample
 from core.trip.plan import Stop
-from core.trip.reached import AHEAD_M, BEYOND_M, Reached
+from core.trip.reached import AHEAD_M, BEYOND_M, SILENT_MS, Reached
 from tests.trips_way import T0, fix, place
 
 
@@ -111,3 +111,14 @@ def test_of_two_near_stops_the_first_comes_first() -> None:
     """The second follows with the next position."""
     both = [fix(0, 0), fix(90, 1_000, speed=0.0), fix(95, 1_000, speed=0.0)]
     assert reached(both, stops(1_000, 1_020)) == [("0@1000", clock(90)), ("1@1020", clock(95))]
+
+
+def test_near_and_silent_counts_after_a_while() -> None:
+    """As of the first position that was near, three minutes after the last; not at a stop that is no longer ahead."""
+    of, ahead = Reached("car"), stops(1_000)
+    assert of.silent(ahead) is None
+    of.take(fix(9, 980), ahead, {}, None)
+    assert of.silent(ahead) == ("0@1000", T0 + 9_000, T0 + 9_000 + SILENT_MS)
+    assert of.silent(stops(5_000)) is None
+    of.take(fix(19, 3_000), ahead, {}, None)
+    assert of.silent(ahead) is None
