@@ -177,7 +177,7 @@ MUTANTS: Final = (
         Mutant("no-look-without-a-position", "gateway.arrivals.engine:Arrivals.run",
                "look_ms is not None and look_ms <= now_ms", "False",
                Mutant("", "gateway.arrivals.engine:Arrivals._tell_workers", "if not self._arm:", "if True:")),
-        Mutant("arrival-ends-nothing", "core.trip.arriving:Arriving._arrive", 'deeds += self._give("complete"',
+        Mutant("arrival-ends-nothing", "core.trip.arriving:Arriving._at_stops", 'deeds += self._give("complete"',
                'deeds += () and self._give("complete"'),
         Mutant("trip-shown-as-it-was", "gateway.past:Past.facts", "while True:", "while not known:"),
     )),
