@@ -16,6 +16,7 @@ from itertools import pairwise
 from math import exp, floor, isfinite
 from typing import Final, NamedTuple
 
+from core.geo.route_calls import OFFLINE
 from core.geo.way import Piece, Way, read_at, scale_lon
 
 COARSE_DEG: Final = 0.018  # some 2 km
@@ -199,12 +200,13 @@ class Expected:
         return read_at(self.seconds, at_m / self.way.piece_m)
 
     def source(self, at_m: float, to_m: float) -> str:
-        """What most of the rest, or of the whole way, is expected by: "learned", "route" or "default"."""
+        """What most of the rest, or of the whole way, is expected by: "learned", "route" or "default". A guess has
+        seconds, which are the mode's usual speed and nobody's word."""
         low, high, whole = at_m / self.way.piece_m, to_m / self.way.piece_m, len(self._told) - 1
         for sums, name in ((self._learned, "learned"), (self._told, "route")):
             rest = read_at(sums, high) - read_at(sums, low)
             if sums[-1] >= whole / 2 or (rest > 0.0 and rest >= (high - low) / 2):
-                return name
+                return "default" if name == "route" and self.way.route.source == OFFLINE else name
         return "default"
 
 

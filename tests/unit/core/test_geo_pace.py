@@ -19,8 +19,8 @@ MORNING = 8 * HOUR_S
 SATURDAY = 5 * 24 * HOUR_S
 
 
-def way(points: list[tuple[float, float]], leg_s: list[float | None] | None = None) -> Way:
-    route = make_route([PLANE.place(x, y) for x, y in points], leg_s=leg_s)
+def way(points: list[tuple[float, float]], leg_s: list[float | None] | None = None, source: str = "given") -> Way:
+    route = make_route([PLANE.place(x, y) for x, y in points], leg_s=leg_s, source=source)
     assert not isinstance(route, str)
     return Way(route)
 
@@ -83,6 +83,13 @@ def test_without_history_the_provider_counts_and_else_the_mode() -> None:
     assert Expected(told, None, 0.0, "car").source(0.0, 3_000.0) == "route"
     assert Expected(EAST, None, 0.0, "foot").at(1_300.0) == pytest.approx(1_000, rel=0.01)
     assert Expected(EAST, None, 0.0, "foot").source(0.0, 3_000.0) == "default"
+
+
+def test_a_guess_is_nobodys_word() -> None:
+    """Its seconds count, as the mode's usual speed: without a provider nothing was ever said to be by one."""
+    guess = Expected(way([(0.0, 0.0), (3_000.0, 0.0)], [600.0], "offline"), None, 0.0, "car")
+    assert guess.at(3_000.0) == pytest.approx(600, rel=0.01)
+    assert guess.source(0.0, 3_000.0) == "default"
 
 
 def test_the_source_is_of_the_rest_or_of_the_whole() -> None:

@@ -490,7 +490,8 @@ def test_a_guess_takes_nobodys_way() -> None:
     taken."""
     away = [fix(300 + 10 * nth, 2_000 + 50 * nth, 200.0 * nth, speed=20.0) for nth in range(20)]
     back = [fix(600 + 10 * nth, 4_000 + 50 * nth) for nth in range(10)]
-    for planned, own in ((TO_END, True), (plan([stop("home", 10_000)], None), False)):
+    timed = TO_END | {"route": TO_END["route"] | {"legs_s": [10.0] * 100}}  # so that the source tells the ways apart
+    for planned, own in ((timed, True), (plan([stop("home", 10_000)], None), False)):
         arriving = on_the_way(planned)
         go(arriving, drive(0, 1))
         arriving.routed(snapshot(10_000, 1.0, "offline"), 1, False, *asked(arriving), T0)
@@ -501,7 +502,7 @@ def test_a_guess_takes_nobodys_way() -> None:
         )
         arriving.routed(straight, 1, True, *asked(arriving, now_ms), now_ms)
         source = shows(go(arriving, back))[-1].value["source"]
-        assert (source.split("/")[0] == "default") == own, source
+        assert (source.split("/")[0] == "route") == own, source
 
 
 def test_a_provider_that_failed_is_said_in_the_source() -> None:
