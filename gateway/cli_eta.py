@@ -56,7 +56,8 @@ def train(
 ) -> None:
     """Make a model of arrival times from history.
 
-    Needs LightGBM (pip install 'readback[eta]'); what serves the model does not. The same history and seed make the same model.
+    Needs LightGBM (pip install 'readback\\[eta]'); what serves the model does not. The same history and seed make the same
+    model.
 
     Examples:
 

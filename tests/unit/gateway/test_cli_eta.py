@@ -70,6 +70,11 @@ def test_training_is_the_same_for_the_same_history(model: Path, tmp_path: Path) 
     assert (tmp_path / "other.json").read_bytes() != model.read_bytes()
 
 
+def test_help_says_what_to_install() -> None:
+    """With the extra in its brackets, which the help's markup once took for its own."""
+    assert "pip install 'readback[eta]'" in " ".join(run("train", "--help").output.split())
+
+
 def test_training_can_say_first_how_good_it_is(tmp_path: Path) -> None:
     """By parts of the vehicles."""
     found = run("train", "--history", MADE, "--out", tmp_path / "model.json", "--cross-validate", "2")
