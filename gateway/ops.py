@@ -29,7 +29,7 @@ from gateway import opening, renewal
 from gateway.connection import OPEN, Connection
 from gateway.gatekeeper import limited
 from gateway.pings import Pings
-from gateway.service import WireError, check_expect, checked_key
+from gateway.service import WireError, check_expect, checked_key, no_right
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -108,7 +108,7 @@ def make_entry(
         raise WireError("too_large", f"body: {len(packed)} bytes, at most {node.limits.body_bytes_max}")
     role = stream.role(by, standing)
     if role not in SENDS:
-        raise WireError("forbidden", f"{'only a reader' if role in FOLLOWS else 'not a member'} of {stream.name}")
+        raise no_right(role, stream.name)
     return Entry(
         stream.tenant,
         stream.sid,
@@ -412,8 +412,9 @@ class Ops:
         self.with_stream(connection, id, message, functools.partial(self._typing, connection, id, value))
 
     def _typing(self, connection: Connection, id: int | None, on: bool, stream: Stream) -> None:
-        if stream.role(connection.principal, connection.standing) not in TYPES:
-            raise WireError("forbidden", f"only a reader of {stream.name}")
+        role = stream.role(connection.principal, connection.standing)
+        if role not in TYPES:
+            raise no_right(role, stream.name)
         self.hub.signals.typing(stream, connection.principal, on, trio.current_time())
         self.ok(connection, id)
 

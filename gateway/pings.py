@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from core.directory import Ping
+from core.geo.cadence import REST_S
 from core.pings import Fix, read_fixes, read_nav
 from core.policy import StreamAction, may
 from core.ports import Unavailable
@@ -37,7 +38,7 @@ from gateway.device_keys import Keys
 from gateway.gatekeeper import limited
 from gateway.live.books import Book
 from gateway.live.positions import NUMBERED, Judged, Taken, Verdict, verdict_of
-from gateway.service import WireError
+from gateway.service import WireError, no_right
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -402,9 +403,11 @@ class Pings:
 
     def _none(self, asked: Asked, reason: str) -> Taken:
         verdicts = [verdict_of(fix, "rejected", reason) for fix in asked.fixes]
-        if self._node.positions is not None:
-            self._node.positions.count(verdicts)
-        return Taken(verdicts, 0, self._next_in_s())
+        positions = self._node.positions
+        if positions is None:
+            return Taken(verdicts, 0, self._next_in_s())
+        positions.count(verdicts)
+        return Taken(verdicts, 0, REST_S * self._node.pulse.position_factor)  # what is refused is worth no hurry
 
     def _taken(self, asked: Asked) -> Taken:
         """At a node that keeps no tracks."""
@@ -426,5 +429,6 @@ class Pings:
 
 def check_may_send(stream: Stream, principal: str, standing: int) -> None:
     """Raises `WireError`."""
-    if not may(StreamAction.POSITION, stream.role(principal, standing)):
-        raise WireError("forbidden", f"only a reader of {stream.name}")
+    role = stream.role(principal, standing)
+    if not may(StreamAction.POSITION, role):
+        raise no_right(role, stream.name)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from core.commands import Answer
 from core.model import Event, Member, MyStream, StreamFacts
+from core.policy import FOLLOWS
 from core.tokens import Identity, TokenError
 from core.wire import is_key, is_seq
 
@@ -66,6 +67,11 @@ class WireError(Exception):
         self.head = head
         self.facts = facts
         """What a refused command is told beside: ``reason``, and perhaps ``cite`` and ``dup``."""
+
+
+def no_right(role: str | None, stream: str) -> WireError:
+    """What is told to who may follow the stream and no more, and to who has no part in it."""
+    return WireError("forbidden", f"{'only a reader' if role in FOLLOWS else 'not a member'} of {stream}")
 
 
 def checked_key(key: object, of: str) -> str:

@@ -284,6 +284,7 @@ async def test_who_has_a_key_signs_and_who_never_had_one_need_not() -> None:
                 assert verdicts(await send(client, fixes[0])) == [(1, "duplicate", "replayed")]
                 signed = await client.ask("position", stream=TRIP, fixes=[own.fix()], sig="A" * 86)
                 assert verdicts(signed) == [(3, "rejected", "bad_signature")]
+                assert signed["next_in"] == 30.0, "nobody waits for what is refused"
         async with hello(node.url, "device:gone") as client:
             gone = await onboarded(node, http, "device:gone")
             await http.delete(f"/v1/devices/{gone.name}", headers=admin())

@@ -221,8 +221,15 @@ async def test_who_may_send_positions() -> None:
         await node.stream("trip:10", open=False)
         device = await onboarded(node, http)
         async with device.connected(node) as client:
-            for stream, code in (("trip:9", "forbidden"), ("trip:10", "forbidden"), ("trip:11", "not_found")):
-                assert (await device.position(client, [device.fix()], stream))["code"] == code
+            for stream, code, why in (
+                ("trip:9", "forbidden", "only a reader of trip:9"),
+                ("trip:10", "forbidden", "not a member of trip:10"),
+                ("trip:11", "not_found", "no stream trip:11"),
+            ):
+                answer = await device.position(client, [device.fix()], stream)
+                assert (answer["code"], answer["message"]) == (code, why)
+            typing = await client.ask("signal", stream="trip:10", kind="typing", value=True)
+            assert typing["message"] == "not a member of trip:10"
             wrong: list[dict[str, Any]] = [{"stream": "x"}, {"fixes": []}, {"fixes": [{}]}, {"sig": 7}]
             for fields in wrong:
                 said = {"stream": "trip:9", "fixes": [device.fix()], **fields}
