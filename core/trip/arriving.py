@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo
 from core.commands import derived_key
 from core.flight.times import write
 from core.geo.assist import Record
-from core.geo.estimate import Emission, Estimator, Fixed
+from core.geo.estimate import SILENT_S, Emission, Estimator, Fixed
 from core.geo.fences import Fences, Watch
 from core.geo.model import Model
 from core.geo.polyline import decode
@@ -48,6 +48,8 @@ from core.trip.state import Trip
 SHOW_AGAIN_S: Final = 30.0
 SHOW_CHANGE_S: Final = 1.0
 SHOW_WIDTH_S: Final = 10.0
+RESHOWN_S: Final = 3600.0
+"""Of silence; past it what is shown stays, as old as it says: a trip that nobody ended costs nothing."""
 THEN_MAX: Final = 10
 """Stops after the next whose arrival times are shown with it."""
 KEPT_S: Final = 60.0
@@ -116,6 +118,8 @@ class Arriving:
         self.record = Record() if record is None else record
         self.look_ms: int | None = None
         """When to `look` if no position comes before; ``None``: not before one comes."""
+        self.reshow_ms: int | None = None
+        """When to `reshow` likewise."""
         self._model = model
         self._policy = policy
         self._estimator: Estimator | None = None
@@ -175,7 +179,7 @@ class Arriving:
             self.record = self.record.told(self._estimator.advised, ended)
         if trip.over:
             self._estimator = None
-            self.look_ms = None
+            self.look_ms = self.reshow_ms = None
             self._shown.clear()
 
     def _replan(self, before: Plan | None, plan: Plan, now_ms: int) -> None:
@@ -263,6 +267,14 @@ class Arriving:
         if self._estimator is None or self.trip.status != "underway":
             return []
         return self._tell(now_ms)
+
+    def reshow(self, now_ms: int) -> list[Deed]:
+        """Time has passed: an arrival that is shown does not stay in the past, and silence is seen by its interval. Nobody is
+        told by this."""
+        self.reshow_ms = None
+        if self._estimator is None or self.trip.status != "underway":
+            return []
+        return self._worth_showing(self._note(now_ms), now_ms)
 
     def wants_s(self, now_ms: int) -> float | None:
         """How soon the next position is worth something to an alert; ``None``: not for that."""
@@ -435,6 +447,11 @@ class Arriving:
             return []
         (stop, emission), *then = told
         made_ms = self._ms(emission.at_s - emission.age_s)
+        if now_ms - made_ms < 1000 * RESHOWN_S:
+            moves_ms = min(self._ms(emission.eta_s), made_ms + round(1000 * SILENT_S))
+            self.reshow_ms = moves_ms if moves_ms > now_ms else now_ms + round(1000 * SHOW_AGAIN_S)
+        else:
+            self.reshow_ms = None
         said = _Said(
             made_ms,
             stop,

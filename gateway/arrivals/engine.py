@@ -271,6 +271,8 @@ class Arrivals:
                         self._wake(book)
                     elif book.head < book.stream.head and book.trip.plan is not None and not book.trip.over:
                         self._wake(book)
+                    elif (reshow_ms := book.arriving.reshow_ms) is not None and reshow_ms <= now_ms and not book.busy:
+                        self._reshow(book, now_ms)
                 self._glimpse()
                 await self._tell_workers()
 
@@ -298,13 +300,23 @@ class Arrivals:
                 else:
                     again_s, self._trouble = AGAIN_S, False
         except Exception:
-            # A fault of ours in one trip: it is given up until it is taken up anew, and no other notices.
-            self.faults += 1
-            log.exception("arrival times of %s of tenant %s", book.stream.name, book.stream.tenant)
-            self._books.pop((book.stream.tenant, book.stream.name), None)
+            self._give_up(book)
         finally:
             book.busy = False
             book.rested.set()
+
+    def _give_up(self, book: _Book) -> None:
+        """A fault of ours in one trip: it is given up until it is taken up anew, and no other notices."""
+        self.faults += 1
+        log.exception("arrival times of %s of tenant %s", book.stream.name, book.stream.tenant)
+        self._books.pop((book.stream.tenant, book.stream.name), None)
+
+    def _reshow(self, book: _Book, now_ms: int) -> None:
+        """Without a look at the store, and whichever node has its positions: nothing is given."""
+        try:
+            self._show(book, book.arriving.reshow(now_ms))
+        except Exception:
+            self._give_up(book)
 
     async def _once(self, book: _Book) -> None:
         told = await self._fold(book)
@@ -333,6 +345,16 @@ class Arrivals:
         # What waits here may be among what was read; and of many positions the last one tells.
         if looking or (count > 1 and not book.waiting):
             deeds += arriving.look(self._now_ms())
+        book.deeds += self._show(book, deeds)
+        await self._give(book)
+        if not book.glimpsed:
+            self._want_route(book)
+            self._arm_look(book)
+        await trio.lowlevel.checkpoint()
+
+    def _show(self, book: _Book, deeds: list[Deed]) -> list[Give]:
+        """What is to be shown of them is; the others are to be given."""
+        gives = list[Give]()
         for deed in deeds:
             if isinstance(deed, Show):
                 self._positions.show(
@@ -340,12 +362,8 @@ class Arrivals:
                 )
                 self.shown += 1
             else:
-                book.deeds.append(deed)
-        await self._give(book)
-        if not book.glimpsed:
-            self._want_route(book)
-            self._arm_look(book)
-        await trio.lowlevel.checkpoint()
+                gives.append(deed)
+        return gives
 
     async def _fold(self, book: _Book) -> bool:
         """What the stream says by now; whether it says anything new of the trip."""

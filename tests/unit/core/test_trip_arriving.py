@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.flight.times import write
+from core.flight.times import read, write
 from core.geo.assist import Record
 from core.geo.fences import Fences
 from core.geo.polyline import encode
@@ -146,6 +146,40 @@ def test_time_alone_makes_an_alert_due() -> None:
     [alert] = gives(arriving.look(look_ms), "alert")
     assert alert.body["threshold_s"] == 600
     assert arriving.look_ms is not None
+
+
+def test_silence_is_shown() -> None:
+    """Nobody asked to be told, so nobody looked: an arrival stood in the past, between the same times, for as long as the
+    device was silent. For an hour it moves; past that it stays, and nothing is done for a trip that nobody ended."""
+    arriving = on_the_way()
+    [*_, before] = shows(go(arriving, drive(0, 970)))
+    assert arriving.look_ms is None
+    assert arriving.reshow_ms is not None
+    values, now_ms, ends_ms = [before.value], arriving.reshow_ms, T0 + 960_000 + 3_600_000
+    while arriving.reshow_ms is not None:
+        now_ms = arriving.reshow_ms
+        for deed in arriving.reshow(now_ms):
+            assert isinstance(deed, Show)
+            assert deed.at_ms == T0 + 960_000, "as old as the position"
+            assert deed.value["low"] <= deed.value["at"] <= deed.value["high"]
+            assert deed.value["at"] >= write(1000 * (now_ms // 1000))
+            values.append(deed.value)
+    assert ends_ms <= now_ms < ends_ms + 31_000
+    assert 100 < len(values) < 130
+    wide = [read(value["high"]).ms - read(value["low"]).ms for value in values]
+    assert wide[-1] > wide[0] + 1_000_000
+    go(arriving, [fix(4_600, 9_650, speed=10.0)])
+    assert arriving.reshow_ms is not None
+
+
+def test_what_is_over_is_shown_no_more() -> None:
+    """Nor anew, whatever time it is."""
+    arriving = on_the_way()
+    go(arriving, drive(0, 100))
+    assert arriving.reshow_ms is not None
+    arriving.became(underway(TO_END, 0, ("trip.cancelled", 100, {"reason": "fog"})), T0 + 100_000)
+    assert arriving.reshow_ms is None
+    assert arriving.reshow(T0 + 5_000_000) == []
 
 
 def test_the_next_position_is_wanted_soon_where_a_threshold_is_near() -> None:

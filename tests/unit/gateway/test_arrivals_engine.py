@@ -247,6 +247,32 @@ async def test_who_asks_while_the_device_is_silent_is_told() -> None:
         await until(lambda: at.arrivals.alerts)
 
 
+async def test_a_silent_trip_does_not_arrive_in_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wants to be told of it; who follows it sees its arrival move on all the same. A fault in it is its own."""
+    async with trips() as at:
+        await at.sets_out()
+        shown = list[dict[str, Any]]()
+        show = at.arrivals._positions.show
+
+        def showing(stream: Stream, kind: str, by: str, value: Any, at_s: float, **how: Any) -> None:
+            shown.append(value)
+            show(stream, kind, by, value, at_s, **how)
+
+        monkeypatch.setattr(at.arrivals._positions, "show", showing)
+        await at.drives(0, 200)
+        at.now_s = 2_000
+        await until(lambda: shown[-1]["at"] == write(T0 + 2_000_000))
+
+        def fails(now_ms: int) -> Any:
+            raise RuntimeError("ours")
+
+        monkeypatch.setattr(at.book.arriving, "reshow", fails)
+        at.now_s = 2_100
+        await until(lambda: at.arrivals.faults == 1 and not len(at.arrivals))
+        await at.drives(2_110, 2_120)
+        assert len(at.arrivals) == 1
+
+
 async def test_a_backlog_in_one_message_tells_by_its_last_position() -> None:
     """It stood in a jam without a network; by the first of what it kept it would be nearly there."""
     async with trips() as at:
