@@ -90,9 +90,11 @@ class Limits:
     book_idle_s: float = 120.0  # a subject silent here for longer is read anew: it may have been at another node
     samples_waiting_max: int = 50_000  # judged and not kept yet: 20 MB, two seconds' worth; more answer overloaded
     samples_commit_max: int = 5_000  # of one commit: some 50 ms of Postgres
-    shown_per_stream_max: int = 200  # subjects whose position a stream shows: who joins gets 1 KB of each, trail and all
+    shown_per_stream_max: int = (
+        200  # subjects whose position a stream shows: who joins gets 1 KB of each, trail and all
+    )
     live_flush_s: float = 0.1  # positions gather so long before they go to who follows, and to other nodes
-    live_slice: int = 128  # sends of positions before events get their turn: about 1 ms
+    live_slice_deliveries: int = 32  # sends of positions before events get their turn: about a quarter of a millisecond
     device_key_s: float = 1.0  # a key that was rotated at another node is taken for so long
 
 

@@ -54,15 +54,20 @@ def next_in_s(
     """Seconds until the next fix is worth sending. ``threshold_near_s``: until an alert would be due; ``factor``: above 1 where
     the node has too much to do, below 1 where a tenant pays for more."""
     standing = speed_mps is not None and speed_mps < STANDING_MPS
-    nears = [left for left in (eta_s, threshold_near_s) if left is not None and left >= 0.0]
-    least = min(nears, default=None)
     wait = REST_S if speed_mps is None else MAX_S if standing else max(REST_S, REST_M / speed_mps)
     if watched:
         wait = WATCHED_STANDING_S if standing else WATCHED_S[mode]
+    if eta_s is not None or threshold_near_s is not None:  # seldom, and this is asked with every message
+        wait = _by_nearest(wait, eta_s, threshold_near_s)
+    return min(max(wait * factor, MIN_S), MAX_S)
+
+
+def _by_nearest(wait: float, eta_s: float | None, threshold_near_s: float | None) -> float:
+    least = min((left for left in (eta_s, threshold_near_s) if left is not None and left >= 0.0), default=None)
     if least is not None:
         # Beyond NEAR_S this is more than REST_S, so only what stands is woken earlier.
         wait = min(wait, least / 4 if least > NEAR_S else NEAR_STEP_S if least <= CLOSE_S else NEARING_STEP_S)
-    return min(max(wait * factor, MIN_S), MAX_S)
+    return wait
 
 
 class Throttle:

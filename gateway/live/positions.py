@@ -133,7 +133,6 @@ class Positions:
         """A verdict for each fix. ``numbered``: its numbers are to be looked at here."""
         now_ms = int(1000 * self._node.wall())
         used = self.books.use(book, self.mode_of(stream, subject))
-        used.mock_allowed = self._node.gatekeeper.tenants.arrivals_of(tenant).mock_allowed
         judge = used.judge
         said: list[Verdict | None] = [None] * len(fixes)
         samples: list[Sample] = []
@@ -151,6 +150,8 @@ class Positions:
                     said[at] = verdict_of(fix, *NUMBERED[ping])
                     continue
                 book.window = Window(fix.seq)  # an app that was installed anew counts from 1
+            if fix.mock:
+                used.mock_allowed = self._node.gatekeeper.tenants.arrivals_of(tenant).mock_allowed
             verdict, reason, at_ms, live = judge(fix, now_ms)
             said[at] = verdict_of(fix, verdict, reason)
             if verdict != "accepted" and verdict != "degraded" and verdict != "quarantined":

@@ -240,7 +240,7 @@ class Showing:
             if large_rooms:
                 slow_at_s = now_s
             self.tell_others()
-            for _ in signals.flush_live(now_s, node.limits.live_slice, large_rooms=large_rooms):
+            for _ in signals.flush_live(now_s, node.limits.live_slice_deliveries, large_rooms=large_rooms):
                 node.settle()
                 await trio.lowlevel.checkpoint()
             node.settle()
