@@ -39,8 +39,8 @@ class Stop(NamedTuple):
 
 
 class PlannedRoute(NamedTuple):
-    """``polyline`` is encoded with six decimals; ``legs_s`` are seconds of the route's parts in order, as ``source`` gave them,
-    empty where it gave none."""
+    """``polyline`` is encoded with six decimals; ``legs_s`` are seconds from each of its points to the next, as ``source``
+    gave them, empty where it gave none."""
 
     polyline: str
     legs_s: tuple[float | None, ...]
@@ -95,8 +95,8 @@ def principal(fields: Fields, name: str, kinds: tuple[str, ...]) -> str:
 
 
 def read_plan(fields: Fields, *, trusted: bool = False) -> Plan:
-    """What the body says; ``fields.problem`` where that is no plan. ``trusted``: it is a fact's, whose route was decoded before
-    it was taken."""
+    """What the body says; ``fields.problem`` where that is no plan. ``trusted``: it is a fact's, whose route was decoded
+    before it was taken."""
     return Plan(
         fields.one_of("mode", MODES),
         principal(fields, "subject", ("device:", "user:")),
@@ -145,7 +145,7 @@ def _route(fields: Fields, trusted: bool) -> PlannedRoute | None:
     if not isinstance(polyline, str) or not 0 < len(polyline) <= POLYLINE_CHARS_MAX:
         fields.bad("route.polyline", f"must be an encoded polyline of at most {POLYLINE_CHARS_MAX} characters")
         return None
-    parts = len(polyline)  # no fewer characters than parts
+    parts = 0
     if not trusted:
         points = decode(polyline, POLYLINE_PRECISION)
         if isinstance(points, str):
@@ -158,8 +158,13 @@ def _route(fields: Fields, trusted: bool) -> PlannedRoute | None:
             return None
         parts = len(points) - 1
     legs = [] if legs is None else legs
-    if not isinstance(legs, list) or len(legs) > parts or not all(_leg(leg) for leg in legs):
-        fields.bad("route.legs_s", "must be seconds of the route's parts, no more of them than the polyline has parts")
+    if not isinstance(legs, list) or not all(_leg(leg) for leg in legs):
+        fields.bad("route.legs_s", "must be a list of seconds, null where nobody knows")
+        return None
+    if legs and not trusted and len(legs) != parts:
+        # A router's legs from stop to stop would be taken for the first parts of the way.
+        says = f"must be seconds from each point of the polyline to the next: {parts} of them, not {len(legs)}"
+        fields.bad("route.legs_s", says)
         return None
     if not source:
         fields.bad("route.source", "must be a line that says who made the route")

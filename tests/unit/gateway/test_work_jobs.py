@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from core.commands import Answer
 from core.flight.machine import Refusal
+from core.retry import RETRY_AFTER_MAX_S
 from core.work import Task
 from core.work_limits import WorkLimits
 from gateway.work.jobs import Deeds, JobRunner, job
@@ -24,7 +25,6 @@ from gateway.work.outside import HOSTS_MAX, Full, Outside
 from gateway.work.ports import Outcome, Transient
 from gateway.work.webhooks import (
     ANSWER_BYTES_MAX,
-    RETRY_AFTER_MAX_S,
     Webhooks,
     host_of,
     is_public,
