@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from math import exp, inf
+from math import exp
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -33,25 +33,21 @@ from core.geo.estimate import SILENT_S, Emission, Estimator, Fixed
 from core.geo.fences import Fences, Watch
 from core.geo.model import Model
 from core.geo.polyline import decode
-from core.geo.route import Route, Stop, make_route
+from core.geo.route import Route, make_route
 from core.geo.route_calls import OFFLINE, CallPolicy, Look, RouteCalls, Why
 from core.geo.routing import Ask, Mode, Place, Snapshot
-from core.geo.sphere import Plane, nearest
 from core.tenants import Arrivals
 from core.tracks import Sample
-from core.trip import alerts
+from core.trip import alerts, showing
 from core.trip.alerts import Estimate, Waits
+from core.trip.along import stops_along
 from core.trip.plan import POLYLINE_PRECISION, Plan
 from core.trip.reached import Reached
+from core.trip.showing import Show, Showing
 from core.trip.state import Trip
 
-SHOW_AGAIN_S: Final = 30.0
-SHOW_CHANGE_S: Final = 1.0
-SHOW_WIDTH_S: Final = 10.0
 RESHOWN_S: Final = 3600.0
 """Of silence; past it what is shown stays, as old as it says: a trip that nobody ended costs nothing."""
-THEN_MAX: Final = 10
-"""Stops after the next whose arrival times are shown with it."""
 KEPT_S: Final = 60.0
 KEPT_MAX: Final = 32
 """Of arrival times shown of a stop: what alerts look back at."""
@@ -66,13 +62,6 @@ NEAR_S: Final = 120.0
 """With a threshold nearer than this, a position each `NEAR_STEP_S` is worth having."""
 
 
-class Show(NamedTuple):
-    """The trip's arrival time, as people see it, true since ``at_ms``."""
-
-    value: dict[str, Any]
-    at_ms: int
-
-
 class Give(NamedTuple):
     """A command of the gateway's, in the trip's stream."""
 
@@ -82,18 +71,6 @@ class Give(NamedTuple):
 
 
 Deed = Show | Give
-
-
-class _Said(NamedTuple):
-    """What was shown last, as far as the next is held against it: when it was made, its stop and source, the arrival in whole
-    seconds, how wide the interval was, how many stops came after."""
-
-    made_ms: int
-    stop: str
-    source: str
-    eta_s: int
-    wide_s: float
-    then: int
 
 
 class Arriving:
@@ -136,7 +113,7 @@ class Arriving:
         """When that came."""
         self._reached = Reached("car")
         self._shown: dict[str, deque[Estimate]] = {}
-        self._told: _Said | None = None
+        self._showing = Showing()
         self._given: dict[str, int] = {}
         """Keys given, and when."""
         self._watches: dict[str, Watch] = {}
@@ -398,18 +375,17 @@ class Arriving:
             self._waits = alerts.waiting(self.trip, self._arrivals)
         return self._waits
 
-    def _note(self, now_ms: int) -> list[tuple[str, Emission]]:
+    def _note(self, now_ms: int) -> list[tuple[str, Estimate]]:
         """Of the stops ahead, as far as they are shown or wanted; what alerts look back at is kept."""
         ahead, waits = self.trip.ahead(), self._waiting()
-        told: list[tuple[str, Emission]] = []
+        told: list[tuple[str, Estimate]] = []
         for nth, stop in enumerate(ahead):
             last = nth == len(ahead) - 1
-            if not last and nth > THEN_MAX and stop.stop not in waits:
+            if not last and nth > showing.THEN_MAX and stop.stop not in waits:
                 continue
             emission = self._emission(stop.stop, last, now_ms)
             if emission is not None:
-                told.append((stop.stop, emission))
-                self._keep(stop.stop, emission)
+                told.append((stop.stop, self._keep(stop.stop, emission)))
         return told
 
     def _emission(self, stop: str, last: bool, now_ms: int) -> Emission | None:
@@ -419,7 +395,7 @@ class Arriving:
         at_s = max(self._seconds(now_ms), self._seconds(self._last.at_ms))
         return estimator.now(at_s) if last else estimator.to(stop, at_s)
 
-    def _keep(self, stop: str, emission: Emission) -> None:
+    def _keep(self, stop: str, emission: Emission) -> Estimate:
         """Beside the one of now those of the last minute, each once."""
         made_ms = self._ms(emission.at_s - emission.age_s)
         estimate = Estimate(
@@ -437,44 +413,22 @@ class Arriving:
             kept.append(estimate)
         while kept[0].made_ms < made_ms - 1000 * KEPT_S:
             kept.popleft()
+        return estimate
 
     def _source(self, emission: Emission) -> str:
         return emission.source if self._calls is None else self._calls.marked(emission.source)
 
-    def _worth_showing(self, told: Sequence[tuple[str, Emission]], now_ms: int) -> list[Deed]:
-        """Where it says something new, or nothing was said for long. Compared before it is written: most of it is not."""
+    def _worth_showing(self, told: Sequence[tuple[str, Estimate]], now_ms: int) -> list[Deed]:
         if not told:
             return []
-        (stop, emission), *then = told
-        made_ms = self._ms(emission.at_s - emission.age_s)
-        if now_ms - made_ms < 1000 * RESHOWN_S:
-            moves_ms = min(self._ms(emission.eta_s), made_ms + round(1000 * SILENT_S))
-            self.reshow_ms = moves_ms if moves_ms > now_ms else now_ms + round(1000 * SHOW_AGAIN_S)
+        shown = told[0][1]
+        if now_ms - shown.made_ms < 1000 * RESHOWN_S:
+            moves_ms = min(shown.eta_ms, shown.made_ms + round(1000 * SILENT_S))
+            self.reshow_ms = moves_ms if moves_ms > now_ms else now_ms + round(1000 * showing.SHOW_AGAIN_S)
         else:
             self.reshow_ms = None
-        said = _Said(
-            made_ms,
-            stop,
-            self._source(emission),
-            round(self._ms(emission.eta_s) / 1000),
-            emission.high_s - emission.low_s,
-            min(len(then), THEN_MAX),
-        )
-        before = self._told
-        if before is not None and said[1:4] == before[1:4] and said.then == before.then:
-            again = made_ms - before.made_ms >= 1000 * SHOW_AGAIN_S
-            if not again and abs(said.wide_s - before.wide_s) < SHOW_WIDTH_S:
-                return []
-        self._told = said
-        value: dict[str, Any] = {"stop": stop, **self._written(emission), "source": said.source}
-        if then:
-            value["then"] = [{"stop": name, **self._written(later)} for name, later in then[:THEN_MAX]]
-        return [Show(value, made_ms)]
-
-    def _written(self, emission: Emission) -> dict[str, str]:
-        """Whole seconds: nobody reads more."""
-        times = (("at", emission.eta_s), ("low", emission.low_s), ("high", emission.high_s))
-        return {name: write(1000 * round(self._ms(at_s) / 1000)) for name, at_s in times}
+        show = self._showing.worth(told)
+        return [] if show is None else [show]
 
     # -- routes ---------------------------------------------------------------------------------------------------------------
 
@@ -538,25 +492,3 @@ class Arriving:
 
 def _way_of(plan: Plan) -> tuple[object, ...]:
     return plan.mode, plan.subject, plan.route, tuple((stop.stop, stop.lat, stop.lon) for stop in plan.stops)
-
-
-def stops_along(route: Route, stops: Sequence[tuple[str, float, float]]) -> tuple[Stop, ...]:
-    """Where stops lie on a way that leads past them in this order: each at the nearest place that is not before the last
-    one's; the last at the end."""
-    plane = Plane(*route.points[len(route.points) // 2])
-    xy = [plane.xy(lat, lon) for lat, lon in route.points]
-    found: list[Stop] = []
-    from_m = 0.0
-    for name, lat, lon in stops[:-1]:
-        x, y = plane.xy(lat, lon)
-        best_m, best_off = from_m, inf
-        for (ax, ay), (bx, by), start_m, end_m in zip(xy, xy[1:], route.cum_m, route.cum_m[1:], strict=False):
-            if end_m >= from_m:
-                part, off = nearest(x, y, ax, ay, bx, by)
-                at_m = max(from_m, start_m + part * (end_m - start_m))
-                if off < best_off:
-                    best_m, best_off = at_m, off
-        found.append(Stop(name, best_m))
-        from_m = best_m
-    found.append(Stop(stops[-1][0], route.length_m))
-    return tuple(found)

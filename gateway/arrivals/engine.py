@@ -33,7 +33,8 @@ from core.geo.routing import Ask
 from core.ports import StoreError
 from core.stream import Stream
 from core.tracks import Fence, Sample, Tracks
-from core.trip.arriving import Arriving, Deed, Give, Show
+from core.trip.arriving import Arriving, Deed, Give
+from core.trip.showing import Show
 from core.trip.state import Trip, evolve
 from core.work import NewTask
 from gateway.live.positions import Positions
@@ -279,7 +280,8 @@ class Arrivals:
     def _glimpse(self) -> None:
         for key in list(self._to_glimpse)[:GLIMPSES_MAX]:
             stream = self._to_glimpse.pop(key)
-            if key not in self._books and self._node.hub.by_sid.get(stream.sid) is stream:
+            room = len(self._books) < BOOKS_MAX  # nobody's own trip makes way for who looks on
+            if room and key not in self._books and self._node.hub.by_sid.get(stream.sid) is stream:
                 book = self._book(stream)
                 book.glimpsed = book.look = True
                 self._wake(book)

@@ -27,7 +27,7 @@ from core.ports import Unavailable
 from core.tenants import Arrivals, Tenants
 from core.tokens import Identity
 from core.tracks import Fence
-from core.trip import alerts, arriving, verbs
+from core.trip import alerts, arriving, showing, verbs
 from core.trip.plan import POLYLINE_PRECISION
 from core.wire import at_bytes
 from gateway.arrivals import engine
@@ -58,7 +58,7 @@ FAST: Final = (
     (alerts, "INSIDE_MS", 1_500),
     (arriving, "AGAIN_MS", 2_000),
     (arriving, "KEPT_S", 3.0),
-    (arriving, "SHOW_AGAIN_S", 2.0),
+    (showing, "SHOW_AGAIN_S", 2.0),
     (engine, "LATE_MS", 500),
     (engine, "ARM_MS", 500),
     (engine, "TICK_S", 0.1),

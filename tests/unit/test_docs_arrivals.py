@@ -14,8 +14,8 @@ from core.geo.routing import ROAD_M_MAX
 from core.limits import Limits
 from core.live import TRAIL_MS, TRAIL_POINTS_MAX
 from core.tenants import Arrivals
-from core.trip.arriving import THEN_MAX
 from core.trip.reached import BEYOND_M
+from core.trip.showing import THEN_MAX
 from gateway.arrivals.engine import BY, LATE_MS
 from gateway.routes.calling import RouteLimits
 from gateway.routes.make import read_routes

@@ -14,12 +14,12 @@ from core.flight.times import read, write
 from core.geo.assist import Record
 from core.geo.fences import Fences
 from core.geo.polyline import encode
-from core.geo.route import Route, make_route
 from core.geo.route_calls import CallPolicy
 from core.geo.routing import Passing, Snapshot, pieces_m
 from core.tenants import Arrivals
 from core.tracks import Sample
-from core.trip.arriving import AGAIN_MS, SOON_MS, SUBJECTS_MAX, Arriving, Deed, Give, Show, stops_along
+from core.trip.arriving import AGAIN_MS, SOON_MS, SUBJECTS_MAX, Arriving, Deed, Give
+from core.trip.showing import Show
 from core.trip.state import Trip
 from tests.trips_way import AMY, STREAM, SUBJECT, T0, TENANT, circle, fix, place, plan, stop, trip, underway
 
@@ -585,17 +585,6 @@ def test_durations_that_must_not_be_kept_are_used() -> None:
     go(arriving, drive(0, 1))
     arriving.routed(snapshot(10_000, passing=True), 1, False, *asked(arriving), T0 + 100)
     assert shows(go(arriving, [fix(1, 5, speed=5.0)]))[-1].value["source"] == "route"
-
-
-def test_stops_lie_where_the_way_passes_them_in_their_order() -> None:
-    """A way out and back passes a place twice: the first stop is there on the way out, the second on the way back."""
-    there = [place(nth * 100.0) for nth in range(11)]
-    way = make_route([*there, *reversed(there[:-1])])
-    assert isinstance(way, Route)
-    found = stops_along(
-        way, [("out", *place(450, 10)), ("turn", *place(1_000)), ("back", *place(450, 10)), ("end", *there[0])]
-    )
-    assert [stop.at_m for stop in found] == pytest.approx([450, 1_000, 1_550, 2_000], abs=1)
 
 
 def test_a_replanned_trip_goes_on_with_its_new_stops() -> None:
