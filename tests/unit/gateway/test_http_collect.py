@@ -50,8 +50,10 @@ class Fake:
             raise self.answer
         return self.answer
 
-    async def positions(self, who: Identity, stream: str, fixes: list[object], signature: str | None) -> Taken:
-        self.asked.append(("positions", who.principal, stream, fixes, signature))
+    async def positions(
+        self, who: Identity, stream: str, fixes: list[object], signature: str | None, nav: object
+    ) -> Taken:
+        self.asked.append(("positions", who.principal, stream, fixes, signature, nav))
         return self._answer()
 
     async def collect(self, app: str, address: str, secret: str, report: Report) -> Taken:
@@ -102,14 +104,14 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 async def test_positions_are_handed_on_as_they_are(fake: Fake) -> None:
-    """Fixes and signature untouched: only who knows the key may judge them."""
+    """Fixes, signature and what its navigation says untouched: only who knows the key may judge them."""
     fix = {"seq": 41, "at": AT, "lat": -33.9, "lon": 151.2, "alt": None, "beside": [1]}
     async with client_of(fake) as http:
-        body = {"stream": "trip:9", "fixes": [fix], "sig": "c2ln"}
+        body = {"stream": "trip:9", "fixes": [fix], "sig": "c2ln", "nav": {"at": AT}}
         answer = await http.post("/v1/positions", json=body, headers=BEARER)
     assert answer.status_code == 200
     assert answer.json() == {"accepted": 1, "verdicts": [{"seq": 0, "verdict": "accepted"}], "next_in": 2.0}
-    assert fake.asked == [("positions", "user:amy", "trip:9", [fix], "c2ln")]
+    assert fake.asked == [("positions", "user:amy", "trip:9", [fix], "c2ln", {"at": AT})]
 
 
 async def test_positions_need_a_token(fake: Fake) -> None:
