@@ -60,6 +60,11 @@ class Shows(Presence):
         """Whether something shown is not told yet."""
         return bool(self._shown)
 
+    @property
+    def shown_deliveries(self) -> int:
+        """How many sends the next `flush_live` has, about."""
+        return sum(len(stream.live) for stream in self._shown)
+
     def unshow(self, stream: Stream, key: SignalKey) -> None:
         """Not shown any more: told as ``null``."""
         if stream.signals.pop(key, None) is not None:

@@ -50,9 +50,9 @@ NEXT_IN_S: Final = 2.0
 """When the next fix is worth sending to a node that keeps no tracks; several times that while the node sheds."""
 CALL_MAX: Final = 5_000
 """Fixes of one batch, where more than `pings_batch_max` gathered."""
-SLICE: Final = 8
-"""Signatures checked (60 us each) before others have a turn: half a millisecond."""
-JUDGED: Final = 64
+SLICE: Final = 4
+"""Signatures checked (60 us each) before others have a turn: a quarter of a millisecond."""
+JUDGED: Final = 24
 """Fixes judged (8 us each), or those of one message, before others have a turn."""
 BATCHED: Final = 2_000
 """Messages whose numbers are taken in one call."""

@@ -35,6 +35,9 @@ KEPT_KINDS: Final = ("trip:", "flight:")
 """Streams whose last positions are read when they come into memory: chats are many, and come back by the thousand."""
 LOADS_AT_ONCE: Final = 4
 RETRY_S: Final = 1.0
+SPREAD: Final = 0.7
+PAUSE_MIN_S: Final = 0.0003
+PAUSE_MAX_S: Final = 0.002
 TICK_S: Final = 1.0
 LARGE_ROOMS_S: Final = 1.0
 
@@ -240,9 +243,13 @@ class Showing:
             if large_rooms:
                 slow_at_s = now_s
             self.tell_others()
-            for _ in signals.flush_live(now_s, node.limits.live_slice_deliveries, large_rooms=large_rooms):
+            slice_max = node.limits.live_slice_deliveries
+            # Spread over the time in which the next ones gather: what a send needs several turns of the loop for then waits for
+            # one slice, and not for one in each turn. Where there is too much for that, slices follow each other.
+            pause_s = min(SPREAD * node.limits.live_flush_s * slice_max / max(signals.shown_deliveries, 1), PAUSE_MAX_S)
+            for _ in signals.flush_live(now_s, slice_max, large_rooms=large_rooms):
                 node.settle()
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(pause_s if pause_s >= PAUSE_MIN_S else 0.0)
             node.settle()
             if signals.shown_waiting:
                 self._dirty.set()

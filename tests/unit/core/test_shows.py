@@ -54,11 +54,13 @@ def test_what_is_shown_is_told_once_with_its_age() -> None:
     signals.show(room, POSITION, 1, bench.now_s)
     signals.show(room, POSITION, value, bench.now_s - 2.5)
     assert waiting(bench)
+    assert signals.shown_deliveries == 1, "to amy"
     assert not asked
     flush(bench)
     assert shown(amy) == [frame(3, 2.5)]
     assert signals.latest(room, POSITION) == (value, bench.now_s - 2.5)
     assert not waiting(bench)
+    assert signals.shown_deliveries == 0
     flush(bench)
     assert shown(amy) == []
 

@@ -261,6 +261,7 @@ async def test_backlogs_of_many_fixes_are_judged_with_turns_between(monkeypatch:
         pings.waiting, pings._waiting = 301, {"demo": 301}
         with monkeypatch.context() as patch:
             patch.setattr(positions, "judge", judging)
+            patch.setattr(module, "JUDGED", 64)
             patch.setattr(module, "trio", SimpleNamespace(lowlevel=SimpleNamespace(checkpoint=checkpoint)))
             await pings._judged(batch, books)
         assert done == [100, "others", 100, "others", 40, 30, "others", 30, 1]
