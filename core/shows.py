@@ -10,7 +10,7 @@ what a value says, or when it is too old.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from core.presence import Presence
@@ -70,38 +70,42 @@ class Shows(Presence):
         if stream.signals.pop(key, None) is not None:
             self._shown.setdefault(stream, {})[key] = None
 
-    def flush_live(self, now_s: float, slice_max: int, *, large_rooms: bool) -> Iterator[None]:
+    def flush_live(self, now: Callable[[], float], slice_max: int, *, large_rooms: bool) -> Iterator[None]:
         """Send what is shown and was not yet told. Stops after each ``slice_max`` deliveries, so that others have a turn: what
-        became of a port meanwhile is respected."""
-        self._now_s = now_s
+        became of a port meanwhile is respected, and ages are of the moment ``now`` says then."""
         shown, self._shown = self._shown, {}
         left = slice_max
         for stream, changed in shown.items():
             if not large_rooms and self.is_large(stream):
                 self._shown[stream] = {**changed, **self._shown.get(stream, {})}
                 continue
-            ports = [*stream.live, *stream.behind]
-            if not ports:
+            if not (stream.live or stream.behind):
                 continue
+            self._now_s = now_s = now()
             said: list[Said] = [(self._owner(stream, key), self._encode(stream, key, now_s), key) for key in changed]
-            everything, owners = joined(stream, said), {by for by, _, _ in said}
-            keys = [(stream, key) for _, _, key in said]
-            for port in ports:
-                if port.blocked or port not in stream.live:
-                    if stream in port.subs:
-                        self.note_again(port, keys)
-                    continue
-                data = everything
-                if port.principal in owners:
-                    data = joined(stream, [one for one in said if one[0] != port.principal])
-                if data is not None:
-                    self._hub.reply(port, data)
+            for _ in self._deliver(stream, said):
                 left -= 1
                 if left == 0:
                     left = slice_max
                     self._hub.flush()
                     yield
         self._hub.flush()
+
+    def _deliver(self, stream: Stream, said: list[Said]) -> Iterator[None]:
+        """Hand it to who follows, a port a step; for who cannot take it now the keys are noted."""
+        everything, owners = joined(stream, said), {by for by, _, _ in said}
+        keys = [(stream, key) for _, _, key in said]
+        for port in [*stream.live, *stream.behind]:
+            if port.blocked or port not in stream.live:
+                if stream in port.subs:
+                    self.note_again(port, keys)
+                continue
+            data = everything
+            if port.principal in owners:
+                data = joined(stream, [one for one in said if one[0] != port.principal])
+            if data is not None:
+                self._hub.reply(port, data)
+            yield
 
     def _owner(self, stream: Stream, key: SignalKey) -> str | None:
         """Who needs not be told of this, since it said so itself: with one device. Rows are nobody's."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from core import wire
 from core.model import Mark
 from core.presence import AWAY, EVERYBODY
-from core.shows import ROW, Said, Shows, joined
+from core.shows import ROW, Said, Shows
 from core.stream import Port, SignalKey, Stream, latest_of
 
 if TYPE_CHECKING:
@@ -126,10 +126,8 @@ class Signals(Shows):
                 said.append((None, wire.encode_signal(stream.name, ROW, name, value, now_s - at_s), key))
         if not said:
             return
-        self._send_live(stream, said)
-        keys = [(stream, key) for _, _, key in said]
-        for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-            self.note_again(port, keys)
+        for _ in self._deliver(stream, said):
+            pass
 
     # -- markers ------------------------------------------------------------------------------------------------------
 
@@ -213,10 +211,8 @@ class Signals(Shows):
             if stream.live or stream.behind:
                 said = self._take_marks(stream, large=large, was_large=was_large)
                 said += self._take_signals(stream, now_s, large=large, was_large=was_large)
-                self._send_live(stream, said)
-                keys = [(stream, key) for _, _, key in said]
-                for port in [port for port in stream.live if port.blocked] + list(stream.behind):
-                    self.note_again(port, keys)
+                for _ in self._deliver(stream, said):
+                    pass
             else:  # who begins to follow gets what there is by then
                 stream.dirty_marks, stream.dirty_signals, stream.moved = set(), set(), None
                 stream.large = large
@@ -259,18 +255,6 @@ class Signals(Shows):
                 keys |= {("presence", who) for who in moved}
         said: list[Said] = [(key[1], self._encode(stream, key, now_s), key) for key in sorted(keys, key=str)]
         return said + online
-
-    def _send_live(self, stream: Stream, said: list[Said]) -> None:
-        everything = joined(stream, said)
-        owners = {by for by, _, _ in said}
-        for port in stream.live:
-            if port.blocked:
-                continue
-            data = everything
-            if port.principal in owners:
-                data = joined(stream, [one for one in said if one[0] != port.principal])
-            if data is not None:
-                self._hub.reply(port, data)
 
     def flush_port(self, port: Port) -> None:
         """The port has its events: what was noted for it goes out, markers first, each with its value of now."""

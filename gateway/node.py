@@ -184,9 +184,10 @@ class Node:
         self.work = work
         self.boards = None if work is None else Boards(self, work)
         self.tracks = tracks
-        self.positions = None if tracks is None else Positions(self, tracks)
-        self.arrivals = None
-        if tracks is not None and self.positions is not None:
+        self.positions: Positions | None = None
+        self.arrivals: Arrivals | None = None
+        if tracks is not None:
+            self.positions = Positions(self, tracks)
             self.arrivals = Arrivals(self, tracks, self.positions)
 
     # -- identity -----------------------------------------------------------------------------------------------------

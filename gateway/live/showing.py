@@ -36,8 +36,11 @@ KEPT_KINDS: Final = ("trip:", "flight:")
 LOADS_AT_ONCE: Final = 4
 RETRY_S: Final = 1.0
 SPREAD: Final = 0.7
+"""The part of the time between two flushes over which what goes out is spread; the rest is for what slices themselves take."""
 PAUSE_MIN_S: Final = 0.0003
+"""Less is no pause: a turn of the loop takes as long."""
 PAUSE_MAX_S: Final = 0.002
+"""Few sends are spread no thinner than that."""
 TICK_S: Final = 1.0
 LARGE_ROOMS_S: Final = 1.0
 
@@ -233,10 +236,16 @@ class Showing:
 
     async def _flush_forever(self) -> None:
         node, signals = self._node, self._hub.signals
-        slow_at_s = trio.current_time()
+        now_s = slow_at_s = trio.current_time()
         while True:
+            flush_s = node.limits.live_flush_s * node.pulse.position_factor
+            gathering = self._dirty.is_set()  # since the last ones began to go out
             await self._dirty.wait()
-            await trio.sleep(node.limits.live_flush_s * node.pulse.position_factor)
+            if gathering:
+                # Not at once, though that took long: between positions the node has time for everything else.
+                await trio.sleep_until(max(now_s + flush_s, trio.current_time() + (1.0 - SPREAD) * flush_s))
+            else:
+                await trio.sleep(flush_s)
             self._dirty = trio.Event()
             now_s = trio.current_time()
             large_rooms = now_s - slow_at_s >= LARGE_ROOMS_S
@@ -246,8 +255,8 @@ class Showing:
             slice_max = node.limits.live_slice_deliveries
             # Spread over the time in which the next ones gather: what a send needs several turns of the loop for then waits for
             # one slice, and not for one in each turn. Where there is too much for that, slices follow each other.
-            pause_s = min(SPREAD * node.limits.live_flush_s * slice_max / max(signals.shown_deliveries, 1), PAUSE_MAX_S)
-            for _ in signals.flush_live(now_s, slice_max, large_rooms=large_rooms):
+            pause_s = min(SPREAD * flush_s * slice_max / max(signals.shown_deliveries, 1), PAUSE_MAX_S)
+            for _ in signals.flush_live(trio.current_time, slice_max, large_rooms=large_rooms):
                 node.settle()
                 await trio.sleep(pause_s if pause_s >= PAUSE_MIN_S else 0.0)
             node.settle()

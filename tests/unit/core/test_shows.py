@@ -28,7 +28,7 @@ def shown(port: FakePort) -> list[Frame]:
 
 def flush(bench: Bench, slice_max: int = 100, *, large_rooms: bool = False) -> int:
     """All of it; how many times others had a turn."""
-    return sum(1 for _ in bench.hub.signals.flush_live(bench.now_s, slice_max, large_rooms=large_rooms))
+    return sum(1 for _ in bench.hub.signals.flush_live(lambda: bench.now_s, slice_max, large_rooms=large_rooms))
 
 
 def waiting(bench: Bench) -> bool:
@@ -114,7 +114,7 @@ def test_others_have_a_turn_between_slices() -> None:
     assert [[len(shown(port)) for port in of] for of in ports] == [[1] * 5] * 2
     for room in rooms:
         bench.hub.signals.show(room, POSITION, -room.sid, bench.now_s)
-    going = bench.hub.signals.flush_live(bench.now_s, 4, large_rooms=False)
+    going = bench.hub.signals.flush_live(lambda: bench.now_s, 4, large_rooms=False)
     next(going)
     assert [len(shown(port)) for port in ports[0]] == [1, 1, 1, 1, 0], "sent before others have their turn"
     bench.hub.drop(ports[0][4], bench.now_s)

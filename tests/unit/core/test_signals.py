@@ -639,6 +639,6 @@ def test_a_value_may_be_asked_for_when_it_is_told() -> None:
     room = bench.stream()
     amy = bench.follow(room)
     bench.hub.signals.show(room, ("position", "device:truck-7"), lambda: {"lat": 1}, bench.now_s)
-    for _ in bench.hub.signals.flush_live(bench.now_s, 10, large_rooms=False):
+    for _ in bench.hub.signals.flush_live(lambda: bench.now_s, 10, large_rooms=False):
         pass
     assert [each["value"] for each in told(amy) if each["kind"] == "position"] == [{"lat": 1}]
