@@ -28,7 +28,7 @@ from core.tracks import Push, Tracks
 from core.work import Effects, Fenced, NewTask, Task
 from gateway.push.services import PushService
 from gateway.work.jobs import KIND, PUSH
-from gateway.work.ports import Hold, Outcome, Place, Seen
+from gateway.work.ports import Hold, Memoryless, Outcome, Place, Seen
 
 log = logging.getLogger("readback.push")
 
@@ -36,7 +36,7 @@ TOLD_MAX: Final = 100
 """Reasons of refusals that were logged, each once: a key that is wrong refuses every push."""
 
 
-class PushRows:
+class PushRows(Memoryless):
     """The consumer. What was recorded so long ago that its vehicle has arrived makes no task, as when pushes are new here."""
 
     name = "pushes"
@@ -47,12 +47,6 @@ class PushRows:
 
     def concerns(self, stream: str) -> bool:
         return stream.startswith("user:")
-
-    async def prepare(self, places: Sequence[tuple[Place, int]]) -> None:
-        pass
-
-    def forget(self, partition: int, sid: int | None = None) -> None:
-        pass
 
     def take(self, place: Place, events: Sequence[Seen]) -> Effects:
         effects = Effects()

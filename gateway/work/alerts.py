@@ -18,7 +18,7 @@ from typing import Final
 from core.commands import derived_key
 from core.work import Effects, NewTask
 from gateway.work.jobs import KIND, job
-from gateway.work.ports import Place, Seen
+from gateway.work.ports import Memoryless, Place, Seen
 
 ALERT: Final = "trip.alert"
 WORD: Final = "trip.alert"
@@ -28,17 +28,11 @@ WISHED_MS: Final = 5_000
 """So long after a wish the trip is looked at; a node that has it is there before."""
 
 
-class Alerts:
+class Alerts(Memoryless):
     name = "alerts"
 
     def concerns(self, stream: str) -> bool:
         return stream.startswith("trip:")
-
-    async def prepare(self, places: Sequence[tuple[Place, int]]) -> None:
-        pass
-
-    def forget(self, partition: int, sid: int | None = None) -> None:
-        pass
 
     def take(self, place: Place, events: Sequence[Seen]) -> Effects:
         effects = Effects()

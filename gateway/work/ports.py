@@ -51,6 +51,16 @@ class Consumer(Protocol):
         ...
 
 
+class Memoryless:
+    """What a consumer is that keeps nothing: each event by itself says what is to be done."""
+
+    async def prepare(self, places: Sequence[tuple[Place, int]]) -> None:
+        pass
+
+    def forget(self, partition: int, sid: int | None = None) -> None:
+        pass
+
+
 class Outcome(NamedTuple):
     """What became of a task. ``body`` replaces the task's; ``tasks`` are to be done next, in the same commit."""
 

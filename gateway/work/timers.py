@@ -14,24 +14,18 @@ from core.flight import times
 from core.flight.machine import Recorded
 from core.work import Effects, NewTask, Task
 from gateway.work.orders import Orders
-from gateway.work.ports import DONE, Hold, Outcome, Place, Seen
+from gateway.work.ports import DONE, Hold, Memoryless, Outcome, Place, Seen
 
 KIND = "timer"
 
 
-class TimerRows:
+class TimerRows(Memoryless):
     """The consumer."""
 
     name = "timers"
 
     def concerns(self, stream: str) -> bool:
         return stream.startswith(("flight:", "trip:"))
-
-    async def prepare(self, places: Sequence[tuple[Place, int]]) -> None:
-        pass
-
-    def forget(self, partition: int, sid: int | None = None) -> None:
-        pass
 
     def take(self, place: Place, events: Sequence[Seen]) -> Effects:
         effects = Effects()
