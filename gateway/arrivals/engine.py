@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from core.commands import FOLDED_AT_ONCE, recorded
 from core.geo.fences import Fences
 from core.geo.model import Model
 from core.geo.route_calls import Why
@@ -39,6 +38,7 @@ from core.trip.state import Trip, evolve
 from core.work import NewTask
 from gateway.live.positions import Positions
 from gateway.routes.calling import Routes
+from gateway.work.folding import fold
 from gateway.work.orders import Impossible, Orders
 from gateway.work.ports import Transient
 
@@ -373,15 +373,8 @@ class Arrivals:
         head = stream.head
         if head <= book.head and not book.look:
             return False
-        trip, seq = book.trip, book.seq
-        while True:
-            events = await self._node.log.ruled(stream.tenant, stream.sid, seq, FOLDED_AT_ONCE)
-            for event in events:
-                trip = evolve(trip, recorded(event))
-                seq = event.seq
-            if len(events) < FOLDED_AT_ONCE:
-                break
         # All or nothing: what was folded and not kept would be missing for good.
+        trip, seq = await fold(self._node.log, stream.tenant, stream.sid, evolve, book.trip, book.seq)
         book.seq, book.head = seq, max(head, seq)
         if trip is book.trip:
             return False

@@ -1,4 +1,4 @@
-"""The pasts of streams folded from the log, some at once: how consumers come to know what they have not in memory."""
+"""The pasts of streams folded from the log, page by page: how whoever decides something comes to know what is not in memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ class Foldable(Protocol):
 
 
 F = TypeVar("F", bound=Foldable)
+S = TypeVar("S")
+
+
+async def fold(
+    log: Log, tenant: str, sid: int, evolve: Callable[[S, Recorded], S], state: S, seq: int = 0
+) -> tuple[S, int]:
+    """What becomes of a state by all that commands became in the stream after a seq; and the seq of the last of it. Raises
+    `StoreError`, and what ``evolve`` raises: then nothing was folded."""
+    while True:
+        events = await log.ruled(tenant, sid, seq, FOLDED_AT_ONCE)
+        for event in events:
+            state, seq = evolve(state, recorded(event)), event.seq
+        if len(events) < FOLDED_AT_ONCE:
+            return state, seq
 
 
 async def fold_pasts(log: Log, pasts: Sequence[tuple[Place, int, F]], keep: Callable[[Place, F], None]) -> None:
@@ -33,7 +47,7 @@ async def fold_pasts(log: Log, pasts: Sequence[tuple[Place, int, F]], keep: Call
     room = trio.CapacityLimiter(FOLDING_MAX)
     failures: list[StoreError] = []
 
-    async def fold(place: Place, before: int, past: F) -> None:
+    async def fold_past(place: Place, before: int, past: F) -> None:
         seq = 0
         async with room:
             while not failures:
@@ -58,6 +72,6 @@ async def fold_pasts(log: Log, pasts: Sequence[tuple[Place, int, F]], keep: Call
             if before == 1:
                 keep(place, past)
             else:
-                nursery.start_soon(fold, place, before, past)
+                nursery.start_soon(fold_past, place, before, past)
     if failures:
         raise failures[0]

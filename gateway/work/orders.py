@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from core.commands import FOLDED_AT_ONCE, Answer, recorded
+from core.commands import Answer, recorded
 from core.flight.machine import BY_GATEWAY, Command, Recorded
 from core.flight.registry import machine_of
 from core.model import FACT_TYPES, Entry, Outcome
 from core.ports import Refused
 from gateway.commander import Ask, Waiting
 from gateway.service import WireError
+from gateway.work.folding import fold
 from gateway.work.ports import Transient
 
 if TYPE_CHECKING:
@@ -103,14 +104,8 @@ class Orders:
         if machine is None:
             raise Impossible(f"nothing is decided in {stream}")
         found = await self.stream(tenant, stream)
-        state, seq = machine.initial(), 0
-        while True:
-            events = await self._node.log.ruled(tenant, found.sid, seq, FOLDED_AT_ONCE)
-            for event in events:
-                state = machine.evolve(state, recorded(event))
-            if len(events) < FOLDED_AT_ONCE:
-                return machine.show(state)
-            seq = events[-1].seq
+        state, _ = await fold(self._node.log, tenant, found.sid, machine.evolve, machine.initial())
+        return machine.show(state)
 
     async def facts(self, tenant: str, stream: str, seqs: Sequence[int]) -> list[Recorded]:
         """The events that a command became, by the seqs of its answer."""

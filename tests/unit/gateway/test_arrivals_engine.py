@@ -220,7 +220,7 @@ async def test_a_look_that_takes_too_long_is_tried_again(monkeypatch: pytest.Mon
 
 async def test_what_was_folded_halfway_is_folded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log went away between two pages of a long trip: those who asked to be told on the first page were forgotten."""
-    monkeypatch.setattr(engine, "FOLDED_AT_ONCE", 2)
+    monkeypatch.setattr("gateway.work.folding.FOLDED_AT_ONCE", 2)
     async with trips() as at:
         await at.sets_out()
         for who in ("amy", "bob", "cem"):

@@ -17,7 +17,6 @@ from core.limits import Limits
 from core.model import Verdict
 from core.ports import Unavailable
 from gateway.service import WireError
-from gateway.work import orders as orders_module
 from gateway.work.orders import Impossible, Orders
 from gateway.work.ports import Transient
 from store.memory import MemoryLog
@@ -123,7 +122,7 @@ async def test_a_note_makes_its_inbox_once() -> None:
 
 async def test_a_state_is_of_all_that_the_log_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is more than is folded at once; where no machine decides there is none."""
-    monkeypatch.setattr(orders_module, "FOLDED_AT_ONCE", 2)
+    monkeypatch.setattr("gateway.work.folding.FOLDED_AT_ONCE", 2)
     assert FOLDED_AT_ONCE > 2
     async with ordering() as (orders, node):
         await orders.command("demo", "flight:QX1", "schedule", SCHEDULE, KEY)
