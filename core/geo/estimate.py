@@ -8,15 +8,15 @@ expected by the provider's leg times ("route") or by the mode's speed ("default"
 distance as the crow flies ("great_circle"): for aircraft that is the way, with the ground speed.
 
 For: the gateway's trips and replay. Promises: low <= eta <= high, none before now; a fix that is not newer than the last
-changes nothing; `restore(state())` goes on equally; bounded memory; some 30 us a fix. Does not: order or judge fixes
-(`core.geo.plausible`), fetch routes.
+changes nothing; bounded memory; some 30 us a fix. Does not: order or judge fixes (`core.geo.plausible`), fetch routes, or go
+on elsewhere: whoever takes a trip up gives it the fixes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import cos, exp, hypot, isfinite, log, radians, sin
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from core.geo.assist import HELD_MAX, LEFT_MAX_S, SPACING_S, Record, mixed
 from core.geo.features import BASE_S, FACTOR, features
@@ -76,12 +76,11 @@ class _Guess(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """A route, measured and expected, and where the vehicle is on it. `built_s`: the hour that it was expected for."""
+    """A route, measured and expected, and where the vehicle is on it."""
 
     way: Way
     matcher: Matcher
     expected: Expected
-    built_s: float
 
 
 class _Shown(NamedTuple):
@@ -122,7 +121,7 @@ class Estimator:
     def _lay(self, route: Route, at_s: float) -> _Path:
         way = Way(route)
         pace = None if self._model is None else self._model.pace
-        return _Path(way, Matcher(way), Expected(way, pace, self._week0_s + at_s, self._mode), at_s)
+        return _Path(way, Matcher(way), Expected(way, pace, self._week0_s + at_s, self._mode))
 
     @property
     def off_route(self) -> bool:
@@ -164,7 +163,7 @@ class Estimator:
             self._path = None if self._route is None else self._lay(self._route, at_s)
         after_s = 0.0 if last is None else at_s - last.at_s
         if self._path is not None:
-            way, matcher, expected, _ = self._path
+            way, matcher, expected = self._path
             x, y = way.plane.xy(fix.lat, fix.lon)
             turn = None if fix.heading_deg is None else radians(fix.heading_deg)
             before_m = matcher.at_m
@@ -196,7 +195,7 @@ class Estimator:
         """The features at the last fix, on the route; ``None`` where there is no route or no fix yet."""
         if self._last is None or self._path is None:
             return None
-        way, matcher, expected, _ = self._path
+        way, matcher, expected = self._path
         to_m = self._offset(way, stop)
         x, y = way.plane.xy(self._last.lat, self._last.lon)
         tx, ty = way.place(to_m)
@@ -216,7 +215,7 @@ class Estimator:
             source = "great_circle"
             mean, spread = log(self._crow_s(last, stop) + BASE_S), PLAIN_SPREAD[source]
         else:
-            way, matcher, expected, _ = self._path
+            way, matcher, expected = self._path
             source = expected.source(matcher.at_m, self._offset(way, stop))
             if source == "learned" and self._model is not None:
                 mean = x[0] + self._model.mean.ask(x)
@@ -240,7 +239,7 @@ class Estimator:
         if self._path is None:
             speed = max(self._speed, SPEED_MIN * SPEED_MPS[self._mode])
             return distance_m(last.lat, last.lon, *self._goal) * (1.0 if self._mode in STRAIGHT else DETOUR) / speed
-        way, _, expected, _ = self._path
+        way, _, expected = self._path
         goal = way.plane.place(*way.place(self._offset(way, stop)))
         factor = (last.at_s - self._track.began_s + 600.0) / (self._track.expected[-1] + 600.0)
         return distance_m(last.lat, last.lon, *goal) * DETOUR * factor * expected.seconds[-1] / max(1.0, way.length_m)
@@ -295,35 +294,3 @@ class Estimator:
         if self._last is not None:
             self._path = self._lay(route, self._last.at_s)
             self._path.matcher.take(*self._path.way.plane.xy(self._last.lat, self._last.lon), 0.0)
-
-    def state(self) -> dict[str, object]:
-        """What another node needs to go on, as JSON; beside it the route, and what the constructor was given."""
-        return {
-            "last": None if self._last is None else list(self._last),
-            "track": self._track.state(),
-            "built_s": None if self._path is None else self._path.built_s,
-            "matcher": None if self._path is None else self._path.matcher.state(),
-            "speed": self._speed,
-            "shown": {stop: [held.steady.shown_s, *held.guess, held.at_s] for stop, held in self._shown.items()},
-            "advised": [list(one) for one in self._advised],
-        }
-
-    def restore(self, held: Mapping[str, Any]) -> None:
-        """What `state` said, on an estimator made with the same route and arguments. For our own states, not for strangers'
-        input."""
-        self._advised = [(at_s, eta_s) for at_s, eta_s in held["advised"]]
-        last = held["last"]
-        if last is None:
-            return
-        self._last = Fixed(*last)
-        began_s, times, metres, expected = held["track"]
-        self._track = Track(began_s)
-        self._track.restore(times, metres, expected)
-        if self._route is not None:
-            self._path = self._lay(self._route, held["built_s"])
-            self._path.matcher.restore(held["matcher"])
-        self._speed = held["speed"]
-        self._shown = {
-            stop: _Shown(Steady(self._calm, shown_s), _Guess(left, low, high, even, source), at_s)
-            for stop, (shown_s, left, low, high, even, source, at_s) in held["shown"].items()
-        }

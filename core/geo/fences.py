@@ -15,9 +15,9 @@ noticed at a fix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import cos, floor, radians
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from core.geo.sphere import M_PER_DEGREE, Plane, distance_m, nearest
 from core.tracks import Fence
@@ -221,21 +221,3 @@ class Watch:
             self._at[name] = at
         else:
             self._at.pop(name, None)
-
-    def state(self) -> dict[str, Any]:
-        """As JSON, for whoever goes on with it."""
-        at = {name: [one.inside, one.since_ms, one.votes_ms, one.dwelt] for name, one in self._at.items()}
-        return {"last_ms": self._last_ms, "at": at}
-
-    @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> Watch:
-        """What `state` said; of anything else a new one."""
-        watch = cls()
-        last_ms, told = state.get("last_ms"), state.get("at")
-        if not isinstance(last_ms, int) or not isinstance(told, Mapping):
-            return watch
-        watch._last_ms = last_ms
-        for name, one in told.items():
-            if isinstance(one, list) and len(one) == 4 and all(isinstance(value, int) for value in one):
-                watch._at[name] = _At(bool(one[0]), one[1], one[2], bool(one[3]))
-        return watch

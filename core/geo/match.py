@@ -16,7 +16,6 @@ changes nothing. Does not: judge whether a fix is plausible (`core.geo.plausible
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import hypot
 from typing import Final, NamedTuple
 
@@ -130,13 +129,3 @@ class Matcher:
             if cost < best:
                 best, best_m, best_off, best_seg = cost, along, off, k
         return best_m, best_off, best_seg
-
-    def state(self) -> list[float]:
-        """What `restore` takes back, on an equal way."""
-        held = (self.at_m, self._seg, self.off_route, self._backs, self._offs, self._ons, self._off_x, self._off_y)
-        return [float(value) for value in held]
-
-    def restore(self, held: Sequence[float]) -> None:
-        self.at_m, seg, off_route, backs, offs, ons, self._off_x, self._off_y = held
-        self._seg = min(max(int(seg), 0), len(self._way.dx) - 1)
-        self.off_route, self._backs, self._offs, self._ons = bool(off_route), int(backs), int(offs), int(ons)

@@ -13,13 +13,12 @@ Between two asks lies a spacing. How many calls a trip may make grows with the t
 A trip whose call failed asks nobody again until that provider, or another, has answered somebody else: 0 calls after it
 fails, and no trip waits for what is dead. It goes on with what it has, and its source says so (`marked`).
 
-For: trips. Promises: `state` goes on equally on another node; it holds nothing that was foretold from durations that must
-not be kept. Does not: call, or judge whether a trip is off its route.
+For: trips. Does not: call, judge whether a trip is off its route, or keep anything: what was foretold from durations that must
+not be kept ends with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -56,7 +55,6 @@ class RouteCalls:
 
     __slots__ = (
         "_beyond",
-        "_keep",
         "asking",
         "began_ms",
         "calls",
@@ -81,7 +79,6 @@ class RouteCalls:
         self.high_ms: int | None = None
         self.asking = False
         self._beyond = 0
-        self._keep = True
 
     @classmethod
     def resumed(cls, began_ms: int, now_ms: int, policy: CallPolicy | None = None) -> RouteCalls:
@@ -157,36 +154,10 @@ class RouteCalls:
         """The ask was cancelled. It may have cost a call."""
         self.asking = False
 
-    def expect(self, low_ms: int, high_ms: int, snapshot: Snapshot) -> None:
+    def expect(self, low_ms: int, high_ms: int) -> None:
         """When the trip will arrive, as foretold with the route it has now."""
         self.low_ms, self.high_ms = low_ms, high_ms
-        self._keep = snapshot.shareable
 
     def marked(self, source: str) -> str:
         """An arrival time's source, where the route behind it could not be renewed."""
         return source + STALE if self.failed_ms is not None and self.made_ms is not None else source
-
-    def state(self) -> dict[str, int | None]:
-        return {
-            "began_ms": self.began_ms,
-            "calls": self.calls,
-            "last_ms": self.last_ms,
-            "failed_ms": self.failed_ms,
-            "made_ms": self.made_ms,
-            "low_ms": self.low_ms if self._keep else None,
-            "high_ms": self.high_ms if self._keep else None,
-        }
-
-    @classmethod
-    def restore(cls, state: Mapping[str, object], policy: CallPolicy | None = None) -> RouteCalls:
-        """As `state` left it; what cannot be read counts as never been. Nobody is asked for it any more."""
-
-        def number(name: str) -> int | None:
-            found = state.get(name)
-            return found if type(found) is int else None
-
-        calls = cls(number("began_ms") or 0, policy)
-        calls.calls = max(0, number("calls") or 0)
-        calls.last_ms, calls.failed_ms, calls.made_ms = number("last_ms"), number("failed_ms"), number("made_ms")
-        calls.low_ms, calls.high_ms = number("low_ms"), number("high_ms")
-        return calls

@@ -9,7 +9,6 @@ For: `core.geo.features`, `core.geo.estimate`. Promises: at most `KEPT_MAX` entr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import Final
 
 KEPT_MAX: Final = 256  # entries; 2 h of fixes every 30 s
@@ -62,9 +61,3 @@ class Track:
             return self.times[-1] - self.times[0], self.expected[-1] - self.expected[0]
         part = (then - self.times[i - 1]) / (self.times[i] - self.times[i - 1])
         return back_s, self.expected[-1] - self.expected[i - 1] - part * (self.expected[i] - self.expected[i - 1])
-
-    def state(self) -> list[object]:
-        return [self.began_s, list(self.times), list(self.metres), list(self.expected)]
-
-    def restore(self, times: Sequence[float], metres: Sequence[float], expected: Sequence[float]) -> None:
-        self.times, self.metres, self.expected = list(times), list(metres), list(expected)

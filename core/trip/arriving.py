@@ -485,9 +485,7 @@ class Arriving:
         total_s = snapshot.total_s()
         if total_s is not None and not guess:
             spread = exp(0.35)
-            self._calls.expect(
-                now_ms + round(1000 * total_s / spread), now_ms + round(1000 * total_s * spread), snapshot
-            )
+            self._calls.expect(now_ms + round(1000 * total_s / spread), now_ms + round(1000 * total_s * spread))
 
 
 def _way_of(plan: Plan) -> tuple[object, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
@@ -230,22 +229,6 @@ def test_of_a_thousand_fences_few_are_measured() -> None:
     looked = [len(index.near(rng.uniform(50, 51), rng.uniform(8, 9))) for _ in range(500)]
     assert sum(looked) / len(looked) < 12
     assert index.near(-50.0, 8.5) == []
-
-
-def test_what_was_watched_goes_on_elsewhere() -> None:
-    """Through JSON; of what is no state, a new watch."""
-    subject = Subject(circle("f", LAT, LON, 100, 60))
-    subject.at(0)
-    subject.at(107)
-    subject.watch = Watch.restore(json.loads(json.dumps(subject.watch.state())))
-    assert subject.at(107) == [("f", "exit")]
-    assert subject.watch.step(subject.fences, "trip:9", T0, LAT, LON) == []
-    for bad in ({}, {"last_ms": "x", "at": {}}, {"last_ms": 1, "at": []}):
-        assert Watch.restore(bad).state() == {"last_ms": 0, "at": {}}
-    assert Watch.restore({"last_ms": 1, "at": {"f": [1], "g": "x", "h": [1, 2, 3, "4"]}}).state() == {
-        "last_ms": 1,
-        "at": {},
-    }
 
 
 @pytest.mark.parametrize(

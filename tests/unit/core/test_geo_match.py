@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,17 +127,3 @@ def test_progress_is_always_on_the_way(moves: list[tuple[float, float, float]], 
         found = matcher.take(x, y, after_s)
         assert 0.0 <= found.at_m <= way.length_m + 1.0
         assert found.at_m == matcher.at_m
-
-
-@given(MOVES, MOVES)
-def test_another_node_goes_on_equally(
-    before: list[tuple[float, float, float]], after: list[tuple[float, float, float]]
-) -> None:
-    """Through JSON."""
-    one, other = Matcher(LOOP), Matcher(LOOP)
-    for move in before:
-        one.take(*move)
-    other.restore(json.loads(json.dumps(one.state())))
-    for move in after:
-        assert one.take(*move) == other.take(*move)
-    assert one.off_route == other.off_route

@@ -58,16 +58,3 @@ def test_old_fixes_go() -> None:
     for n in range(200, 2_000):
         quick.take(0.5 * n, 1.0, 1.0)
     assert len(quick.times) <= KEPT_MAX + 32
-
-
-def test_state_goes_on() -> None:
-    """Another track with its lists says the same."""
-    track, other = Track(5.0), Track(5.0)
-    track.take(10.0, 100.0, 5.0)
-    began_s, times, metres, expected = track.state()
-    assert began_s == 5.0
-    assert isinstance(times, list)
-    assert isinstance(metres, list)
-    assert isinstance(expected, list)
-    other.restore(times, metres, expected)
-    assert other.over_metres(50.0) == track.over_metres(50.0)
