@@ -1,4 +1,5 @@
-"""What positions cost a node, and what others feel of them: the measured windows of `bench.scenarios.arrivals`.
+"""What positions cost a node, and what others feel of them: the measured windows of `bench.scenarios.arrivals` and of
+`bench.positions`.
 
 `taken`: devices with keys send signed fixes as fast as the node takes them. `watching`: a thousand devices move, each in a trip
 of its own, watched by twenty of a thousand connections, while people chat in rooms; windows at rest and with movement go by
@@ -9,17 +10,20 @@ watchers take of a generator.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
+from bench.gen.devices import Device, devices
 from bench.load import LEAD_S, LoadError, Loads, Measured, Progress
-from bench.node import Cluster, Streams, Tokens
-from bench.positions import _prepare, devices
+from bench.node import TENANT, Cluster, Streams, Tokens
 from bench.stats import Histogram
+from core.directory import Note
+from store.postgres import open_postgres_log
 
 RATE_MAX: Final = {10: 40_000.0, 1: 14_000.0}
 """More fixes a second than a node takes, by fixes a message: so many are signed before."""
@@ -56,20 +60,47 @@ def prepare(cluster: Cluster, first: int, count: int) -> list[str]:
     assert cluster.base is not None
     assert cluster.database_url is not None
     fleet = devices(first, count)
-    trio.run(_prepare, cluster.database_url, fleet, 0)
+    trio.run(_enrol, cluster.database_url, fleet)
     tokens = Tokens(cluster.base.secrets_path)
     return [tokens.mint(device.name) for device in fleet]
 
 
+async def _enrol(url: str, fleet: Sequence[Device]) -> None:
+    note = Note("service:bench", b"{}")
+    async with open_postgres_log(url) as log:
+        for device in fleet:
+            await log.create_stream(TENANT, device.trip, open=True, members=[], by="service:bench")
+            claim, refresh = (
+                hashlib.sha256(f"{what} {device.number}".encode()).digest() for what in ("claim", "refresh")
+            )
+            await log.directory.mint_claim(TENANT, device.name, claim, at_ms=1, expires_ms=2, note=note)
+            await log.directory.redeem_claim(
+                claim,
+                key=device.key.thumbprint,
+                public_key=device.key.public_bytes,
+                refresh_hash=refresh,
+                at_ms=1,
+                refresh_until_ms=2,
+                note=note,
+            )
+
+
 def taken(
-    cluster: Cluster, numbers: Numbers, fixes: int, connections: int, seconds: float, progress: Progress
+    cluster: Cluster,
+    numbers: Numbers,
+    fixes: int,
+    connections: int,
+    seconds: float,
+    progress: Progress,
+    *,
+    depth: int = DEPTH,
 ) -> Measured:
     """``fixes`` a message. Its results say ``fixes``, ``accepted``, ``took`` and ``refused``. `LoadError` where more messages
     would have been taken than were signed."""
     first = numbers.take(connections)
-    messages = int(RATE_MAX[fixes] * (seconds + WARM_S + 1) / fixes / connections) + DEPTH
+    messages = int(RATE_MAX[fixes] * (seconds + WARM_S + 1) / fixes / connections) + depth
     job = {"kind": "fixes", "port": cluster.port, "first": first, "tokens": prepare(cluster, first, connections)}
-    job |= {"fixes": fixes, "messages": messages, "depth": DEPTH}
+    job |= {"fixes": fixes, "messages": messages, "depth": depth}
     with Loads.start([job], progress) as loads:
         loads.ready()
         measured = loads.measure(cluster, seconds, WARM_S, phase="saturate")

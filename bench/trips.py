@@ -25,13 +25,15 @@ from typing import Any, Final
 
 import trio
 
+from bench.gen.devices import STEP_M, Device, devices, opened
 from bench.gen.raw import Swarm
-from bench.gen.riders import Dispatch, Figures, Follower, Rider, Run, Vehicle, place
+from bench.gen.riders import Dispatch, Figures, Follower, Rider, Run, Vehicle
 from bench.load import LoadError
 from bench.moving import Numbers, prepare
 from bench.node import TENANT, TOKEN_TTL_S, Cluster, Tokens, readback_cluster
-from bench.positions import STEP_M, Device, devices, opened, quantiles
+from bench.positions import quantiles
 from bench.scenarios.common import calm
+from bench.stats import Histogram
 from core.flight.times import write
 from core.geo.polyline import encode
 from core.tokens import mint
@@ -96,7 +98,7 @@ def planned(device: Device, first_ms: int, paced: int) -> dict[str, Any]:
     many legs, more slowly for `FREE_LEGS`, and at its pace to the end."""
     legs = [LEG_S] * paced + [FREE_LEG_S] * FREE_LEGS + [LEG_S] * (LEFT_S // LEG_S) + [LEFT_S % LEG_S]
     times = [first_ms + 1000 * LEG_S * nth for nth in range(len(legs))]
-    points = [place(device, at_ms) for at_ms in (*times, times[-1] + 1000 * legs[-1])]
+    points = [device.place(at_ms) for at_ms in (*times, times[-1] + 1000 * legs[-1])]
     lat, lon = points[-1]
     return {
         "mode": "car",
@@ -182,7 +184,7 @@ def samples(device: Device, count: int, until_ms: int) -> list[Sample]:
     made = []
     for nth in range(count):
         at_ms = until_ms - PAST_EVERY_MS * (count - nth)
-        lat, lon = place(device, at_ms)
+        lat, lon = device.place(at_ms)
         made.append(
             Sample(
                 TENANT,
@@ -309,7 +311,9 @@ def main() -> None:
         ("a trip's first position to its arrival time, alone", figures.first),
         (f"following a trip of {shape.past:,} samples on a new node", figures.taken_up),
     ):
-        print(f"{what:50} {len(took):6}   {quantiles(took)}")
+        histogram = Histogram()
+        histogram.record_all(took)
+        print(f"{what:50} {len(took):6}   {quantiles(histogram)}")
     print(f"a trip taken up anew: {median(figures.past_ms):.1f} ms of the node's CPU per 1,000 samples of its past")
     print(f"node {median(figures.busy):.0%} of a core; {figures.unshown} positions showed nothing")
     print(

@@ -8,9 +8,9 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+from bench.gen.devices import Record, Sender, devices, opened
 from bench.gen.link import Link, Window, until
 from bench.gen.raw import Swarm
-from bench.positions import Record, Sender, devices, opened
 from bench.stats import Histogram
 
 LATE_S = 0.5

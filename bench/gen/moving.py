@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
+from bench.gen.devices import Device, Record, Sender, devices, opened
 from bench.gen.dialect import Dialect
 from bench.gen.link import Link, Window, monotonic_ns, until
 from bench.gen.raw import Raw, Swarm
-from bench.positions import Device, Record, Sender, devices, opened
 from bench.stats import Histogram
 
 LATE_S = 0.3

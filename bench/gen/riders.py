@@ -14,15 +14,9 @@ from typing import Any
 
 import orjson
 
+from bench.gen.devices import Device
 from bench.gen.dialect import Dialect
 from bench.gen.raw import Raw, Swarm
-from bench.positions import STEP_M, Device
-
-
-def place(device: Device, at_ms: int) -> tuple[float, float]:
-    """Where its message of that moment says that it is."""
-    east_m = STEP_M * (at_ms % 86_400_000) / 1000
-    return round(-33.0 - device.number / 1000, 7), round(145.0 + east_m / 93_000, 7)
 
 
 @dataclass(slots=True)

@@ -15,11 +15,11 @@ import trio
 from typer.testing import CliRunner
 
 from bench import cli, eta_cpu, kept, model, moving, plots, trips
-from bench.gen.riders import Dispatch, Figures, Follower, Rider, Run, Vehicle, place
+from bench.gen.devices import devices
+from bench.gen.riders import Dispatch, Figures, Follower, Rider, Run, Vehicle
 from bench.load import LoadError, Measured
 from bench.model import Result
 from bench.moving import Numbers, Turn
-from bench.positions import devices
 from bench.scenarios import arrivals
 from bench.scenarios.common import Context
 from bench.stats import Histogram
@@ -257,7 +257,7 @@ def test_a_plan_is_the_devices_own_road() -> None:
     assert not isinstance(points, str)
     now_ms = first_ms + 60_000 * (paced + trips.FREE_LEGS)
     said = orjson.loads(device.message(1, (now_ms,)))["fixes"][0]
-    assert place(device, now_ms) == (said["lat"], said["lon"])
+    assert device.place(now_ms) == (said["lat"], said["lon"])
     assert distance_m(*points[paced + trips.FREE_LEGS], said["lat"], said["lon"]) < 1
     legs_s = body["route"]["legs_s"]
     assert len(legs_s) == len(points) - 1
