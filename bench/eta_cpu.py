@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.geo.estimate import Estimator
@@ -20,7 +21,15 @@ ROUNDS = 5
 MADE = Path(__file__).parent.parent / "tests/data/eta_synthetic.jsonl"
 
 
-def served(trips: list[Trip], model: Model) -> tuple[float, float]:
+def learned(file: Path) -> tuple[Model, list[Trip]]:
+    """A model of half of the vehicles, and the other half's trips."""
+    trips = read_trips(file)
+    half = grouped([trip.vehicle for trip in trips], 2, 1)
+    model = train([trip for trip in trips if half[trip.vehicle] == 0], 1, lambda: None)
+    return model, [trip for trip in trips if half[trip.vehicle] == 1]
+
+
+def served(trips: Sequence[Trip], model: Model) -> tuple[float, float]:
     """Seconds for the first fixes of trips, and for all others."""
     first = rest = 0
     for trip in trips:
@@ -36,17 +45,19 @@ def served(trips: list[Trip], model: Model) -> tuple[float, float]:
     return first / 1e9, rest / 1e9
 
 
+def least(trips: Sequence[Trip], model: Model) -> tuple[float, float]:
+    """Of `ROUNDS`."""
+    return min((served(trips, model) for _ in range(ROUNDS)), key=sum)
+
+
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else MADE
-    trips = read_trips(path)
-    half = grouped([trip.vehicle for trip in trips], 2, 1)
-    model = train([trip for trip in trips if half[trip.vehicle] == 0], 1, lambda: None)
-    others = [trip for trip in trips if half[trip.vehicle] == 1]
-    fixes = sum(len(trip.fixes) for trip in others)
-    first, rest = min((served(others, model) for _ in range(ROUNDS)), key=sum)
-    print(f"{path.name}: {len(others)} trips, {fixes} fixes, {len(model.mean.trees) + len(model.spread.trees)} trees")
-    print(f"  a route laid, with its first fix  {first / len(others) * 1e6:8.1f} us")
-    print(f"  each fix after it                 {rest / (fixes - len(others)) * 1e6:8.1f} us")
+    model, trips = learned(path)
+    fixes = sum(len(trip.fixes) for trip in trips)
+    first, rest = least(trips, model)
+    print(f"{path.name}: {len(trips)} trips, {fixes} fixes, {len(model.mean.trees) + len(model.spread.trees)} trees")
+    print(f"  a route laid, with its first fix  {first / len(trips) * 1e6:8.1f} us")
+    print(f"  each fix after it                 {rest / (fixes - len(trips)) * 1e6:8.1f} us")
     print(f"  all of it, a fix                  {(first + rest) / fixes * 1e6:8.1f} us")
 
 

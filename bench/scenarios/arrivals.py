@@ -26,8 +26,7 @@ from bench.scenarios.common import Context, Tally, begin, calm, result
 from bench.scenarios.noisy import rise
 from bench.stats import Histogram
 from core.geo.model import Model
-from gateway.eta.train import grouped, train
-from gateway.eta.trips import Trip, read_trips
+from gateway.eta.trips import Trip
 
 PER_CORE_MIN = {10: 25_000.0, 1: 8_000.0}
 MADE = eta_cpu.MADE
@@ -82,13 +81,10 @@ NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """``subjects`` move and ``watchers`` watch them; ``samples`` are kept in each way, ``track`` of the one that is read."""
+    """``samples`` are kept in each way, ``track`` of the one that is read."""
 
     seconds: float
     connections: int
-    subjects: int
-    watchers: int
-    rate: float
     trips: trips.Shape
     samples: int
     track: int
@@ -119,12 +115,12 @@ def run(
             min(samples, 2_000),
             min(track, 500),
         )
-    shape = Shape(seconds, connections, subjects, watchers, rate, trips.Shape(riding, riding_s, past), samples, track)
+    shape = Shape(seconds, connections, trips.Shape(riding, riding_s, past), samples, track)
     tally = Tally("readback", durable=True)
     for name in (TO_ANSWER, TO_WATCHER, TO_ETA, TO_INBOX):
         tally.latency[name] = Histogram()  # these first: the picture is of them
     ctx.say("arrivals: a model of arrival times")
-    model, served = learned(file)
+    model, served = eta_cpu.learned(file)
     ctx.say("arrivals: starting nodes")
     with readback_cluster(1, bus=False) as node, readback_cluster(1, bus=False, env=trips.ENV) as worker:
         numbers = Numbers()
@@ -177,14 +173,6 @@ def run(
     return made
 
 
-def learned(file: Path) -> tuple[Model, list[Trip]]:
-    """A model of half of the vehicles, and the other half's trips."""
-    found = read_trips(file)
-    half = grouped([trip.vehicle for trip in found], 2, 1)
-    model = train([trip for trip in found if half[trip.vehicle] == 0], 1, lambda: None)
-    return model, [trip for trip in found if half[trip.vehicle] == 1]
-
-
 def _fixes(tally: Tally, node: Cluster, numbers: Numbers, shape: Shape, fixes: int, progress: Progress) -> None:
     found = moving.taken(node, numbers, fixes, shape.connections, shape.seconds, progress)
     kind, accepted, judged = KINDS[fixes], found.total("accepted"), found.total("fixes")
@@ -235,7 +223,7 @@ def _kept(tally: Tally, node: Cluster, shape: Shape, turn: int) -> None:
 
 def _arithmetic(tally: Tally, model: Model, served: Sequence[Trip]) -> None:
     fixes = sum(len(trip.fixes) for trip in served)
-    first_s, rest_s = min((eta_cpu.served(list(served), model) for _ in range(eta_cpu.ROUNDS)), key=sum)
+    first_s, rest_s = eta_cpu.least(served, model)
     tally.cpu_us[ETA_CPU].append(1e6 * (first_s + rest_s) / fixes)
     tally.cpu_us["a trip's first fix, its route laid"].append(1e6 * first_s / len(served))
 
