@@ -25,6 +25,7 @@ from core.directory import (
     ServiceClient,
 )
 from core.ports import Refused
+from core.window import Window
 from store.directory_input import (
     CLIENTS_MAX,
     DEVICES_MAX,
@@ -67,9 +68,9 @@ class _Token:
 
 
 class _Kept:
-    """A device, its claim, the hashes of its one family of refresh tokens, and its window (bit n: ``highest - 1 - n``)."""
+    """A device, its claim, the hashes of its one family of refresh tokens, and its window."""
 
-    __slots__ = ("claim", "facts", "granted_ms", "highest", "taken", "tokens")
+    __slots__ = ("claim", "facts", "granted_ms", "tokens", "window")
 
     def __init__(self, device: str) -> None:
         self.facts = Device(device, "", b"", 0, False)
@@ -77,22 +78,7 @@ class _Kept:
         """Of the latest token that it was given."""
         self.claim: _Claim | None = None
         self.tokens: list[bytes] = []
-        self.highest = 0
-        self.taken = 0
-
-    def take(self, seq: int) -> Ping:
-        ahead = seq - self.highest
-        if ahead > 0:
-            self.taken = ((self.taken << ahead | 1 << ahead - 1) & (1 << WINDOW) - 1) if ahead <= WINDOW else 0
-            self.highest = seq
-            return Ping.ACCEPTED
-        if ahead < -WINDOW:
-            return Ping.TOO_OLD
-        bit = 1 << -ahead - 1 if ahead else 0
-        if not ahead or self.taken & bit:
-            return Ping.DUPLICATE
-        self.taken |= bit
-        return Ping.ACCEPTED
+        self.window = Window(remembered=WINDOW)
 
 
 class MemoryDirectory:
@@ -297,7 +283,7 @@ class MemoryDirectory:
             self._add_token(owner, kept, refresh_hash, key, refresh_until_ms)
             kept.facts = replace(kept.facts, key=key, public_key=public_key, enrolled_ms=at_ms, revoked=False)
             kept.granted_ms = max(kept.granted_ms, at_ms)
-            kept.highest = kept.taken = 0
+            kept.window = Window(remembered=WINDOW)
             self._log.write_audit(owner[0], "device.enrolled", note.by, note.body)
             return Redeemed(*owner)
 
@@ -411,7 +397,7 @@ class MemoryDirectory:
         kept = self._devices.get((tenant, device))
         if kept is None or kept.facts.revoked or not kept.facts.key or not 1 <= seq <= SEQ_MAX:
             return Ping.TOO_OLD
-        return kept.take(seq)
+        return kept.window.take(seq)
 
     async def aclose(self) -> None:
         """The log's to close: nothing is held here."""

@@ -28,6 +28,15 @@ def test_what_is_too_far_behind_is_too_old() -> None:
     assert window.take(REMEMBERED + 10) is T
 
 
+def test_how_much_is_remembered_is_for_its_owner_to_say() -> None:
+    """More or less than otherwise."""
+    for remembered in (3, 4_096):
+        window = Window(remembered=remembered)
+        assert [window.take(seq) for seq in (5_000, 5_000 - remembered, 4_999 - remembered)] == [A, A, T]
+        assert [window.take(seq) for seq in (5_001, 5_001 - remembered, 5_000 - remembered)] == [A, A, T]
+        assert [window.take(seq) for seq in (5_001 + remembered, 5_001, 5_002)] == [A, D, A]
+
+
 @given(st.lists(st.integers(1, 3 * REMEMBERED), max_size=60), st.integers(0, 60))
 def test_it_goes_on_from_its_state(seqs: list[int], at: int) -> None:
     """As JSON in between; and nothing is ever accepted twice."""
