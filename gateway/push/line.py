@@ -19,7 +19,7 @@ import trio
 from core.push.rules import PushLimits
 from core.retry import retry_after_s
 from core.work_limits import WorkLimits
-from gateway.work.outside import Outside
+from gateway.work.outside import Outside, answered
 from gateway.work.ports import Transient
 
 IDLE_S: Final = 1_800.0
@@ -82,31 +82,27 @@ class Line:
         """Raises `Transient` (`gateway.work.outside.Full` too) where there is no answer."""
         try:
             with self._outside.call(self._base.netloc.decode()):
-                answered = await self._answer(path, headers, content)
-                if answered.status >= 500:
-                    raise _Trouble(answered)
+                found = await self._answer(path, headers, content)
+                if found.status >= 500:
+                    raise _Trouble(found)
         except _Trouble as trouble:
             return trouble.answered
-        return answered
+        return found
 
     async def _answer(self, path: str, headers: Mapping[str, str], content: bytes) -> Answered:
         timeout = {"timeout": httpx.Timeout(self._limits.call_s - SPARE_S).as_dict()}
         url = self._base.copy_with(raw_path=path.encode())
         request = httpx.Request("POST", url, headers=dict(headers), content=content, extensions=timeout)
-        answered: Answered | None = None
+        found: Answered | None = None
         with trio.move_on_after(self._limits.call_s):
             try:
-                answer = await self._transport.handle_async_request(request)
-                try:
-                    answered = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
-                finally:
-                    with trio.CancelScope(shield=True), trio.move_on_after(SPARE_S / 2):
-                        await answer.aclose()
+                async with answered(self._transport, request) as answer:
+                    found = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
             except (httpx.TransportError, OSError) as error:
                 raise Transient(f"{self.host} cannot be reached: {type(error).__name__}") from None
-        if answered is None:
+        if found is None:
             raise Transient(f"{self.host} did not answer within {self._limits.call_s:g} s")
-        return answered
+        return found
 
     async def _body(self, answer: httpx.Response) -> bytes:
         """Its beginning. What follows is read and thrown away: a stream that is left half read keeps its parts."""

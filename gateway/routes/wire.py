@@ -20,6 +20,7 @@ import trio
 
 from core.geo.routing import RouteError, Snapshot
 from core.retry import retry_after_s
+from gateway.work.outside import answered
 
 BODY_BYTES_MAX: Final = 4_000_000
 """Twenty thousand points with two figures each are some 600 kB."""
@@ -70,15 +71,12 @@ class Wire:
         }
         request = httpx.Request(method, url, headers=sent, content=content, extensions=self._timeout)
         try:
-            answer = await self._transport.handle_async_request(request)
-            try:
+            async with answered(self._transport, request) as answer:
                 self._look(name, answer)
-                return Said(answer.status_code, await _body(name, answer))
-            finally:
-                with trio.CancelScope(shield=True), trio.move_on_after(0.5):
-                    await answer.aclose()
+                said = Said(answer.status_code, await _body(name, answer))
         except (httpx.TransportError, OSError) as error:
             raise RouteError(f"{name} cannot be reached ({type(error).__name__})") from None
+        return said
 
     def _look(self, name: str, answer: httpx.Response) -> None:
         status = answer.status_code

@@ -3,16 +3,19 @@
 A host that hangs takes `webhooks_per_host_max` places and no more (a bulkhead); one that fails is left alone by a breaker of
 its own (`core.breaker`). Neither makes anybody wait here: who finds no room, or an open breaker, is told when to come back.
 
-Promises: hosts are remembered within a bound, those with a story longest. Does not: call (`gateway.work.webhooks`).
+Promises: hosts are remembered within a bound, those with a story longest; what an answer holds open is closed, whoever is
+cancelled. Does not: say what is called, or how long that may take (`gateway.work.webhooks`, `gateway.push.line`,
+`gateway.routes.wire`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
+import httpx
 import trio
 
 from core.breaker import Breaker
@@ -23,6 +26,8 @@ HOSTS_MAX: Final = 1_000
 FULL_S: Final = 0.25
 TRIES_MAX: Final = 100
 """Of a task that fails outside: some eight hours with the backoff of `WorkLimits`, so that a night's outage loses nothing."""
+CLOSE_S: Final = 0.5
+"""For closing an answer, whose host may hang."""
 
 
 class Full(Transient):
@@ -101,3 +106,14 @@ class Outside:
     def opened(self) -> int:
         """How often breakers opened, of the hosts remembered."""
         return sum(found.breaker.opened for found in self._hosts.values())
+
+
+@asynccontextmanager
+async def answered(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    """The head of an answer, with its body to be read; closed in the end. Raises as the transport does."""
+    answer = await transport.handle_async_request(request)
+    try:
+        yield answer
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S):
+            await answer.aclose()

@@ -30,7 +30,7 @@ import trio
 from core.retry import retry_after_s
 from core.work_limits import WorkLimits
 from gateway.work.orders import Impossible
-from gateway.work.outside import TRIES_MAX, Outside
+from gateway.work.outside import TRIES_MAX, Outside, answered
 from gateway.work.ports import Transient
 
 ANSWER_BYTES_MAX: Final = 2_048
@@ -113,12 +113,8 @@ class Webhooks:
             with trio.move_on_after(self._limits.webhook_s) as scope:
                 request = self._request(where, await self._address(where), tenant, content, key)
                 try:
-                    answer = await self._transport.handle_async_request(request)
-                    try:
+                    async with answered(self._transport, request) as answer:
                         said = await _said(answer)
-                    finally:
-                        with trio.CancelScope(shield=True), trio.move_on_after(0.5):
-                            await answer.aclose()
                 except (httpx.TransportError, OSError) as error:
                     raise _failed(f"{host} cannot be reached: {type(error).__name__}: {error}") from None
             if answer is None or scope.cancelled_caught:
