@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from random import Random
 from typing import Any
 
+import pytest
 import trio
 
 from core.flight.times import write
+from core.ports import Unavailable
 from core.tracks import Fence
+from core.trip.arriving import Arriving
 from core.work_limits import WorkLimits
+from gateway.arrivals import engine
 from gateway.work.make import make_worker
 from store.memory_tracks import MemoryTracks
 from tests.moving import tracking_cluster, tracking_node
@@ -31,18 +35,14 @@ HOME = plan([stop("home", WAY_M)])
 
 
 class Ride:
-    """10 km at 10 m/s on a straight street, begun so many seconds ago; ``now_s`` may be moved."""
+    """10 km at 10 m/s on a straight street, begun so many seconds ago; ``shift_s`` moves the nodes' clocks."""
 
     def __init__(self, nodes: list[TestNode], began_ago_s: float) -> None:
-        self.nodes = nodes
         self.shift_s = 0.0
         self.began_s = time.time() - began_ago_s
         self.seq = 0
         for node in nodes:
-            self.clock(node)
-
-    def clock(self, node: TestNode) -> None:
-        node.node.wall = self.now
+            node.node.wall = self.now
 
     def now(self) -> float:
         return time.time() + self.shift_s
@@ -58,8 +58,8 @@ class Ride:
         answer = await device.ask("position", stream=TRIP, fixes=fixes)
         assert answer["accepted"] == len(fixes), answer
 
-    async def sets_out(self, ops: WireClient, planned: dict[str, Any] = HOME) -> None:
-        await command(ops, "plan", **planned)
+    async def sets_out(self, ops: WireClient) -> None:
+        await command(ops, "plan", **HOME)
         await command(ops, "start", at=write(int(1000 * self.began_s)))
 
     def left_s(self, signal: dict[str, Any]) -> float:
@@ -76,12 +76,21 @@ async def eta(client: WireClient) -> dict[str, Any]:
     return await client.next("signal", kind="eta")
 
 
-def ops_of(node: TestNode) -> Any:
+def ops_of(node: TestNode) -> AbstractAsyncContextManager[WireClient]:
     return hello(node.url, "user:ops", {TRIP: {"after": 0}}, roles=["admin"])
 
 
 @asynccontextmanager
-async def working(node: TestNode, holder: str = "w1") -> AsyncIterator[None]:
+async def riding(began_ago_s: float) -> AsyncIterator[tuple[TestNode, Ride, WireClient, WireClient]]:
+    """A node, a ride that has set out, its owner's connection and its device's."""
+    async with tracking_node() as (node, _), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
+        ride = Ride([node], began_ago_s)
+        await ride.sets_out(ops)
+        yield node, ride, ops, truck
+
+
+@asynccontextmanager
+async def working(node: TestNode) -> AsyncIterator[None]:
     assert node.work is not None
     worker = make_worker(
         node.node,
@@ -89,7 +98,7 @@ async def working(node: TestNode, holder: str = "w1") -> AsyncIterator[None]:
         rules_folder=None,
         webhook_keys={},
         limits=LIMITS,
-        holder=holder,
+        holder="w1",
         rng=Random(1),
         measured=False,
     )
@@ -101,9 +110,7 @@ async def working(node: TestNode, holder: str = "w1") -> AsyncIterator[None]:
 
 async def test_who_follows_sees_when_it_arrives() -> None:
     """With an interval that holds it, who says so, and how old it is; the device's positions are enough for that."""
-    async with tracking_node() as (node, _), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        ride = Ride([node], 400)
-        await ride.sets_out(ops)
+    async with riding(400) as (_, ride, ops, truck):
         await ride.drive(truck, 0, 400)
         shown = await eta(ops)
         while abs(ride.left_s(shown) - 600) > 120:
@@ -116,9 +123,7 @@ async def test_who_follows_sees_when_it_arrives() -> None:
 
 async def test_a_device_that_joins_late_sees_the_arrival_time_at_once() -> None:
     """It is a latest value, as positions are."""
-    async with tracking_node() as (node, _), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        ride = Ride([node], 200)
-        await ride.sets_out(ops)
+    async with riding(200) as (node, ride, ops, truck):
         await ride.drive(truck, 0, 200)
         await eta(ops)
         async with hello(node.url, AMY, {TRIP: {}}) as amy:
@@ -128,14 +133,10 @@ async def test_a_device_that_joins_late_sees_the_arrival_time_at_once() -> None:
 async def test_alerts_come_once_in_stream_and_inbox() -> None:
     """Both thresholds were passed while it was away: the nearer one alone is told, in the trip's stream and in Amy's inbox."""
     async with (
-        tracking_node() as (node, _),
+        riding(550) as (node, ride, ops, truck),
         working(node),
-        ops_of(node) as ops,
-        hello(node.url, SUBJECT) as truck,
         hello(node.url, AMY, {AMY: {"after": 0}}) as amy,
     ):
-        ride = Ride([node], 550)
-        await ride.sets_out(ops)
         await command(ops, "notify", recipient=AMY, stop="home")
         await ride.drive(truck, 0, 550)
         told = await ops.next("event", type="trip.alert")
@@ -159,9 +160,7 @@ async def test_alerts_come_once_in_stream_and_inbox() -> None:
 
 async def test_time_alone_tells_where_the_device_fell_silent() -> None:
     """Nothing was due when the last position came; minutes later it is, and the node looks by itself."""
-    async with tracking_node() as (node, _), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        ride = Ride([node], 200)
-        await ride.sets_out(ops)
+    async with riding(200) as (_, ride, ops, truck):
         await command(ops, "notify", recipient=AMY, stop="home")
         await ride.drive(truck, 0, 200)
         await eta(ops)
@@ -296,15 +295,10 @@ async def test_positions_without_a_plan_are_no_trip() -> None:
         assert (await eta(ops))["value"]["stop"] == "home"
 
 
-async def test_a_store_that_is_away_is_waited_for(monkeypatch: Any) -> None:
+async def test_a_store_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The trip goes on when it is back, with what came meanwhile."""
-    async with tracking_node() as (node, tracks), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        from core.ports import Unavailable
-        from gateway.arrivals import engine
-
-        monkeypatch.setattr(engine, "AGAIN_S", 0.01)
-        ride = Ride([node], 300)
-        await ride.sets_out(ops)
+    monkeypatch.setattr(engine, "AGAIN_S", 0.01)
+    async with riding(300) as (_, ride, ops, truck):
         there, away = MemoryTracks.fences, [True]
 
         async def fences(self: MemoryTracks, tenant: str) -> list[Fence]:
@@ -317,16 +311,11 @@ async def test_a_store_that_is_away_is_waited_for(monkeypatch: Any) -> None:
         await ops.next("signal", kind="position")
         away[0] = False
         assert (await eta(ops))["value"]["stop"] == "home"
-        del tracks
 
 
-async def test_a_fault_in_one_trip_ends_no_other(monkeypatch: Any) -> None:
+async def test_a_fault_in_one_trip_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up and taken up anew with the next position."""
-    from core.trip.arriving import Arriving
-
-    async with tracking_node() as (node, _), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        ride = Ride([node], 300)
-        await ride.sets_out(ops)
+    async with riding(300) as (node, ride, ops, truck):
         there, broken = Arriving.take, [True]
 
         def take(self: Arriving, *args: Any, **more: Any) -> Any:
@@ -345,9 +334,7 @@ async def test_a_fault_in_one_trip_ends_no_other(monkeypatch: Any) -> None:
 
 async def test_a_device_may_say_itself_when_it_arrives() -> None:
     """What its navigation says moves what is shown; and what that was worth goes on to its next trip, at another start too."""
-    async with tracking_node() as (node, tracks), ops_of(node) as ops, hello(node.url, SUBJECT) as truck:
-        ride = Ride([node], 600)
-        await ride.sets_out(ops)
+    async with riding(600) as (node, ride, ops, truck):
         await ride.drive(truck, 0, 590)
         before = await eta(ops)
         while before["value"]["at"] != (await latest(ops))["value"]["at"]:
@@ -370,7 +357,8 @@ async def test_a_device_may_say_itself_when_it_arrives() -> None:
         await until(lambda: node.node.positions.books.advice_of("demo", SUBJECT))  # type: ignore[union-attr]
         ride.shift_s += 20
         await truck.ask("position", stream=TRIP, fixes=[ride.fix(1_021, 0.2)])
-        [last] = (await tracks.lasts("demo", [SUBJECT])).values()
+        assert node.tracks is not None
+        [last] = (await node.tracks.lasts("demo", [SUBJECT])).values()
         seen, square = last.memory["advice"]
         assert seen > 4
         assert square > 0.35**2, "it was wrong by most of an hour"
