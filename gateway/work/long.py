@@ -87,6 +87,6 @@ class Clean:
         return Step(done, {"deleted": done}, False, None if count >= CLEAN_AT_ONCE else CLEAN_EVERY_S)
 
 
-def clean_task(now_ms: int) -> NewTask:
-    """One in an installation, however many workers ask for it."""
-    return NewTask(KIND, TENANT, CLEAN, now_ms, {"job": CLEAN})
+def standing_task(job: str, now_ms: int) -> NewTask:
+    """Of a job that comes again for ever: one in an installation, however many workers ask for it."""
+    return NewTask(KIND, TENANT, job, now_ms, {"job": job})

@@ -24,11 +24,11 @@ from gateway.push.make import Pushing
 from gateway.push.sender import Pusher, PushRows
 from gateway.work.alerts import Alerts
 from gateway.work.jobs import Deeds, JobRunner
-from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, clean_task
+from gateway.work.long import CLEAN, Clean, LongJob, LongRunner, standing_task
 from gateway.work.orders import Orders
 from gateway.work.outside import Outside
 from gateway.work.ports import Consumer, Runner
-from gateway.work.retention import RETAIN, Retain, retain_task
+from gateway.work.retention import RETAIN, Retain
 from gateway.work.rules import Rules, read_rules
 from gateway.work.sagas import SagaRunner
 from gateway.work.timers import TimerRows, TimerRunner
@@ -90,9 +90,7 @@ def make_worker(
         LongRunner(jobs),
     ]
     worker = Worker(node.log, work, consumers, runners, holder=holder, limits=limits, rng=rng, wall=node.wall)
-    worker.standing.append(clean_task(int(1000 * node.wall())))
-    if node.tracks is not None:
-        worker.standing.append(retain_task(int(1000 * node.wall())))
+    worker.standing += [standing_task(job, int(1000 * node.wall())) for job in jobs]
     node.on_commit.append(worker.heard)
     if pushing is not None:
         worker.closing.append(pushing.services.aclose)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from core.tenants import Tenants
 from core.tracks import Tracks
-from core.work import NewTask, Task
-from gateway.work.long import KIND, TENANT, Step
+from core.work import Task
+from gateway.work.long import Step
 
 RETAIN: Final = "retain"
 RETAIN_EVERY_S: Final = 86_400.0
@@ -33,8 +33,3 @@ class Retain:
         gone = await self._tracks.retain(days, tenants.arrivals.retention_days, int(1000 * self._wall()))
         total = (at or 0) + gone
         return Step(total, {"gone": total}, False, RETAIN_EVERY_S)
-
-
-def retain_task(now_ms: int) -> NewTask:
-    """One in an installation, however many workers ask for it."""
-    return NewTask(KIND, TENANT, RETAIN, now_ms, {"job": RETAIN})

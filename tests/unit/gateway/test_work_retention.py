@@ -7,7 +7,8 @@ import time
 from core.tenants import Arrivals, Tenant, Tenants
 from core.tracks import Sample
 from core.work import Task
-from gateway.work.retention import RETAIN_EVERY_S, Retain, retain_task
+from gateway.work.long import standing_task
+from gateway.work.retention import RETAIN, RETAIN_EVERY_S, Retain
 from store.memory_tracks import MemoryTracks
 from tests.nodes import memory_log
 
@@ -19,7 +20,7 @@ def sample(tenant: str, at_ms: int) -> Sample:
 
 
 def task() -> Task:
-    new = retain_task(1)
+    new = standing_task(RETAIN, 1)
     assert (new.kind, new.body) == ("long", {"job": "retain"})
     return None  # type: ignore[return-value]  # the job looks at nothing of it
 

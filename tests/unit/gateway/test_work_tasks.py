@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from core.ports import Refused, Unavailable
 from core.work import Fenced, NewTask, Task
-from gateway.work.long import CLEAN, CLEAN_EVERY_S, SLICE_S, Clean, LongRunner, Step, clean_task
+from gateway.work.long import CLEAN, CLEAN_EVERY_S, SLICE_S, Clean, LongRunner, Step, standing_task
 from gateway.work.ports import DONE, Hold, Outcome, Transient
 from tests.working import LIMITS, Doing, World, happens, now_ms, wall
 
@@ -260,7 +260,7 @@ async def test_standing_tasks_are_there_once_the_store_answers(autojump_clock: M
     """What is to be there while there are workers is asked for again until it is."""
     world, doing = World(), Doing("long")
     worker = world.worker(runners=[doing])
-    worker.standing.append(clean_task(now_ms()))
+    worker.standing.append(standing_task(CLEAN, now_ms()))
     world.log.fail_next("unavailable", "add")
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
@@ -332,7 +332,7 @@ async def test_what_is_done_is_deleted_in_time_and_again_and_again(autojump_cloc
     world, doing = World(), Doing()
     limits = replace(LIMITS, keep_done_s=3_000.0)
     worker = world.worker(runners=[doing, LongRunner({CLEAN: Clean(world.work, limits, wall)})], limits=limits)
-    worker.standing.append(clean_task(now_ms()))
+    worker.standing.append(standing_task(CLEAN, now_ms()))
     await world.work.add([new(f"t{n}") for n in range(20)])
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run)
