@@ -39,6 +39,7 @@ from core.work import NewTask
 from gateway.live.positions import Positions
 from gateway.routes.calling import Routes
 from gateway.work.folding import fold
+from gateway.work.jobs import look_at
 from gateway.work.orders import Impossible, Orders
 from gateway.work.ports import Transient
 
@@ -500,9 +501,8 @@ class Arrivals:
             return
         book.armed_ms = look_ms
         stream = book.stream
-        body = {"do": "look", "stream": stream.name}
         key = f"{stream.sid}/look"
-        self._arm[stream.tenant, key] = NewTask("job", stream.tenant, key, look_ms + LATE_MS, body, replace=True)
+        self._arm[stream.tenant, key] = look_at(stream.tenant, stream.name, key, look_ms + LATE_MS)
 
     async def _tell_workers(self) -> None:
         if not self._arm:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.commands import derived_key
-from core.work import Effects, NewTask
-from gateway.work.jobs import KIND, job
+from core.work import Effects
+from gateway.work.jobs import job, look_at
 from gateway.work.ports import Memoryless, Place, Seen
 
 ALERT: Final = "trip.alert"
@@ -38,9 +38,7 @@ class Alerts(Memoryless):
         effects = Effects()
         wished_ms = max((event.at_ms for _, event in events if event.type == WISH), default=None)
         if wished_ms is not None:
-            look = {"do": "look", "stream": place.stream}
-            key = f"{place.sid}/wish"
-            effects.tasks.append(NewTask(KIND, place.tenant, key, wished_ms + WISHED_MS, look, replace=True))
+            effects.tasks.append(look_at(place.tenant, place.stream, f"{place.sid}/wish", wished_ms + WISHED_MS))
         for _pos, event in events:
             if event.type != ALERT:
                 continue

@@ -56,6 +56,11 @@ def job(tenant: str, key: str, due_ms: int, body: dict[str, Any], stream: str, s
     return NewTask(KIND, tenant, key, due_ms, body, lane=lane_of(stream, sid, body))
 
 
+def look_at(tenant: str, stream: str, key: str, due_ms: int) -> NewTask:
+    """A job that has a trip looked at; of those under one key the last word counts."""
+    return NewTask(KIND, tenant, key, due_ms, {"do": "look", "stream": stream}, replace=True)
+
+
 class Deeds:
     """What can be done. Raises `Transient` and `Impossible`."""
 
