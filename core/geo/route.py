@@ -3,24 +3,22 @@
 A snapshot: a trip's arrival times refer to one route until it is given another one (`Estimator.reroute`), so that nothing that
 a provider says later changes what was shown.
 
-For: providers (who make them), `core.geo.way` (which measures on them), stores (as JSON). Promises: a `Route` that exists can
-be used: finite places, at least two, lengths that fit. Reading errors are sentences. Does not: fetch, match.
+For: providers (who make them), `core.geo.way` (which measures on them). Promises: a `Route` that exists can be used: finite
+places, at least two, lengths that fit. What is wrong is a sentence. Does not: fetch, match, or keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 from typing import Final, NamedTuple
 
-from core.geo.polyline import decode, encode
 from core.geo.sphere import distance_m
 
 POINTS_MAX: Final = 20_000  # some 1,000 km at a point every 50 m; a longer way is thinned by whoever asks for it
 STOPS_MAX: Final = 500
 NAME_MAX: Final = 200
-PRECISION: Final = 6
 
 
 class Stop(NamedTuple):
@@ -38,7 +36,6 @@ class Route(NamedTuple):
     leg_s: tuple[float | None, ...]
     stops: tuple[Stop, ...]
     source: str
-    made_ms: int
 
     @property
     def length_m(self) -> float:
@@ -47,17 +44,6 @@ class Route(NamedTuple):
     def stop(self, name: str) -> Stop | None:
         return next((stop for stop in self.stops if stop.name == name), None)
 
-    def json(self) -> dict[str, object]:
-        """For a store; places are rounded to some 10 cm."""
-        return {
-            "polyline": encode(self.points, PRECISION),
-            "precision": PRECISION,
-            "leg_s": list(self.leg_s) if any(leg is not None for leg in self.leg_s) else None,
-            "stops": [[stop.name, round(stop.at_m, 1)] for stop in self.stops],
-            "source": self.source,
-            "made_ms": self.made_ms,
-        }
-
 
 def make_route(
     points: Sequence[Sequence[float]],
@@ -65,7 +51,6 @@ def make_route(
     leg_s: Sequence[float | None] | None = None,
     stops: Sequence[Stop] = (),
     source: str = "given",
-    made_ms: int = 0,
 ) -> Route | str:
     """A route of these points, or what is wrong with them."""
     if not 2 <= len(points) <= POINTS_MAX:
@@ -92,32 +77,4 @@ def make_route(
     if len({stop.name for stop in stops}) < len(stops):
         return "two stops of a route have one name"
     kept = tuple((float(lat), float(lon)) for lat, lon in points)
-    return Route(kept, tuple(cum), legs, tuple(stops), source, made_ms)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def read_route(body: object) -> Route | str:
-    """What `Route.json` wrote, or what is wrong with it."""
-    if not isinstance(body, Mapping):
-        return "a route is a JSON object"
-    text, precision, legs = body.get("polyline"), body.get("precision", PRECISION), body.get("leg_s")
-    if not isinstance(text, str) or precision not in (5, 6):
-        return "a route has a polyline of precision 5 or 6"
-    points = decode(text, 5 if precision == 5 else 6)
-    if isinstance(points, str):
-        return points
-    if legs is not None and not (isinstance(legs, list) and all(leg is None or _number(leg) for leg in legs)):
-        return "leg_s is a list of seconds"
-    stops: list[Stop] = []
-    given = body.get("stops", [])
-    for stop in given if isinstance(given, list) else [given]:
-        if not (isinstance(stop, list) and len(stop) == 2 and isinstance(stop[0], str) and _number(stop[1])):
-            return "a stop is its name and its metres along the route"
-        stops.append(Stop(stop[0], float(stop[1])))
-    source, made_ms = body.get("source", "given"), body.get("made_ms", 0)
-    if not isinstance(source, str) or not isinstance(made_ms, int):
-        return "a route's source is a text, its made_ms a number of milliseconds"
-    return make_route(points, leg_s=legs, stops=stops, source=source, made_ms=made_ms)
+    return Route(kept, tuple(cum), legs, tuple(stops), source)

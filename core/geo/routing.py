@@ -4,9 +4,8 @@ budget.
 Some providers' terms forbid keeping their durations. Google's (Maps Platform Terms of Service 3.2.3(b), with the Service
 Specific Terms' clause on caching of the Routes API): nothing may be cached but what is expressly allowed, which is
 latitudes and longitudes for 30 days at most and place ids. So durations of such a provider are `Passing`: they can be used
-and cannot be written. They have no JSON, no pickle, no copy and no digits in their repr; `Snapshot.json` and
-`PassingRoute.json` leave them out, and places read back after `kept_until_ms` are gone. Metres are always our own, measured
-on the points.
+and cannot be written. They have no JSON, no pickle, no copy and no digits in their repr; `Snapshot.json` leaves them out, and
+places read back after `kept_until_ms` are gone. Metres are always our own, measured on the points.
 
 For: `gateway.routes` (providers), `core.geo.route_calls` (when one is asked), trips. Promises: a `Snapshot` that exists can
 be used; one that is `shareable` may be given to other trips of its tenant, another may not. Does not: call.
@@ -21,7 +20,7 @@ from math import isfinite
 from typing import Final, Literal, NamedTuple, NoReturn, Protocol
 
 from core.geo.polyline import decode, encode
-from core.geo.route import POINTS_MAX, PRECISION, Route, Stop, make_route
+from core.geo.route import POINTS_MAX, Route, Stop, make_route
 from core.geo.sphere import distance_m
 
 Mode = Literal["foot", "bike", "car", "bus", "truck", "train", "ship", "aircraft", "any"]
@@ -34,6 +33,8 @@ OFF_M_MAX: Final = 10_000.0
 """How far from a point of the ask a way may pass: roads begin where they begin."""
 SAME_DIGITS: Final = 4
 """Of degrees, some 10 m: asks that agree so far are one."""
+PRECISION: Final = 6
+"""Of places that are kept."""
 SAME_DEPART_MS: Final = 300_000
 
 Place = tuple[float, float]
@@ -99,12 +100,9 @@ class Passing:
 
 
 class PassingRoute(Route):
-    """A route whose times are of one trip's estimator alone: its JSON has none, and it has no pickle and no copy."""
+    """A route whose times are of one trip's estimator alone: it has no pickle and no copy."""
 
     __slots__ = ()
-
-    def json(self) -> dict[str, object]:
-        return super().json() | {"leg_s": None}
 
     def __repr__(self) -> str:
         return f"PassingRoute({len(self.points)} points, {self.source})"
@@ -149,7 +147,7 @@ class Snapshot:
         return None if seconds is None else sum(seconds)
 
     def route(self, names: Sequence[str]) -> Route:
-        """For an estimator: ``names`` of the ask's points after the first. Its JSON has no times that must not be kept."""
+        """For an estimator: ``names`` of the ask's points after the first."""
         assert len(names) == len(self.stops)
         cum = [0.0]
         for leg_m in self.legs_m:
@@ -158,7 +156,7 @@ class Snapshot:
         crow = crow_m(self.points)
         scale = crow / cum[-1] if cum[-1] > 0.0 else 0.0
         stops = [Stop(name, min(cum[at] * scale, crow)) for name, at in zip(names, self.stops, strict=True)]
-        made = make_route(self.points, leg_s=self.use(), stops=stops, source=self.source, made_ms=self.made_ms)
+        made = make_route(self.points, leg_s=self.use(), stops=stops, source=self.source)
         assert isinstance(made, Route), made
         return PassingRoute(*made) if isinstance(self.legs_s, Passing) else made
 

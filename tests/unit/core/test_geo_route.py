@@ -1,4 +1,4 @@
-"""A route that exists can be used; what is none is a sentence; JSON keeps it."""
+"""A route that exists can be used; what is none is a sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.geo.route import POINTS_MAX, STOPS_MAX, Route, Stop, make_route, read_route
+from core.geo.route import POINTS_MAX, STOPS_MAX, Route, Stop, make_route
 
 POINTS = [(10.0, 20.0), (10.01, 20.0), (10.02, 20.01)]
 
@@ -20,27 +20,15 @@ def made(**more: Any) -> Route:
 
 def test_a_route_measures_itself() -> None:
     """Metres add up along its points; unknown legs are unknown."""
-    route = made(stops=[Stop("gate", 1_000.0)])
+    route = made(stops=[Stop("gate", 1_000.0)], source="osrm")
     assert route.cum_m[0] == 0.0
     assert route.cum_m[1] == pytest.approx(1_112, abs=1)
     assert route.length_m == route.cum_m[-1]
     assert route.leg_s == (None, None)
+    assert made(leg_s=[100, None]).leg_s == (100, None)
+    assert (route.source, made().source) == ("osrm", "given")
     assert route.stop("gate") == Stop("gate", 1_000.0)
     assert route.stop("nowhere") is None
-
-
-def test_json_keeps_it() -> None:
-    """Places to 10 cm, legs, stops, where it is from and when."""
-    route = made(leg_s=[100, None], stops=[Stop("gate", 1_000.0)], source="osrm", made_ms=5)
-    again = read_route(route.json())
-    assert not isinstance(again, str)
-    assert again.leg_s == (100, None)
-    assert again.stops == route.stops
-    assert (again.source, again.made_ms) == ("osrm", 5)
-    assert again.length_m == pytest.approx(route.length_m, abs=0.5)
-    plain = made().json()
-    assert plain["leg_s"] is None
-    assert not isinstance(read_route(plain | {"polyline": "_p~iF~ps|U_ulLnnqC", "precision": 5}), str)
 
 
 @pytest.mark.parametrize(
@@ -65,31 +53,3 @@ def test_what_is_no_route_is_a_sentence(points: list[tuple[float, float]], more:
     found = make_route(points, **more)
     assert isinstance(found, str)
     assert says in found
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"polyline": 5}, "polyline of precision"),
-        ({"precision": 7}, "polyline of precision"),
-        ({"polyline": "_"}, "ends within"),
-        ({"leg_s": 5}, "leg_s"),
-        ({"leg_s": ["a", 1]}, "leg_s"),
-        ({"leg_s": [True, 1]}, "leg_s"),
-        ({"stops": 5}, "a stop"),
-        ({"stops": [["a"]]}, "a stop"),
-        ({"stops": [[1, 2]]}, "a stop"),
-        ({"source": 1}, "source"),
-        ({"made_ms": "x"}, "source"),
-    ],
-)
-def test_what_is_no_json_of_a_route_is_a_sentence(change: dict[str, Any], says: str) -> None:
-    """Each fault has its words."""
-    found = read_route(made().json() | change)
-    assert isinstance(found, str)
-    assert says in found
-
-
-def test_only_an_object_is_a_route() -> None:
-    """A list is none."""
-    assert read_route([]) == "a route is a JSON object"
