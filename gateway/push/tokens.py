@@ -40,7 +40,6 @@ class GoogleTokens:
         self._access: fcm.Access | None = None
         self._refusal: Verdict | None = None
         self._ask_again_s = 0.0
-        self.fetched = 0
 
     async def get(self) -> str | Verdict:
         """Raises `gateway.work.ports.Transient`."""
@@ -65,7 +64,6 @@ class GoogleTokens:
         signed = jws.write(*fcm.assertion(self._account, int(now_s)), self._sign)
         form = urlencode({"grant_type": fcm.GRANT, "assertion": signed}).encode()
         answered = await self._line.post(urlsplit(self._account.token_uri).path, FORM, form)
-        self.fetched += 1
         if answered.status == 200:
             access = fcm.read_access(answered.body, now_s, self._limits)
             return refused(access) if isinstance(access, str) else access
@@ -90,7 +88,6 @@ class AppleTokens:
         self._limits = limits
         self._issued = 0
         self._token = ""
-        self.made = 0
 
     def get(self) -> str:
         issued = apns.issued_s(self._wall(), self._limits)
@@ -109,7 +106,6 @@ class AppleTokens:
 
     def _make(self, issued: int) -> None:
         self._issued, self._token = issued, jws.write(*apns.provider_token(self._team, issued), self._sign)
-        self.made += 1
 
     def _sign(self, data: bytes) -> bytes:
         r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
