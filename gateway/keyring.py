@@ -6,8 +6,8 @@ owner alone, and never overwritten; errors name the place and the rule, never a 
 command line, rotate by itself (docs/operations.md says how).
 
 The file: ``{"token_secrets": {"<kid>": "<base64url>"}, "resume_keys": {…}, "signing_keys": {…},
-"webhook_keys": {…}, "fcm_service_account": "<path>" or {…}, "apns_key": "<path>" or "<PEM>"}``, newest first; all but the first
-two may be missing.
+"webhook_keys": {…}, "fcm_service_account": "<path>" or {…}, "apns_key": "<path>" or "<PEM>", "google_routes_key": "<key>"}``,
+rings newest first; all but the first two may be missing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def load_secrets(config: Config, environ: Mapping[str, str] | None = None) -> Se
         fcm_service_account = _given(text, "{", "READBACK_FCM_SERVICE_ACCOUNT")
     if text := environ.get("READBACK_APNS_KEY"):
         apns_key = _given(text, "-----BEGIN", "READBACK_APNS_KEY")
-    google_routes_key = environ.get("READBACK_GOOGLE_ROUTES_KEY", google_routes_key)
+    google_routes_key = environ.get("READBACK_GOOGLE_ROUTES_KEY") or google_routes_key
     if any(len(seed) != SIGNING_BYTES for seed in signing_keys.values()):
         raise ConfigError(f"The keys cannot be used: a signing key is an Ed25519 seed of {SIGNING_BYTES} bytes.")
     result = Secrets(
