@@ -1,8 +1,8 @@
 """How often a position is worth sending: what a device is told (`next_in_s`), and what of too much is let go (`Throttle`).
 
 A fix costs a device its battery and us a row. Often is right only where somebody sees it or something hangs on it: while the
-trip is watched, or shortly before an alert or an arrival. Otherwise the usual rule of fleets holds: a fix at most every 30 s
-and every 30 m; what stands may wait longer, but not so long that it seems lost.
+trip is watched, or shortly before an alert (`core.trip.arriving` says when that is). Otherwise the usual rule of fleets holds:
+a fix at most every 30 s and every 30 m; what stands may wait longer, but not so long that it seems lost.
 
 For: the gateway, which tells ``next_in`` with every answer; `plausible.Judge`. Promises: `next_in_s` is between MIN_S and MAX_S
 whatever is asked. `Throttle` counts times of fixes, not of arrival, so a backlog is as welcome as it was live.
@@ -21,11 +21,6 @@ MAX_S: Final = 300.0
 """What stands is heard of every five minutes: stale is a matter of minutes for whoever waits."""
 REST_S: Final = 30.0
 REST_M: Final = 30.0
-NEAR_S: Final = 120.0
-"""A threshold closer than this is near: four fixes of the usual kind would decide it."""
-NEAR_STEP_S: Final = 2.0
-NEARING_STEP_S: Final = 5.0
-CLOSE_S: Final = 30.0
 STANDING_MPS: Final = 0.5
 WATCHED_S: Final[dict[Mode, float]] = {
     "foot": 5.0,
@@ -47,27 +42,15 @@ def next_in_s(
     *,
     watched: bool,
     speed_mps: float | None,
-    eta_s: float | None = None,
-    threshold_near_s: float | None = None,
     factor: float = 1.0,
 ) -> float:
-    """Seconds until the next fix is worth sending. ``threshold_near_s``: until an alert would be due; ``factor``: above 1 where
-    the node has too much to do, below 1 where a tenant pays for more."""
+    """Seconds until the next fix is worth sending. ``factor``: above 1 where the node has too much to do, below 1 where a
+    tenant pays for more."""
     standing = speed_mps is not None and speed_mps < STANDING_MPS
     wait = REST_S if speed_mps is None else MAX_S if standing else max(REST_S, REST_M / speed_mps)
     if watched:
         wait = WATCHED_STANDING_S if standing else WATCHED_S[mode]
-    if eta_s is not None or threshold_near_s is not None:  # seldom, and this is asked with every message
-        wait = _by_nearest(wait, eta_s, threshold_near_s)
     return min(max(wait * factor, MIN_S), MAX_S)
-
-
-def _by_nearest(wait: float, eta_s: float | None, threshold_near_s: float | None) -> float:
-    least = min((left for left in (eta_s, threshold_near_s) if left is not None and left >= 0.0), default=None)
-    if least is not None:
-        # Beyond NEAR_S this is more than REST_S, so only what stands is woken earlier.
-        wait = min(wait, least / 4 if least > NEAR_S else NEAR_STEP_S if least <= CLOSE_S else NEARING_STEP_S)
-    return wait
 
 
 class Throttle:

@@ -53,11 +53,11 @@ KEPT_MAX: Final = 32
 """Of arrival times shown of a stop: what alerts look back at."""
 AGAIN_MS: Final = 60_000
 """What was given and came to nothing is given again after so long."""
-NEAR_STEP_S: Final = 5.0
 SUBJECTS_MAX: Final = 100
 """Of one stream whose places in fences are known; past it the one that came first is looked at anew."""
 SOON_MS: Final = 3_000
 """What was kept while there was no network comes faster than it was made; once it has stopped for so long it is told."""
+NEAR_STEP_S: Final = 5.0
 NEAR_S: Final = 120.0
 """With a threshold nearer than this, a position each `NEAR_STEP_S` is worth having."""
 

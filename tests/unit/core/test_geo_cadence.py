@@ -7,11 +7,10 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.geo.cadence import MAX_S, MIN_S, NEAR_S, REST_S, WATCHED_S, Mode, Throttle, next_in_s
+from core.geo.cadence import MAX_S, MIN_S, REST_S, WATCHED_S, Mode, Throttle, next_in_s
 
 MODES = st.sampled_from(get_args(Mode))
 SPEED = st.none() | st.floats(0, 2_000)
-LEFT = st.none() | st.floats(-1e6, 1e6)
 
 
 def test_unwatched_it_is_30_s_and_30_m() -> None:
@@ -30,36 +29,20 @@ def test_watched_it_is_seconds() -> None:
     assert set(WATCHED_S) == set(get_args(Mode))
 
 
-def test_near_a_threshold_it_is_seconds() -> None:
-    """An alert or the arrival itself, whichever is nearer; what is over is none."""
-    assert next_in_s("car", watched=False, speed_mps=14, eta_s=700, threshold_near_s=100) == 5
-    assert next_in_s("car", watched=False, speed_mps=14, eta_s=630, threshold_near_s=30) == 2
-    assert next_in_s("car", watched=False, speed_mps=14, eta_s=20) == 2
-    assert next_in_s("car", watched=False, speed_mps=14, eta_s=700, threshold_near_s=-5) == 30
-    assert next_in_s("car", watched=True, speed_mps=14, threshold_near_s=100) == 2
-
-
-def test_who_stands_does_not_sleep_past_a_threshold() -> None:
-    """Four fixes at least until then."""
-    assert next_in_s("car", watched=False, speed_mps=0, threshold_near_s=400) == 100
-    assert next_in_s("car", watched=False, speed_mps=0, threshold_near_s=NEAR_S + 4) == REST_S + 1
-
-
 def test_a_factor_stretches() -> None:
     """Too much to do: everybody comes less often."""
     assert next_in_s("car", watched=True, speed_mps=14, factor=4) == 8
     assert next_in_s("car", watched=True, speed_mps=14, factor=0.1) == MIN_S
 
 
-@given(MODES, st.booleans(), SPEED, LEFT, LEFT, st.floats(0, 1e6))
+@given(MODES, st.booleans(), SPEED, st.floats(0, 1e6))
 def test_it_is_bounded_and_short_only_where_needed(
-    mode: Mode, watched: bool, speed: float | None, eta: float | None, near: float | None, factor: float
+    mode: Mode, watched: bool, speed: float | None, factor: float
 ) -> None:
-    """Between MIN_S and MAX_S; under 30 s only for who is watched, near something, or told so by the factor."""
-    wait = next_in_s(mode, watched=watched, speed_mps=speed, eta_s=eta, threshold_near_s=near, factor=factor)
+    """Between MIN_S and MAX_S; under 30 s only for who is watched, or told so by the factor."""
+    wait = next_in_s(mode, watched=watched, speed_mps=speed, factor=factor)
     assert MIN_S <= wait <= MAX_S
-    close = any(left is not None and 0 <= left <= NEAR_S for left in (eta, near))
-    if not watched and not close and factor >= 1:
+    if not watched and factor >= 1:
         assert wait >= REST_S
 
 
