@@ -35,6 +35,6 @@ def test_the_file_has_it_and_a_variable_replaces_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [7, None, {"key": "AIzaSecret"}])
 def test_what_is_no_text(tmp_path: Path, value: object) -> None:
     """One sentence that names the secret, and never says it."""
-    with pytest.raises(ConfigError, match="google_routes_key in .* is no text") as raised:
+    with pytest.raises(ConfigError, match=r"google_routes_key in .* is no text") as raised:
         load_secrets(at(tmp_path, google_routes_key=value), {})
     assert "AIza" not in str(raised.value)
