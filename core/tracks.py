@@ -30,6 +30,8 @@ MEMORY_BYTES_MAX: Final = 4_096
 """Of `Last.memory`, as JSON."""
 FENCES_MAX: Final = 1_000
 """Of a tenant."""
+FENCE_STREAMS_MAX: Final = 1_000
+DWELL_S_MAX: Final = 7 * 86_400
 PUSHES_MAX: Final = 10
 """Registrations of one principal: the oldest goes when one more comes."""
 

@@ -9,15 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.tracks import FENCES_MAX
+from core.geo.fences import POINTS_MAX, RADIUS_M_MAX
+from core.tracks import DWELL_S_MAX, FENCE_STREAMS_MAX, FENCES_MAX
 from gateway.http_models import MEMBERS_MAX, SEQ_MAX, TYPE_PATTERN, MemberModel
 
 NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 FENCE_PATTERN = r"^[A-Za-z0-9._~-]{1,64}$"
-TRIP_STREAM_PATTERN = r"^trip:[A-Za-z0-9._~-]{1,128}$"
-POINTS_MAX = 1_000
-STREAMS_MAX = 1_000
-DWELL_S_MAX = 7 * 86_400
 _AT = "2026-11-21T06:40:00.000Z"
 _SAMPLE: dict[str, Any] = {
     "subject": "device:bus-7",
@@ -147,13 +144,13 @@ class PutFence(_Request):
         max_length=POINTS_MAX,
         description="one, the middle of a circle; or three and more, a polygon's corners",
     )
-    radius_m: float = Field(0, ge=0, le=500_000, description="of a circle; 0: it is a polygon")
+    radius_m: float = Field(0, ge=0, le=RADIUS_M_MAX, description="of a circle; 0: it is a polygon")
     dwell_s: int = Field(
         0, ge=0, le=DWELL_S_MAX, description="who stays for so long is told of once more; 0: nobody is"
     )
     streams: list[str] = Field(
         default_factory=list,
-        max_length=STREAMS_MAX,
+        max_length=FENCE_STREAMS_MAX,
         description="trips in which it counts; none: in all of the tenant's",
     )
 

@@ -17,12 +17,12 @@ import orjson
 
 from core.ports import Refused, Unavailable
 from core.tracks import FENCES_MAX, PUSHES_MAX, TRACK_LIMIT_MAX, AppKey, Fence, Last, Push, Sample
+from store.directory_input import HASH_BYTES
 from store.links import Links
 from store.pgwire import clamp
 from store.tracks_input import (
     DAY_MS,
     DAYS_AHEAD,
-    HASH_BYTES,
     TracksInput,
     check_app_key,
     check_fence,

@@ -14,9 +14,11 @@ from typing import Final
 
 import orjson
 
+from core.geo.fences import POINTS_MAX
 from core.model import PRINCIPAL_RE, STREAM_RE, TENANT_RE
-from core.ports import Refused
 from core.tracks import (
+    DWELL_S_MAX,
+    FENCE_STREAMS_MAX,
     KEEP_MAX,
     MEMORY_BYTES_MAX,
     OLDEST_DAYS,
@@ -27,18 +29,21 @@ from core.tracks import (
     Push,
     Sample,
 )
+from store.directory_input import (
+    MS_MAX,
+    check_hashes,
+    check_principal,
+    check_tenant,
+    check_times,
+    refuse,
+)
 
 DAY_MS: Final = 86_400_000
 DAYS_AHEAD: Final = 2
 """Days to come for which there is room: today's, and these."""
 RETAIN_DAYS_MAX: Final = 36_500
-MS_MAX: Final = 2**53 - 1  # what JSON carries exactly
-HASH_BYTES: Final = 32
 NAME_CHARS_MAX: Final = 200
-POINTS_MAX: Final = 1_000
 RADIUS_MAX_M: Final = 1_000_000.0
-DWELL_MAX_S: Final = 7 * 86_400
-STREAMS_MAX: Final = 1_000
 TOKEN_CHARS_MAX: Final = 4_096  # FCM says no length; theirs are some 160, APNs' 64
 VERDICTS: Final = frozenset(("accepted", "degraded", "quarantined"))
 SERVICES: Final = ("fcm", "apns")
@@ -197,10 +202,6 @@ def check_retention(days: Mapping[str, int], default_days: int) -> None:
 # What somebody asked for
 
 
-def _refuse(message: str) -> Refused:
-    return Refused("bad_request", message)
-
-
 def is_name(tenant: str, *, subject: str | None = None, stream: str | None = None) -> bool:
     """Whether a question about these can have an answer at all."""
     return (
@@ -219,45 +220,30 @@ def is_fence_id(fence: str) -> bool:
     return _FENCE_RE.match(fence) is not None
 
 
-def check_tenant(tenant: str) -> None:
-    if not TENANT_RE.match(tenant):
-        raise _refuse("a tenant is 1 to 63 of a-z, 0-9, '.', '_', '-', not starting with a sign")
-
-
-def check_principal(principal: str) -> None:
-    if not PRINCIPAL_RE.match(principal):
-        raise _refuse("a principal is kind:name, kind one of user, device, service")
-
-
 def check_stream(stream: str) -> None:
     if not STREAM_RE.match(stream) or stream.startswith("audit:"):
-        raise _refuse("a stream is kind:name, kind one of chat, flight, trip, user")
-
-
-def check_time(at_ms: int) -> None:
-    if not 0 <= at_ms <= MS_MAX:
-        raise _refuse("a time is in Unix milliseconds, from 0")
+        raise refuse("a stream is kind:name, kind one of chat, flight, trip, user")
 
 
 def check_fence(tenant: str, fence: Fence) -> None:
     check_tenant(tenant)
     if not is_fence_id(fence.fence):
-        raise _refuse("a fence's id is 1 to 128 of A-Z, a-z, 0-9 and ._~-")
+        raise refuse("a fence's id is 1 to 128 of A-Z, a-z, 0-9 and ._~-")
     if not (0 < len(fence.name) <= NAME_CHARS_MAX and fence.name.isprintable()):
-        raise _refuse(f"a fence's name is 1 to {NAME_CHARS_MAX} printable characters")
+        raise refuse(f"a fence's name is 1 to {NAME_CHARS_MAX} printable characters")
     if len(fence.points) == 1:
         if not 0 < fence.radius_m <= RADIUS_MAX_M:
-            raise _refuse(f"a circle's radius is above 0 and at most {RADIUS_MAX_M:.0f} m")
+            raise refuse(f"a circle's radius is above 0 and at most {RADIUS_MAX_M:.0f} m")
     elif not 3 <= len(fence.points) <= POINTS_MAX:
-        raise _refuse(f"a fence is one point with a radius, or a polygon of 3 to {POINTS_MAX} points")
+        raise refuse(f"a fence is one point with a radius, or a polygon of 3 to {POINTS_MAX} points")
     elif fence.radius_m != 0:
-        raise _refuse("a polygon has no radius")
+        raise refuse("a polygon has no radius")
     if not all(-90 <= lat <= 90 and -180 <= lon <= 180 for lat, lon in fence.points):
-        raise _refuse("a point is latitude -90 to 90 and longitude -180 to 180")
-    if not 0 <= fence.dwell_s <= DWELL_MAX_S:
-        raise _refuse(f"a dwell is 0 to {DWELL_MAX_S} s")
-    if len(fence.streams) > STREAMS_MAX:
-        raise _refuse(f"a fence is of at most {STREAMS_MAX} streams, or of all")
+        raise refuse("a point is latitude -90 to 90 and longitude -180 to 180")
+    if not 0 <= fence.dwell_s <= DWELL_S_MAX:
+        raise refuse(f"a dwell is 0 to {DWELL_S_MAX} s")
+    if len(fence.streams) > FENCE_STREAMS_MAX:
+        raise refuse(f"a fence is of at most {FENCE_STREAMS_MAX} streams, or of all")
     for stream in fence.streams:
         check_stream(stream)
 
@@ -266,21 +252,20 @@ def check_app_key(key: AppKey, secret_hash: bytes) -> None:
     check_tenant(key.tenant)
     check_principal(key.subject)
     check_stream(key.stream)
-    check_time(key.made_ms)
-    if len(secret_hash) != HASH_BYTES:
-        raise _refuse("a secret's hash is 32 bytes")
+    check_times(key.made_ms)
+    check_hashes(secret_hash)
 
 
 def check_push(tenant: str, principal: str, push: Push) -> None:
     check_tenant(tenant)
     check_principal(principal)
     if push.service not in SERVICES:
-        raise _refuse(f"a push service is one of {', '.join(SERVICES)}")
+        raise refuse(f"a push service is one of {', '.join(SERVICES)}")
     if not is_push(push.service, push.token):
-        raise _refuse(f"a push token is 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
+        raise refuse(f"a push token is 1 to {TOKEN_CHARS_MAX} printable ASCII characters")
     if not _APP_RE.match(push.app):
-        raise _refuse("an app is its bundle id or package name: 1 to 255 of A-Z, a-z, 0-9 and ._-")
-    check_time(push.at_ms)
+        raise refuse("an app is its bundle id or package name: 1 to 255 of A-Z, a-z, 0-9 and ._-")
+    check_times(push.at_ms)
 
 
 def is_push(service: str, token: str) -> bool:
