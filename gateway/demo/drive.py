@@ -27,7 +27,7 @@ from core.geo.estimate import Fixed
 from core.geo.polyline import encode
 from gateway.cli_errors import CliError
 from gateway.demo.link import Frame, Link, linked
-from gateway.demo.play import AGAIN, MakeStream, MakeToken
+from gateway.demo.play import MakeStream, MakeToken
 from gateway.eta.trips import Trip
 
 DISPATCH: Final = "user:dispatch"
@@ -200,14 +200,9 @@ class Driver:
 
     async def _give(self, ride: Ride, verb: str, **body: Any) -> None:
         key = str(self._new_id())
-        while True:
-            link = self._links["dispatch"]
-            answer = await link.ask("command", stream=ride.stream, type=verb, key=key, body=body)
-            if answer["op"] == "ok":
-                return
-            if answer["code"] not in AGAIN:
-                raise CliError(f"{verb} of {ride.stream} was refused: {answer.get('message')}")
-            await trio.sleep(answer.get("retry_after") or 0.5)
+        answer = await self._links["dispatch"].insist("command", stream=ride.stream, type=verb, key=key, body=body)
+        if answer["op"] != "ok":
+            raise CliError(f"{verb} of {ride.stream} was refused: {answer.get('message')}")
 
     async def _send_all(self, ride: Ride, link: Link) -> None:
         fixes = ride.trip.fixes
@@ -252,13 +247,9 @@ class Driver:
         return fix
 
     async def _position(self, ride: Ride, link: Link, batch: list[dict[str, Any]]) -> Frame:
-        while True:
-            answer = await link.ask("position", stream=ride.stream, fixes=batch)
-            if answer["op"] == "ok":
-                break
-            if answer["code"] not in AGAIN:
-                raise CliError(f"positions of {ride.stream} were refused: {answer.get('message')}")
-            await trio.sleep(answer.get("retry_after") or 0.5)
+        answer = await link.insist("position", stream=ride.stream, fixes=batch)
+        if answer["op"] != "ok":
+            raise CliError(f"positions of {ride.stream} were refused: {answer.get('message')}")
         ride.sent += len(batch)
         for verdict in answer["verdicts"]:
             ride.verdicts[verdict["verdict"]] += 1

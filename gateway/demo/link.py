@@ -17,6 +17,9 @@ from gateway.cli_errors import CliError
 
 Frame = dict[str, Any]
 DIAL_S: Final = 15.0
+AGAIN: Final = ("overloaded", "unavailable", "rate_limited")
+"""Codes after which the same is asked again."""
+AGAIN_S: Final = 0.5
 CLOSE_S: Final = 0.3
 """For the goodbye, which nobody hears where we are cancelled: the task that reads is, too."""
 
@@ -46,6 +49,14 @@ class Link:
         finally:
             del self._waiting[id]
         return answers[0]
+
+    async def insist(self, op: str, **fields: Any) -> Frame:
+        """The answer of a gateway that has time for it: asked again until then."""
+        while True:
+            answer = await self.ask(op, **fields)
+            if answer.get("code") not in AGAIN:
+                return answer
+            await trio.sleep(answer.get("retry_after") or AGAIN_S)
 
     async def read(self) -> None:
         while True:

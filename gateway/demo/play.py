@@ -35,8 +35,6 @@ IN_FLIGHT: Final = 64
 RUNS_MAX: Final = 99
 WATCHER: Final = "user:ops"
 BOARD: Final = "flight:board"
-AGAIN: Final = ("overloaded", "unavailable", "rate_limited")
-"""Codes after which the same command is given again."""
 SEEN_S: Final = 5.0
 """How long to wait for an event that was answered to be seen, where a command names it."""
 
@@ -168,11 +166,7 @@ class Player:
                 await self._caught_up(given.stream)
                 body = referred(given, self.board.shown(given.stream))
             link = self._links[given.by]
-            while True:
-                answer = await link.ask("command", stream=given.stream, type=given.type, key=given.key, body=body)
-                if answer.get("code") not in AGAIN:
-                    break
-                await trio.sleep(answer.get("retry_after") or 0.5)
+            answer = await link.insist("command", stream=given.stream, type=given.type, key=given.key, body=body)
             self.board.answered(given, answer)
             if answer["op"] == "ok":
                 self._expected[given.stream] = answer["seqs"][-1]
