@@ -32,21 +32,6 @@ AWAY_S: Final = 5.0
 log = logging.getLogger("readback.routes")
 
 
-class MemoryPurse:
-    """Of one process: for tests, and where a node is alone and its restarts may start a day anew."""
-
-    def __init__(self) -> None:
-        self.spent: dict[tuple[str, int], int] = {}
-
-    async def grant(self, tenant: str, day: int, wanted: int, most: int) -> int:
-        for key in [key for key in self.spent if key[1] < day - 1]:
-            del self.spent[key]
-        spent = self.spent.get((tenant, day), 0)
-        granted = max(0, min(wanted, most - spent))
-        self.spent[tenant, day] = spent + granted
-        return granted
-
-
 class _Lease:
     __slots__ = ("day", "left", "none_of")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from core.ports import Unavailable
 from gateway.routes import budget as budget_module
-from gateway.routes.budget import DAY_S, LEASE_MAX, Budget, MemoryPurse
+from gateway.routes.budget import DAY_S, LEASE_MAX, Budget
+from tests.purses import MemoryPurse
 
 NOON_S = 20_000.5 * DAY_S
 

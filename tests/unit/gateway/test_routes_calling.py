@@ -13,11 +13,12 @@ import trio.testing
 
 from core.geo.route_calls import OFFLINE, Look, RouteCalls
 from core.geo.routing import ROAD, Ask, Mode, RouteError, Shape, Snapshot
-from gateway.routes.budget import Budget, MemoryPurse
+from gateway.routes.budget import Budget
 from gateway.routes.calling import Routed, RouteLimits, Routes
 from gateway.routes.google import Google
 from gateway.routes.osrm import Osrm
 from gateway.routes.wire import Wire
+from tests.purses import MemoryPurse
 from tests.route_servers import KEY, NOW_S, GoogleServer, OsrmServer, Reply, serving
 
 A, B = (30.0, 104.0), (30.1, 104.0)
