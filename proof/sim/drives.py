@@ -40,7 +40,6 @@ from proof.sim.people import Client
 from proof.sim.recorder import WALL_S, run_t
 
 if TYPE_CHECKING:
-    from core.tracks import Sample
     from gateway.desk import Desk
     from proof.sim.told import Frame, Told
     from proof.sim.unit import Unit
@@ -87,7 +86,6 @@ AT_ONCE: Final = 8
 TOLD_MAX: Final = 8
 PAGE: Final = 7
 """Samples of a page of the last reading."""
-KEPT: Final = ("accepted", "degraded", "quarantined")
 
 
 class Wish(NamedTuple):
@@ -212,11 +210,8 @@ class Driver(Client):
 
     async def roll(self) -> None:
         """Make fixes to the end of the trip."""
-        drive, rng, now = (
-            self.drive,
-            random.Random(f"{self.world.swarm.seed} road {self.tenant}"),
-            self.world.recorder.now,
-        )
+        drive, now = self.drive, self.world.recorder.now
+        rng = random.Random(f"{self.world.swarm.seed} road {self.tenant}")
         seq = 0
         while now() < drive.there_t + STANDS_S:
             at_t = now()
@@ -315,7 +310,7 @@ def newest(world: World, visits: Iterable[Visit], *, fresh: bool) -> Iterator[hi
     t = world.recorder.now()
     truth: dict[str, float] = {}
     for drive in world.drives:
-        believed = [one.at_ms for one in _samples(world, drive) if one.verdict != "quarantined"]
+        believed = [one.at_ms for one in world.tracks.samples_of(drive.tenant, STREAM) if one.verdict != "quarantined"]
         if believed:
             truth[drive.tenant] = run_t(max(believed))
     for visit in visits:
@@ -324,12 +319,6 @@ def newest(world: World, visits: Iterable[Visit], *, fresh: bool) -> Iterator[hi
         if visit.welcomed and STREAM in visit.following and tenant in truth and visit.client.who != subject:
             held = visit.places.get((STREAM, subject))
             yield history.Newest(t, visit.name, STREAM, subject, held, truth[tenant], fresh)
-
-
-def _samples(world: World, drive: Drive) -> list[Sample]:
-    """As whoever reads gets them: the first of several that are the same."""
-    track = world.tracks._tracks.get((drive.tenant, STREAM))
-    return [] if track is None else [track.samples[place][0] for place in track.places]
 
 
 async def ends(world: World) -> AsyncIterator[history.Record]:

@@ -189,6 +189,77 @@ class Weather:
     """An append that is answered by nothing in time and has its effect afterwards."""
 
 
+def at_once(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Without anybody who waits for it: what is in memory never waits, so one step is all of it."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a store in memory waited")
+
+
+class Way:
+    """A host's way to ``store``, as the weather has it; ``effect`` is what comes of its writes."""
+
+    def __init__(
+        self,
+        store: str,
+        effect: str,
+        host: Host,
+        timers: Timers,
+        meters: Meters,
+        recorder: Recorder,
+        weather: Callable[[], Weather],
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._effect = effect
+        self._host = host
+        self._timers = timers
+        self._meters = meters
+        self._recorder = recorder
+        self._weather = weather
+        self._timeout_s = timeout_s
+
+    async def call(self, method: str, make: Callable[[], Coroutine[Any, Any, T]], *, writes: bool) -> T:
+        rng, weather = self._host.rng, self._weather()
+        self._recorder.trace(f"{self._store} {method} {self._host.name}".encode())
+        if weather.down is not None or (weather.refused and rng.random() < weather.refused):
+            await trio.lowlevel.checkpoint()
+            raise Unavailable(weather.down or "refused, as the seed has it", rng.choice((0.05, 0.3)))
+        there_s, back_s = rng.choice(weather.slow_s), rng.choice(weather.slow_s)
+        fate = rng.random()
+        if writes and fate < weather.late:
+            self._meters.seen(f"{self._effect} late: after its sender was told that it is unknown")
+            self._timers.after(self._timeout_s * (1.0 + rng.random()), lambda: self._lands(make, "late"))
+            await trio.sleep(self._timeout_s)
+            raise Unavailable("no answer in time", 0.05)
+        try:
+            await trio.sleep(there_s)
+        except trio.Cancelled:
+            # The node crashed with this on its way: it may have been sent already.
+            if writes and self._host.dead and rng.random() < 0.5:
+                self._lands(make, "orphaned")
+            raise
+        if self._host.dead:
+            await trio.sleep_forever()
+        if fate < weather.late + weather.lost_before:
+            if writes:
+                self._meters.seen(f"{self._effect} unknown: lost before")
+            raise Unavailable("the link broke, as the seed has it", 0.05)
+        answer = await make()
+        await trio.sleep(back_s)
+        if fate < weather.late + weather.lost_before + weather.lost_after:
+            if writes:
+                self._meters.seen(f"{self._effect} unknown: lost after")
+            raise Unavailable("the link broke, as the seed has it", 0.05)
+        return answer
+
+    def _lands(self, make: Callable[[], Coroutine[Any, Any, object]], how: str) -> None:
+        self._meters.seen(f"{self._effect} {how}")
+        at_once(make())
+
+
 class NodeLog:
     """A node's way to the log; a `core.ports.Log`."""
 
@@ -203,57 +274,10 @@ class NodeLog:
         timeout_s: float,
     ) -> None:
         self._truth = truth
-        self._host = host
-        self._timers = timers
-        self._meters = meters
-        self._recorder = recorder
-        self._weather = weather
-        self._timeout_s = timeout_s
+        self._way = Way("log", "commit", host, timers, meters, recorder, weather, timeout_s)
 
     async def _call(self, method: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        rng, weather = self._host.rng, self._weather()
-        self._recorder.trace(b"log " + method.encode() + b" " + self._host.name.encode())
-        if weather.down is not None or (weather.refused and rng.random() < weather.refused):
-            await trio.lowlevel.checkpoint()
-            raise Unavailable(weather.down or "refused, as the seed has it", rng.choice((0.05, 0.3)))
-        there_s, back_s = rng.choice(weather.slow_s), rng.choice(weather.slow_s)
-        append = method in ("append", "command")
-        fate = rng.random()
-        if append and fate < weather.late:
-            self._meters.seen("commit late: after its sender was told that it is unknown")
-            self._timers.after(self._timeout_s * (1.0 + rng.random()), lambda: self._commit(make, "late"))
-            await trio.sleep(self._timeout_s)
-            raise Unavailable("no answer in time", 0.05)
-        try:
-            await trio.sleep(there_s)
-        except trio.Cancelled:
-            # The node crashed with this on its way: it may have been sent already.
-            if append and self._host.dead and rng.random() < 0.5:
-                self._commit(make, "orphaned")
-            raise
-        if self._host.dead:
-            await trio.sleep_forever()
-        if fate < weather.late + weather.lost_before:
-            if append:
-                self._meters.seen("commit unknown: lost before")
-            raise Unavailable("the link broke, as the seed has it", 0.05)
-        answer = await make()
-        await trio.sleep(back_s)
-        if fate < weather.late + weather.lost_before + weather.lost_after:
-            if append:
-                self._meters.seen("commit unknown: lost after")
-            raise Unavailable("the link broke, as the seed has it", 0.05)
-        return answer
-
-    def _commit(self, make: Callable[[], Coroutine[Any, Any, object]], how: str) -> None:
-        """The effect without anybody who waits for it: the log in memory never waits, so one step is all of it."""
-        self._meters.seen(f"commit {how}")
-        coroutine = make()
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        raise AssertionError("the log in memory waited")
+        return await self._way.call(method, make, writes=method in ("append", "command"))
 
     async def epoch(self) -> Epoch:
         return await self._call("epoch", self._truth.epoch)

@@ -18,6 +18,7 @@ from core.ports import Unavailable
 from core.work import Effects, Fenced, Held, Lease
 from proof import history
 from proof.sim.net import Host
+from proof.sim.store import at_once
 from store.memory_work import MemoryWork
 
 if TYPE_CHECKING:
@@ -124,16 +125,10 @@ class NodeWork:
         return answer
 
     def _effect(self, life: int, make: Callable[[], Any], how: str) -> None:
-        """Without anybody who waits for it: the store in memory never waits, so one step is all of it."""
         if life != self._world.work.life:
             return
         self._world.meters.seen(f"effects {how}")
-        coroutine = make()
         try:
-            coroutine.send(None)
-        except StopIteration:
-            return
+            at_once(make())
         except (Fenced, Held):  # it changed nothing, and nobody is there to be told
             self._world.meters.seen("late effects fenced")
-            return
-        raise AssertionError("the store in memory waited")
