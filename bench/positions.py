@@ -44,24 +44,28 @@ def throughput(fixes: int, how: str, found: Measured) -> None:
     _refused(found.results[0]["refused"])
 
 
+def told(turn: moving.Turn) -> str:
+    chat = turn.chat
+    line = (
+        f"{'moving ' if turn.moving else 'resting'}  chat answered {quantiles(chat.histogram('acks'))}  delivered "
+        f"{quantiles(chat.histogram('deliveries'))}  node {chat.busy('nodes'):.0%}"
+    )
+    if not turn.moving:
+        return line
+    answers = quantiles(Histogram.from_json(turn.moving["took"]))
+    return f"{line}  positions told {turn.moving['told']}, in {quantiles(turn.shown())}  fixes answered {answers}"
+
+
 def watched(cluster: Cluster, seconds: float, rounds: int) -> None:
     delivered = {False: Histogram(), True: Histogram()}
     with moving.watching(cluster, moving.Numbers(), SUBJECTS, WATCHERS, SENDS_PER_S, _quiet) as windows:
         for _ in range(rounds):
             for is_moving in (False, True):
                 turn = windows.turn(seconds, moving=is_moving)
-                chat, moved = turn.chat, turn.moving
-                delivered[is_moving].merge(chat.histogram("deliveries"))
-                print(
-                    f"{'moving ' if moved else 'resting'}  chat answered {quantiles(chat.histogram('acks'))}  delivered "
-                    f"{quantiles(chat.histogram('deliveries'))}  node {chat.busy('nodes'):.0%}",
-                    end="" if moved else "\n",
-                    flush=True,
-                )
-                if moved:
-                    took = Histogram.from_json(moved["took"])
-                    print(f"  positions told {moved['told']}, in {quantiles(turn.shown())}  fixes answered {quantiles(took)}")
-                    _refused(moved["refused"])
+                delivered[is_moving].merge(turn.chat.histogram("deliveries"))
+                print(told(turn), flush=True)
+                if turn.moving:
+                    _refused(turn.moving["refused"])
     print(f"all rounds, delivered: resting {quantiles(delivered[False])}  moving {quantiles(delivered[True])}")
 
 
@@ -86,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.positions", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=200, help="that send (default: %(default)s)")
-    parser.add_argument("--depth", type=int, default=moving.DEPTH, help="messages of each under way (default: %(default)s)")
+    parser.add_argument(
+        "--depth", type=int, default=moving.DEPTH, help="messages of each under way (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of resting and moving (default: %(default)s)")
     parser.add_argument("--watchers", action="store_true", help="measure what chat feels instead")
     parser.add_argument("--only", type=int, default=0, help="fixes a message, of this kind alone")
