@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from typing import Final
 
-from core.geo.cadence import WATCHED_S, Mode
+from core.geo.cadence import WATCHED_S
 from core.geo.plausible_modes import ENVELOPES
 from core.geo.plausible_words import REASONS, VERDICTS
 from core.tenants import Arrivals
@@ -48,7 +48,7 @@ def modes() -> str:
     for mode, env in ENVELOPES.items():
         near = f"{AT_STOP_M[mode]:,.0f}" if mode in AT_STOP_M else "–"
         rows.append(
-            f"| {mode} | {3.6 * env.cap_mps:,.0f} | {env.poor_m:,.0f} | {env.useless_m:,.0f} | {_watched(mode)} | {near} |"
+            f"| {mode} | {3.6 * env.cap_mps:,.0f} | {env.poor_m:,.0f} | {env.useless_m:,.0f} | {WATCHED_S[mode]:g} | {near} |"
         )
     heads = (
         "mode",
@@ -59,10 +59,6 @@ def modes() -> str:
         "at a stop within, m",
     )
     return "\n".join([f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---:|---:|", *rows])
-
-
-def _watched(mode: Mode) -> str:
-    return f"{WATCHED_S[mode]:g}"
 
 
 def settings() -> str:

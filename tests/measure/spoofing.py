@@ -39,14 +39,13 @@ from core.pings import Fix
 from tests.measure import spoofing_plants as plants
 from tests.measure import spoofing_samples as samples
 from tests.measure.own import ROOT
+from tests.measure.spoofing_plants import LATENCY_MS, TAKEN
 
 DATA: Final = ROOT / "docs/data/positions-plausible.json"
 COMMAND: Final = "python -m tests.measure.spoofing --write"
 FASTEST_MPS: Final = 340.0
 STALE_S: Final = 8.0
 GOOD_FIXES_MAX: Final = 5
-LATENCY_MS: Final = 500
-TAKEN: Final = ("accepted", "degraded")
 
 
 @dataclass(frozen=True, slots=True)

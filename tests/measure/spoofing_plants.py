@@ -21,6 +21,7 @@ SEED: Final = 7
 LONG_ENOUGH: Final = 400
 HOUR_MS: Final = 3_600_000
 LATENCY_MS: Final = 500
+TAKEN: Final = ("accepted", "degraded")
 
 Track = Sequence[Fix]
 Plant = Callable[[Track, int, Random], dict[int, Fix]]
@@ -107,7 +108,7 @@ def _planted(kind: str, plant: Plant, mode: Mode, tracks: Sequence[Track]) -> Pl
         judge, in_a_row = Judge(mode), 0
         for nth, fix in enumerate(track):
             judged = judge.judge(bad.get(nth, fix), fix.at_ms + LATENCY_MS)
-            taken = judged.verdict in ("accepted", "degraded")
+            taken = judged.verdict in TAKEN
             if nth in bad:
                 caught += judged.verdict != "accepted"
                 believed += judged.verdict == "accepted"
@@ -156,7 +157,7 @@ def _clocked(kind: str, offset_ms: Callable[[float], int], tracks: Sequence[Trac
                 came_ms = track[end].at_ms + nth // batch * 1_000
             now = max(now, came_ms)
             judged = judge.judge(fix._replace(at_ms=fix.at_ms + offset_ms(nth / len(track))), now)
-            taken, right_time = judged.verdict in ("accepted", "degraded"), abs(judged.at_ms - fix.at_ms) <= 12_000
+            taken, right_time = judged.verdict in TAKEN, abs(judged.at_ms - fix.at_ms) <= 12_000
             kept, wrong = kept + taken, wrong + (taken and not right_time)
             rejected += judged.verdict == "rejected"
             live = judged.live and right_time
