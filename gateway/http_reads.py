@@ -19,14 +19,15 @@ from gateway.reads_service import ReadsService, Rows, State
 from gateway.service import WireError
 
 LIMIT_MAX = 1_000
-_MOMENT = {"at": {"value": "2026-11-21T06:40:00.000Z"}}
+MOMENT = {"at": {"value": "2026-11-21T06:40:00.000Z"}}
 
 
 def _reads(request: Request) -> ReadsService:
     return cast(ReadsService, request.app.state.reads)
 
 
-def _moment(name: str, text: str | None) -> int | None:
+def moment(name: str, text: str | None) -> int | None:
+    """A time in a query, in Unix milliseconds. Raises `WireError`."""
     if text is None:
         return None
     # A plus that was not encoded arrives as a space; no time has one in it otherwise.
@@ -38,13 +39,13 @@ def _moment(name: str, text: str | None) -> int | None:
 
 def _as_of(
     valid_at: Annotated[
-        str | None, Query(description="what was true then; RFC 3339 with an offset", openapi_examples=_MOMENT)
+        str | None, Query(description="what was true then; RFC 3339 with an offset", openapi_examples=MOMENT)
     ] = None,
     recorded_at: Annotated[
-        str | None, Query(description="by what was recorded by then; RFC 3339", openapi_examples=_MOMENT)
+        str | None, Query(description="by what was recorded by then; RFC 3339", openapi_examples=MOMENT)
     ] = None,
 ) -> AsOf:
-    return AsOf(_moment("valid_at", valid_at), _moment("recorded_at", recorded_at))
+    return AsOf(moment("valid_at", valid_at), moment("recorded_at", recorded_at))
 
 
 Reads = Annotated[ReadsService, Depends(_reads)]

@@ -22,6 +22,7 @@ from core.tracks import TRACK_LIMIT_MAX, Fence, Sample
 from core.trip import export
 from gateway.http_flights import KeyHeader, give
 from gateway.http_models import PRINCIPAL_PATTERN, CommandedModel
+from gateway.http_reads import MOMENT, moment
 from gateway.http_routes import Node, Who, json_answer, path_of, problems
 from gateway.http_trip_models import (
     FENCE_PATTERN,
@@ -45,8 +46,6 @@ FOREVER_MS: Final = 4_102_444_800_000
 SIMPLIFY_M_MAX: Final = 100_000
 WRITTEN_AT_ONCE: Final = 500
 """Samples written in one turn of the node's loop (2 ms); more are written in a thread, beside it."""
-
-_MOMENT = {"at": {"value": "2026-11-21T06:40:00.000Z"}}
 
 Format = Literal["json", "geojson", "gpx", "csv"]
 MEDIA: Final[dict[Format, str]] = {
@@ -137,21 +136,11 @@ async def read_trip(trip: TripPath, trips: Service, who: Who) -> Response:
     return json_answer({"trip": trip, "seq": found.seq, "state": found.doc})
 
 
-def _moment(name: str, text: str | None, default_ms: int) -> int:
-    if text is None:
-        return default_ms
-    # A plus that was not encoded arrives as a space; no time has one in it otherwise.
-    reading = times.read(text.replace(" ", "+"))
-    if reading.why:
-        raise WireError("bad_request", f"{name} {reading.message}")
-    return reading.ms
-
-
 def _asked(
     from_: Annotated[
-        str | None, Query(alias="from", description="not before; RFC 3339 with an offset", openapi_examples=_MOMENT)
+        str | None, Query(alias="from", description="not before; RFC 3339 with an offset", openapi_examples=MOMENT)
     ] = None,
-    to: Annotated[str | None, Query(description="before; RFC 3339 with an offset", openapi_examples=_MOMENT)] = None,
+    to: Annotated[str | None, Query(description="before; RFC 3339 with an offset", openapi_examples=MOMENT)] = None,
     subject: Annotated[str | None, Query(pattern=PRINCIPAL_PATTERN, description="whose alone")] = None,
     after: Annotated[str, Query(max_length=300, description="`next` of the page before")] = "",
     limit: Annotated[int, Query(ge=1, le=TRACK_LIMIT_MAX, description="at most so many samples")] = 1_000,
@@ -161,8 +150,8 @@ def _asked(
         Query(ge=0, le=SIMPLIFY_M_MAX, description="leave out what is within so many metres of the line that stays"),
     ] = 0,
 ) -> Asked:
-    from_ms, to_ms = _moment("from", from_, 0), _moment("to", to, FOREVER_MS)
-    return Asked(from_ms, to_ms, subject, after, limit, quarantined, simplify)
+    from_ms, to_ms = moment("from", from_), moment("to", to)
+    return Asked(from_ms or 0, FOREVER_MS if to_ms is None else to_ms, subject, after, limit, quarantined, simplify)
 
 
 @router.get(
