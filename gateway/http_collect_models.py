@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from core.pings import FIXES_MAX
-from gateway.http_models import SEQ_MAX, STREAM_PATTERN
+from gateway.http_models import SEQ_MAX, STREAM_PATTERN, RequestModel, example
 
 _AT = "2026-11-21T09:30:00.000Z"
 _FIX: Final[dict[str, Any]] = {"seq": 41, "at": _AT, "lat": -33.9, "lon": 151.2, "acc": 5, "speed": 14.2, "heading": 87}
 _SECRET = "7h3k9m2q5v8x0c4e6g1j3n5p7r"
-
-
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
-class _Request(BaseModel):
-    """Unknown fields are refused, as everywhere; but a fix is the socket's, which ignores them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def _number(description: str, **bounds: float) -> dict[str, Any]:
@@ -44,7 +34,7 @@ FIX: Final[dict[str, Any]] = {
     },
     "examples": [_FIX],
 }
-"""Read by `core.pings`, as on the socket; this describes it."""
+"""Read by `core.pings`, as on the socket, which ignores unknown fields; this describes it."""
 NAV: Final[dict[str, Any]] = {
     "type": ["object", "null"],
     "required": ["at"],
@@ -52,8 +42,8 @@ NAV: Final[dict[str, Any]] = {
 }
 
 
-class PostPositions(_Request):
-    model_config = _example({"stream": "trip:9", "fixes": [_FIX]})
+class PostPositions(RequestModel):
+    model_config = example({"stream": "trip:9", "fixes": [_FIX]})
 
     stream: str = Field(pattern=STREAM_PATTERN, description="kind:name; the tenant is the token's")
     fixes: Annotated[
@@ -66,7 +56,7 @@ class PostPositions(_Request):
 
 
 class VerdictModel(BaseModel):
-    model_config = _example({"seq": 41, "verdict": "accepted"})
+    model_config = example({"seq": 41, "verdict": "accepted"})
 
     seq: int
     verdict: str = Field(description="accepted, degraded, duplicate, throttled, quarantined or rejected")
@@ -74,21 +64,21 @@ class VerdictModel(BaseModel):
 
 
 class TakenModel(BaseModel):
-    model_config = _example({"accepted": 1, "verdicts": [{"seq": 41, "verdict": "accepted"}], "next_in": 2.0})
+    model_config = example({"accepted": 1, "verdicts": [{"seq": 41, "verdict": "accepted"}], "next_in": 2.0})
 
     accepted: int
     verdicts: list[VerdictModel] = Field(description="one for each fix, in the order of the request")
     next_in: float = Field(description="seconds from now when the next fix is worth sending")
 
 
-class BindApp(_Request):
-    model_config = _example({"stream": "trip:9"})
+class BindApp(RequestModel):
+    model_config = example({"stream": "trip:9"})
 
     stream: str = Field(pattern=STREAM_PATTERN, description="where the app's fixes count; it exists")
 
 
 class AppModel(BaseModel):
-    model_config = _example({"device": "device:truck-7", "stream": "trip:9", "made": _AT})
+    model_config = example({"device": "device:truck-7", "stream": "trip:9", "made": _AT})
 
     device: str
     stream: str
@@ -100,7 +90,7 @@ class AppsModel(BaseModel):
 
 
 class NewAppModel(AppModel):
-    model_config = _example(
+    model_config = example(
         {
             "device": "device:truck-7",
             "stream": "trip:9",

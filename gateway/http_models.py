@@ -42,25 +42,25 @@ _JOINED: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
+def example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
-class _Request(BaseModel):
+class RequestModel(BaseModel):
     """Requests refuse unknown fields: a misspelt ``expect`` that did nothing would break its sender's promise."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class MemberModel(_Request):
-    model_config = _example({"principal": "user:amy", "role": "member"})
+class MemberModel(RequestModel):
+    model_config = example({"principal": "user:amy", "role": "member"})
 
     principal: str = Field(pattern=PRINCIPAL_PATTERN, description="user:NAME, device:NAME or service:NAME")
     role: Role = Field(description="owner: also manages members; member: reads and sends; reader: reads")
 
 
-class CreateStream(_Request):
-    model_config = _example(
+class CreateStream(RequestModel):
+    model_config = example(
         {"stream": "chat:ops", "open": False, "members": [{"principal": "user:amy", "role": "member"}]}
     )
 
@@ -69,8 +69,8 @@ class CreateStream(_Request):
     members: list[MemberModel] = Field(default_factory=list, max_length=MEMBERS_MAX, description="the first members")
 
 
-class CreateFlight(_Request):
-    model_config = _example(
+class CreateFlight(RequestModel):
+    model_config = example(
         {"flight": "QX12-20261121", "members": [{"principal": "user:amy", "role": "owner"}], "open": False}
     )
 
@@ -80,7 +80,7 @@ class CreateFlight(_Request):
 
 
 class FlightModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {"flight": "QX12-20261121", "streams": ["flight:QX12-20261121", "flight:QX12-20261121.seats"]}
     )
 
@@ -88,8 +88,8 @@ class FlightModel(BaseModel):
     streams: list[str] = Field(description="those that the flight has now")
 
 
-class GiveCommand(_Request):
-    model_config = _example({"type": "depart", "body": {"at": "2026-11-21T09:30:00Z", "source": "acars"}, "expect": 7})
+class GiveCommand(RequestModel):
+    model_config = example({"type": "depart", "body": {"at": "2026-11-21T09:30:00Z", "source": "acars"}, "expect": 7})
 
     type: str = Field(pattern=TYPE_PATTERN, description="the command's verb; docs/flights.md has the table")
     body: dict[str, Any] = Field(default_factory=dict, description="what the verb needs")
@@ -97,7 +97,7 @@ class GiveCommand(_Request):
 
 
 class CommandedModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {"stream": "flight:QX12-20261121", "seqs": [8, 9], "at": "2026-11-21T09:30:00.000Z", "dup": False}
     )
 
@@ -107,14 +107,14 @@ class CommandedModel(BaseModel):
     dup: bool = Field(description="the key was used before: this is what was answered then")
 
 
-class PutMember(_Request):
-    model_config = _example({"role": "member"})
+class PutMember(RequestModel):
+    model_config = example({"role": "member"})
 
     role: Role = "member"
 
 
-class SendEvent(_Request):
-    model_config = _example({"type": "message", "body": {"text": "hi"}, "expect": 120})
+class SendEvent(RequestModel):
+    model_config = example({"type": "message", "body": {"text": "hi"}, "expect": 120})
 
     type: str = Field("message", pattern=TYPE_PATTERN, description="a lower-case word; member.* is the log's own")
     body: Any = Field(description="any JSON")
@@ -122,7 +122,7 @@ class SendEvent(_Request):
 
 
 class StreamModel(BaseModel):
-    model_config = _example({"stream": "chat:ops", "open": False, "head": 0, "first": 1})
+    model_config = example({"stream": "chat:ops", "open": False, "head": 0, "first": 1})
 
     stream: str
     open: bool
@@ -131,7 +131,7 @@ class StreamModel(BaseModel):
 
 
 class MembersModel(BaseModel):
-    model_config = _example({"members": [{"principal": "user:amy", "role": "member"}]})
+    model_config = example({"members": [{"principal": "user:amy", "role": "member"}]})
 
     members: list[MemberModel]
 
@@ -139,7 +139,7 @@ class MembersModel(BaseModel):
 class EventModel(BaseModel):
     """An event, exactly as on the socket."""
 
-    model_config = _example(_EVENT)
+    model_config = example(_EVENT)
 
     op: Literal["event"]
     stream: str
@@ -152,14 +152,14 @@ class EventModel(BaseModel):
 
 
 class MemberChanged(BaseModel):
-    model_config = _example({"changed": True, "event": _JOINED})
+    model_config = example({"changed": True, "event": _JOINED})
 
     changed: bool = Field(description="false when the member had this role already; then there is no event")
     event: EventModel | None = Field(description="the change's own place in the order of the stream")
 
 
 class SentModel(BaseModel):
-    model_config = _example({"stream": "chat:ops", "seq": 121, "at": "2026-11-21T09:30:00.000Z", "dup": False})
+    model_config = example({"stream": "chat:ops", "seq": 121, "at": "2026-11-21T09:30:00.000Z", "dup": False})
 
     stream: str
     seq: int
@@ -168,7 +168,7 @@ class SentModel(BaseModel):
 
 
 class PageModel(BaseModel):
-    model_config = _example({"stream": "chat:ops", "head": 122, "first": 1, "next": 121, "events": [_EVENT]})
+    model_config = example({"stream": "chat:ops", "head": 122, "first": 1, "next": 121, "events": [_EVENT]})
 
     stream: str
     head: int
@@ -178,7 +178,7 @@ class PageModel(BaseModel):
 
 
 class MyStreamModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {"stream": "chat:ops", "role": "member", "head": 121, "first": 1, "delivered": 121, "read": 119, "unread": 2}
     )
 
@@ -196,14 +196,14 @@ class MyStreamsModel(BaseModel):
 
 
 class TrimmedModel(BaseModel):
-    model_config = _example({"stream": "chat:ops", "first": 100})
+    model_config = example({"stream": "chat:ops", "first": 100})
 
     stream: str
     first: int = Field(description="lowest seq still kept")
 
 
 class HealthModel(BaseModel):
-    model_config = _example({"status": "ok", "draining": False, "reasons": [], "facts": {"connections": 2}})
+    model_config = example({"status": "ok", "draining": False, "reasons": [], "facts": {"connections": 2}})
 
     status: Literal["ok", "failing"]
     draining: bool
@@ -214,7 +214,7 @@ class HealthModel(BaseModel):
 class Problem(BaseModel):
     """An RFC 9457 problem document. `code` is the wire contract's, the same as on the socket."""
 
-    model_config = _example(
+    model_config = example(
         {
             "type": "about:blank",
             "title": "Conflict",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from gateway.http_models import RequestModel, example
 
 DEVICE_PATTERN = r"^device:[A-Za-z0-9._~@+-]{1,128}$"
 SERVICE_PATTERN = r"^service:[A-Za-z0-9._~@+-]{1,128}$"
@@ -21,25 +23,15 @@ ClientRole = Literal["admin", "service", "auditor"]
 Scope = Literal["token", "session", "principal"]
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
-class _Request(BaseModel):
-    """Unknown fields are refused, as everywhere."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class AddClient(_Request):
-    model_config = _example({"principal": "service:eta", "roles": ["service"]})
+class AddClient(RequestModel):
+    model_config = example({"principal": "service:eta", "roles": ["service"]})
 
     principal: str = Field(pattern=SERVICE_PATTERN, description="whom its tokens are of")
     roles: list[ClientRole] = Field(default_factory=list, max_length=3, description="what its tokens may do at most")
 
 
 class ClientModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {"client_id": "client-3q2-7wAAAAAAAAAA", "principal": "service:eta", "roles": ["service"], "made": _AT}
     )
 
@@ -50,7 +42,7 @@ class ClientModel(BaseModel):
 
 
 class NewClientModel(ClientModel):
-    model_config = _example(
+    model_config = example(
         {
             "client_id": "client-3q2-7wAAAAAAAAAA",
             "principal": "service:eta",
@@ -67,14 +59,14 @@ class ClientsModel(BaseModel):
     clients: list[ClientModel]
 
 
-class MintClaim(_Request):
-    model_config = _example({"device": "device:truck-7"})
+class MintClaim(RequestModel):
+    model_config = example({"device": "device:truck-7"})
 
     device: str = Field(pattern=DEVICE_PATTERN, description="its principal; a claim it had before ends")
 
 
 class ClaimModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {
             "device": "device:truck-7",
             "claim": _CLAIM,
@@ -91,14 +83,14 @@ class ClaimModel(BaseModel):
     expires: str = Field(json_schema_extra={"format": "date-time"})
 
 
-class Redeem(_Request):
-    model_config = _example({"claim": _CLAIM})
+class Redeem(RequestModel):
+    model_config = example({"claim": _CLAIM})
 
     claim: str = Field(min_length=1, max_length=SECRET_CHARS_MAX)
 
 
-class RotateKey(_Request):
-    model_config = _example({"refresh_token": _CLAIM, "next_proof": _TOKEN})
+class RotateKey(RequestModel):
+    model_config = example({"refresh_token": _CLAIM, "next_proof": _TOKEN})
 
     refresh_token: str = Field(min_length=1, max_length=SECRET_CHARS_MAX)
     next_proof: str = Field(
@@ -111,7 +103,7 @@ class RotateKey(_Request):
 class GrantModel(BaseModel):
     """RFC 6749, section 5.1, and whose it is."""
 
-    model_config = _example(
+    model_config = example(
         {
             "access_token": _TOKEN,
             "token_type": "DPoP",
@@ -135,7 +127,7 @@ class GrantModel(BaseModel):
 class OAuthError(BaseModel):
     """RFC 6749, section 5.2, with the wire's `code` beside it."""
 
-    model_config = _example(
+    model_config = example(
         {"error": "invalid_client", "error_description": "the client is unknown, or …", "code": "unauthorized"}
     )
 
@@ -146,7 +138,7 @@ class OAuthError(BaseModel):
 
 
 class DeviceModel(BaseModel):
-    model_config = _example({"device": "device:truck-7", "key": _THUMBPRINT, "enrolled": _AT, "revoked": False})
+    model_config = example({"device": "device:truck-7", "key": _THUMBPRINT, "enrolled": _AT, "revoked": False})
 
     device: str
     key: str | None = Field(description="thumbprint of its present public key (RFC 7638); null until it is enrolled")
@@ -158,8 +150,8 @@ class DevicesModel(BaseModel):
     devices: list[DeviceModel]
 
 
-class Revoke(_Request):
-    model_config = _example({"scope": "principal", "value": "user:amy", "reason": "left the company"})
+class Revoke(RequestModel):
+    model_config = example({"scope": "principal", "value": "user:amy", "reason": "left the company"})
 
     scope: Scope
     value: str = Field(min_length=1, max_length=256, description="a token's jti, a session's id, or a principal")
@@ -167,7 +159,7 @@ class Revoke(_Request):
 
 
 class RevocationModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {
             "scope": "principal",
             "value": "user:amy",
@@ -195,7 +187,7 @@ class RevocationsModel(BaseModel):
 
 
 class JwkModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {
             "kty": "OKP",
             "crv": "Ed25519",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from core.flight import times
 from core.tracks import Push
+from gateway.http_models import RequestModel, example
 from gateway.http_routes import Who, json_answer, problems
 from gateway.push.desk import PushDesk
 from gateway.service import WireError
@@ -32,12 +33,8 @@ Desk = Annotated[PushDesk, Depends(_desk)]
 router = APIRouter()
 
 
-class RegisterPush(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={"examples": [{name: value for name, value in _PUSH.items() if name != "at"}]},
-    )
+class RegisterPush(RequestModel):
+    model_config = example({name: value for name, value in _PUSH.items() if name != "at"})
 
     service: Literal["fcm", "apns"] = Field(description="fcm: Firebase Cloud Messaging; apns: Apple's")
     token: str = Field(pattern=TOKEN_PATTERN, description="the phone's, as the service gave it to the app")
@@ -45,7 +42,7 @@ class RegisterPush(BaseModel):
 
 
 class PushModel(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"examples": [_PUSH]})
+    model_config = example(_PUSH)
 
     service: Literal["fcm", "apns"]
     token: str

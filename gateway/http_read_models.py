@@ -7,25 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from gateway.http_models import example
 
 _SEQ = "the last fact in this; 0: there was none"
 _BEHIND = "positions of the log that the read model has yet to take; 0: it has all. null: folded from the log itself"
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
 class AsOfModel(BaseModel):
-    model_config = _example({"valid_at": "2026-11-21T06:40:00.000Z", "recorded_at": None})
+    model_config = example({"valid_at": "2026-11-21T06:40:00.000Z", "recorded_at": None})
 
     valid_at: str | None
     recorded_at: str | None
 
 
 class FlightStateModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {"flight": "QX12-20261121", "seq": 7, "as_of": None, "state": {"flight": "QX12", "status": "departed"}}
     )
 
@@ -40,7 +38,7 @@ class FlightStateModel(BaseModel):
 class FlightRowsModel(BaseModel):
     """A flight's passengers, seats or crew."""
 
-    model_config = _example(
+    model_config = example(
         {
             "flight": "QX12-20261121",
             "seq": 31,
@@ -60,7 +58,7 @@ class FlightRowsModel(BaseModel):
 class ListingModel(BaseModel):
     """Rows of many flights."""
 
-    model_config = _example(
+    model_config = example(
         {
             "rows": [{"key": "QX12-20261121", "seq": 7, "flight": "QX12", "from": "SYD", "to": "MEL"}],
             "next": None,
@@ -74,7 +72,7 @@ class ListingModel(BaseModel):
 
 
 class CrewStateModel(BaseModel):
-    model_config = _example({"crew": "c7", "seq": 12, "as_of": None, "state": {"status": "registered", "duties": []}})
+    model_config = example({"crew": "c7", "seq": 12, "as_of": None, "state": {"status": "registered", "duties": []}})
 
     crew: str
     seq: int = Field(description=_SEQ)

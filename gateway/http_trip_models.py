@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from core.geo.fences import POINTS_MAX, RADIUS_M_MAX
 from core.tracks import DWELL_S_MAX, FENCE_STREAMS_MAX, FENCES_MAX
-from gateway.http_models import MEMBERS_MAX, SEQ_MAX, TYPE_PATTERN, MemberModel
+from gateway.http_models import MEMBERS_MAX, SEQ_MAX, TYPE_PATTERN, MemberModel, RequestModel, example
 
 NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 FENCE_PATTERN = r"^[A-Za-z0-9._~-]{1,64}$"
@@ -37,16 +37,8 @@ _FENCE: dict[str, Any] = {
 }
 
 
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class CreateTrip(_Request):
-    model_config = _example(
+class CreateTrip(RequestModel):
+    model_config = example(
         {"trip": "school-7", "members": [{"principal": "device:bus-7", "role": "member"}], "open": False}
     )
 
@@ -56,14 +48,14 @@ class CreateTrip(_Request):
 
 
 class TripModel(BaseModel):
-    model_config = _example({"trip": "school-7", "stream": "trip:school-7"})
+    model_config = example({"trip": "school-7", "stream": "trip:school-7"})
 
     trip: str
     stream: str
 
 
-class GiveTripCommand(_Request):
-    model_config = _example({"type": "arrive", "body": {"stop": "A", "at": "2026-11-21T06:40:00Z"}, "expect": 7})
+class GiveTripCommand(RequestModel):
+    model_config = example({"type": "arrive", "body": {"stop": "A", "at": "2026-11-21T06:40:00Z"}, "expect": 7})
 
     type: str = Field(pattern=TYPE_PATTERN, description="the command's verb; docs/trips.md has the table")
     body: dict[str, Any] = Field(default_factory=dict, description="what the verb needs")
@@ -71,7 +63,7 @@ class GiveTripCommand(_Request):
 
 
 class TripStateModel(BaseModel):
-    model_config = _example({"trip": "school-7", "seq": 7, "state": {"status": "underway", "next": "B"}})
+    model_config = example({"trip": "school-7", "seq": 7, "state": {"status": "underway", "next": "B"}})
 
     trip: str
     seq: int = Field(description="the last fact in this; 0: there was none")
@@ -81,7 +73,7 @@ class TripStateModel(BaseModel):
 
 
 class SampleModel(BaseModel):
-    model_config = _example(_SAMPLE)
+    model_config = example(_SAMPLE)
 
     subject: str
     at: str = Field(description="when it was true, by the device's clock as corrected")
@@ -98,7 +90,7 @@ class SampleModel(BaseModel):
 
 
 class TrackModel(BaseModel):
-    model_config = _example({"trip": "school-7", "samples": [_SAMPLE], "next": None})
+    model_config = example({"trip": "school-7", "samples": [_SAMPLE], "next": None})
 
     trip: str
     samples: list[SampleModel]
@@ -106,7 +98,7 @@ class TrackModel(BaseModel):
 
 
 class LiveSampleModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {name: value for name, value in _SAMPLE.items() if name not in ("seq", "taken")} | {"age": 4.2, "stale": False}
     )
 
@@ -128,15 +120,15 @@ class LiveModel(BaseModel):
     subjects: list[LiveSampleModel] = Field(description="those whose last position is of this trip")
 
 
-class PointModel(_Request):
-    model_config = _example({"lat": -33.9, "lon": 151.2})
+class PointModel(RequestModel):
+    model_config = example({"lat": -33.9, "lon": 151.2})
 
     lat: float = Field(ge=-90, le=90)
     lon: float = Field(ge=-180, le=180)
 
 
-class PutFence(_Request):
-    model_config = _example(_FENCE)
+class PutFence(RequestModel):
+    model_config = example(_FENCE)
 
     name: str = Field("", max_length=200, description="for people; else its id")
     points: list[PointModel] = Field(
@@ -156,7 +148,7 @@ class PutFence(_Request):
 
 
 class FenceModel(PutFence):
-    model_config = _example({"fence": "depot"} | _FENCE)
+    model_config = example({"fence": "depot"} | _FENCE)
 
     fence: str
 
@@ -166,6 +158,6 @@ class FencesModel(BaseModel):
 
 
 class FencePutModel(BaseModel):
-    model_config = _example({"fence": "depot"})
+    model_config = example({"fence": "depot"})
 
     fence: str

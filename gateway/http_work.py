@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.flight import times
 from core.work import Firing
-from gateway.http_models import STREAM_PATTERN
+from gateway.http_models import STREAM_PATTERN, example
 from gateway.http_routes import Who, json_answer, problems
 from gateway.work_service import SagaFacts, WorkService
 
@@ -26,10 +26,6 @@ def _work(request: Request) -> WorkService:
 Work = Annotated[WorkService, Depends(_work)]
 
 router = APIRouter()
-
-
-def _example(value: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [value]})
 
 
 class StartSaga(BaseModel):
@@ -60,7 +56,7 @@ class StartSaga(BaseModel):
 
 
 class SagaModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {
             "id": 12,
             "kind": "seat_swap",
@@ -92,7 +88,7 @@ class SagaModel(BaseModel):
 
 
 class FiringModel(BaseModel):
-    model_config = _example(
+    model_config = example(
         {
             "rule": "no-boarding",
             "version": "1",
