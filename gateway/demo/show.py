@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 import trio
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from gateway.cli_errors import CliError
@@ -151,15 +151,28 @@ async def _play(wanted: Wanted, console: Console, make: MakeStream, played: list
         )
 
 
-async def _draw(player: Player, console: Console) -> None:
-    rate = Rate()
+async def draw(console: Console, screen: Callable[[int], RenderableType]) -> None:
+    """The screen of so many rows, again and again; the last one stays."""
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         try:
             while True:
-                live.update(_screen(player, rate, rows_of(console)), refresh=True)
+                live.update(screen(rows_of(console)), refresh=True)
                 await trio.sleep(FRAME_S)
         finally:
-            live.update(_screen(player, rate, rows_of(console)), refresh=True)
+            live.update(screen(rows_of(console)), refresh=True)
+
+
+async def save_picture(file: Path, screen: RenderableType, columns: int, title: str) -> None:
+    """An SVG that asks nobody for a font."""
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console.print(screen)
+    svg = console.export_svg(title=title)
+    await trio.Path(file).write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+
+
+async def _draw(player: Player, console: Console) -> None:
+    rate = Rate()
+    await draw(console, lambda rows: _screen(player, rate, rows))
 
 
 async def _tell(player: Player, console: Console) -> None:
@@ -170,19 +183,16 @@ async def _tell(player: Player, console: Console) -> None:
         console.print(f"{board.given:,} of {player.total:,} commands; {statuses}", highlight=False)
 
 
-def _screen(player: Player, rate: Rate, rows: int) -> Any:
+def _screen(player: Player, rate: Rate, rows: int) -> RenderableType:
     board = player.board
     per_s = rate.at(trio.current_time(), board.given)
     return screen(board, player.now_ms(), player.total, per_s, rows=rows)
 
 
 async def _picture(player: Player, file: Path) -> None:
-    """The screen when `PICTURE_AT` of the commands are given, as an SVG that asks nobody for a font."""
+    """The screen when `PICTURE_AT` of the commands are given."""
     rate = Rate()
     while player.board.given < PICTURE_AT * player.total:
         rate.at(trio.current_time(), player.board.given)
         await trio.sleep(FRAME_S)
-    console = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(_screen(player, rate, PICTURE_ROWS))
-    svg = console.export_svg(title="readback demo flights")
-    await trio.Path(file).write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+    await save_picture(file, _screen(player, rate, PICTURE_ROWS), PICTURE_COLUMNS, "readback demo flights")

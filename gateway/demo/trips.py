@@ -6,8 +6,6 @@ was; into a pipe it says a line now and then. Does not: drive (`gateway.demo.dri
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,12 @@ from uuid import uuid4
 import httpx
 import trio
 from rich.console import Console
-from rich.live import Live
 
 from gateway.demo.drive import Driver, Tally
 from gateway.demo.drive_view import screen, summary
 from gateway.demo.play import MakeStream, MakeToken
-from gateway.demo.show import FRAME_S, LINE_S, TIMEOUT_S, Streams, until_told
+from gateway.demo.show import LINE_S, TIMEOUT_S, Streams, draw, save_picture, until_told
 from gateway.demo.town import town_trips
-from gateway.demo.view import rows_of
 from gateway.eta.trips import Trip, read_trips
 
 SEED: Final = 20_261_128
@@ -93,13 +89,7 @@ async def run_trips(wanted: Wanted, console: Console, make: MakeStream | None = 
 
 
 async def _draw(driver: Driver, console: Console) -> None:
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        try:
-            while True:
-                live.update(screen(driver.tally, driver.wall(), rows_of(console)), refresh=True)
-                await trio.sleep(FRAME_S)
-        finally:
-            live.update(screen(driver.tally, driver.wall(), rows_of(console)), refresh=True)
+    await draw(console, lambda rows: screen(driver.tally, driver.wall(), rows))
 
 
 async def _tell(driver: Driver, console: Console) -> None:
@@ -117,9 +107,6 @@ async def _tell(driver: Driver, console: Console) -> None:
 
 
 async def _picture(driver: Driver, file: Path) -> None:
-    """The screen when the first have arrived, as an SVG that asks nobody for a font."""
+    """The screen when the first have arrived."""
     await trio.sleep(PICTURE_AT_S)
-    console = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(screen(driver.tally, driver.wall(), PICTURE_ROWS))
-    svg = console.export_svg(title="readback demo trips")
-    await trio.Path(file).write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+    await save_picture(file, screen(driver.tally, driver.wall(), PICTURE_ROWS), PICTURE_COLUMNS, "readback demo trips")

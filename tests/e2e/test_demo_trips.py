@@ -24,7 +24,7 @@ from core.model import Member
 from core.work_limits import WorkLimits
 from gateway.cli import app
 from gateway.cli_errors import explain
-from gateway.demo import drive, trips
+from gateway.demo import drive, show, trips
 from gateway.demo.drive import Driver
 from gateway.demo.drive_view import summary
 from gateway.demo.play import MakeStream
@@ -178,7 +178,7 @@ async def test_a_pipe_is_told_what_is_new(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_terminal_shows_them_and_a_picture_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vehicles with when they will arrive, and the last screen stays."""
-    monkeypatch.setattr(trips, "FRAME_S", 0.02)
+    monkeypatch.setattr(show, "FRAME_S", 0.02)
     monkeypatch.setattr(trips, "PICTURE_AT_S", 0.05)
     out, picture = io.StringIO(), tmp_path / "trips.svg"
     console = Console(file=out, width=130, height=30, force_terminal=True)
