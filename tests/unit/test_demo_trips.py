@@ -6,14 +6,18 @@ import io
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 from rich.console import Console
+from trio.testing import MockClock
 
 from core.geo.sphere import distance_m
 from gateway.cli_errors import CliError
 from gateway.demo.drive import Ride, Tally
 from gateway.demo.drive_view import minutes, screen, summary
+from gateway.demo.link import AGAIN_S, Frame, Link
 from gateway.demo.town import town_trips
 from gateway.demo.trips import Wanted, trips_of
 
@@ -109,3 +113,24 @@ def test_a_file_of_trips_is_driven_in_the_seeds_order(tmp_path: Path) -> None:
     assert len(trips_of(wanted(None))) == 200
     with pytest.raises(CliError, match="there is no file"):
         trips_of(wanted(tmp_path / "none.jsonl"))
+
+
+async def test_a_busy_gateway_is_asked_again(autojump_clock: MockClock) -> None:
+    """After as long as it says, or a little; what it answers otherwise is the answer."""
+
+    class Busy(Link):
+        def __init__(self) -> None:
+            self.answers: list[Frame] = [
+                {"op": "error", "code": "rate_limited", "retry_after": 3.0},
+                {"op": "error", "code": "unavailable"},
+                {"op": "error", "code": "forbidden"},
+            ]
+            self.asked: list[tuple[float, str, Frame]] = []
+
+        async def ask(self, op: str, **fields: Any) -> Frame:
+            self.asked.append((trio.current_time() - began_s, op, fields))
+            return self.answers.pop(0)
+
+    began_s, link = trio.current_time(), Busy()
+    assert await link.insist("position", fixes=[]) == {"op": "error", "code": "forbidden"}
+    assert link.asked == [(at_s, "position", {"fixes": []}) for at_s in (0.0, 3.0, 3.0 + AGAIN_S)]
