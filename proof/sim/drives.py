@@ -32,7 +32,6 @@ from core.trip.plan import POLYLINE_PRECISION
 from core.wire import at_bytes
 from gateway.arrivals import engine
 from gateway.service import WireError
-from gateway.trips_desk import TripsDesk
 from gateway.work import alerts as notices
 from proof import history
 from proof.history import digest
@@ -169,16 +168,13 @@ class Drive:
 
     async def shown(self, unit: Unit) -> dict[str, Any] | None:
         """What the node says of the trip. Raises `WireError`, `Unavailable`."""
-        node, desk = unit.node, unit.desk
+        node, desk = unit.node, unit.trips_desk
         if node is None or desk is None or not unit.up:
             return None
-        asks = self.world.trips_desks.get(unit.name)
-        if asks is None:
-            asks = self.world.trips_desks[unit.name] = TripsDesk(node, desk, node.tracks)
         admin = node.proving.verify(self.world.token(self.tenant, "user:fresh", 3600.0))
         if not isinstance(admin, Identity):
             return None  # by its clock the token is over
-        return (await asks.trip(admin, STREAM.removeprefix("trip:"))).doc
+        return (await desk.trip(admin, STREAM.removeprefix("trip:"))).doc
 
 
 class Said(NamedTuple):

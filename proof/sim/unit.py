@@ -25,6 +25,7 @@ from gateway.live.books import Book
 from gateway.live.positions import Judged, Positions
 from gateway.node import Node, running
 from gateway.shard import MESSAGES_MAX
+from gateway.trips_desk import TripsDesk
 from proof import history
 from proof.sim import drives
 from proof.sim.bus import SimBus
@@ -52,6 +53,7 @@ class Unit:
         self.host: Host | None = None
         self.node: Node | None = None
         self.desk: Desk | None = None
+        self.trips_desk: TripsDesk | None = None
         self.bus: SimBus | None = None
         self.wall_offset_s = 0.0
         self.scope = trio.CancelScope()
@@ -123,6 +125,7 @@ class Unit:
                 ) as node:
                     self.watch = Watch(world, self, node)
                     self.desk = Desk(node)
+                    self.trips_desk = TripsDesk(node, self.desk, node.tracks)
                     node.shard.listen(Listener(host))  # type: ignore[arg-type]  # what a shard needs of a socket
                     self.node = node
                     async with trio.open_nursery() as nursery:
@@ -142,7 +145,7 @@ class Unit:
             watch = self.watch
             if watch is not None:
                 watch.end()
-            self.node = self.desk = self.bus = self.watch = self.labour = None
+            self.node = self.desk = self.trips_desk = self.bus = self.watch = self.labour = None
             if self.left is not None and not host.dead:
                 if host.sockets:
                     self.left.append(f"{len(host.sockets)} open sockets")

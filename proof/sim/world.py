@@ -20,7 +20,6 @@ from core import hub as hub_module
 from core.model import Member
 from core.rules.model import RuleSet
 from core.tokens import mint
-from gateway.trips_desk import TripsDesk
 from gateway.work import rebuild
 from proof import history
 from proof.sim import company, drives, flights, labour, labours
@@ -98,8 +97,6 @@ class World:
         self.tracks = TruthTracks(self)
         self.driven = (drives.STREAM,) if swarm.trips else ()
         """Streams of trips that are driven, of each tenant."""
-        self.trips_desks: dict[str, TripsDesk] = {}
-        """By the node's name."""
         self.rules = labour.rules() if swarm.workers else RuleSet([])
         self.work_weather = Weather()
         self.unheard: set[str] = set()
