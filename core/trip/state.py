@@ -100,10 +100,6 @@ class Trip:
                 ahead.append(stop)
         return ahead
 
-    def next_stop(self) -> Stop | None:
-        ahead = self.ahead()
-        return ahead[0] if ahead else None
-
     def show(self) -> dict[str, Any]:
         plan, ahead = self.plan, {stop.stop for stop in self.ahead()}
         shown: dict[str, Any] = {"status": self.status}

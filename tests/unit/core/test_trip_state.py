@@ -83,15 +83,15 @@ def test_a_trip_without_a_plan_shows_little() -> None:
 def test_the_next_stop_is_after_the_last_that_was_reached() -> None:
     """What lies before it was passed, until somebody says that it was reached after all."""
     desk = underway()
-    assert desk.state.next_stop() == desk.state.plan.stops[0]  # type: ignore[union-attr]
+    assert desk.state.ahead()[0] == desk.state.plan.stops[0]  # type: ignore[union-attr]
     desk.done("arrive", stop="B")
     assert [stop.stop for stop in desk.state.ahead()] == ["C"]
     assert [stop["state"] for stop in desk.show()["stops"]] == ["passed", "arrived", "open"]
     desk.done("arrive", stop="A")
     assert [stop["state"] for stop in desk.show()["stops"]] == ["arrived", "arrived", "open"]
     desk.done("arrive", stop="C")
-    assert desk.state.next_stop() is None
-    assert Trip().next_stop() is None
+    assert desk.state.ahead() == []
+    assert Trip().ahead() == []
 
 
 def test_another_plan_keeps_what_both_have() -> None:
