@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Final
+from typing import Final, TypeGuard
 
 TREES_MAX: Final = 500  # at 0.15 us a tree some 75 us: more would miss what serving promises
 NODES_MAX: Final = 20_000
@@ -37,13 +37,6 @@ class Trees:
 
 def _plain(tree: Tree) -> object:
     return tree if isinstance(tree, float) else [tree[0], tree[1], _plain(tree[2]), _plain(tree[3])]
-
-
-def walk(tree: Tree, x: Sequence[float]) -> float:
-    """What the compiled function must say; the plain way."""
-    while not isinstance(tree, float):
-        tree = tree[2] if x[tree[0]] <= tree[1] else tree[3]
-    return tree
 
 
 def _text(tree: Tree) -> str:
@@ -90,13 +83,11 @@ def read_trees(body: object, features: int) -> Trees | str:
         if left < 0:
             return f"trees have more than {NODES_MAX} nodes"
         trees.append(tree)
-    assert isinstance(base, int | float)
     return Trees(float(base), trees)
 
 
 def _read(node: object, features: int, deep: int) -> tuple[Tree, int]:
     if _number(node):
-        assert isinstance(node, int | float)
         return float(node), 1
     if not isinstance(node, list) or len(node) != 4:
         raise ValueError("a node is a number, or a feature, a threshold and two nodes")
@@ -112,5 +103,5 @@ def _read(node: object, features: int, deep: int) -> tuple[Tree, int]:
     return (feature, float(threshold), left, right), lefts + rights + 1
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 and isfinite(value)

@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.geo.trees import DEPTH_MAX, NODES_MAX, TREES_MAX, Tree, Trees, read_trees, walk
+from core.geo.trees import DEPTH_MAX, NODES_MAX, TREES_MAX, Tree, Trees, read_trees
 
 NUMBERS = st.floats(-1e3, 1e3)
 TREES = st.recursive(NUMBERS, lambda deeper: st.tuples(st.integers(0, 3), NUMBERS, deeper, deeper), max_leaves=12)
+
+
+def walk(tree: Tree, x: list[float]) -> float:
+    """The plain way."""
+    while not isinstance(tree, float):
+        tree = tree[2] if x[tree[0]] <= tree[1] else tree[3]
+    return tree
 
 
 @given(NUMBERS, st.lists(TREES, max_size=6), st.lists(NUMBERS, min_size=4, max_size=6))
