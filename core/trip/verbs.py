@@ -160,13 +160,13 @@ def _own(ask: Ask, recipient: str) -> Unallowed | None:
     return Unallowed(f"members `{ask.command.type}` for themselves alone; owners for everybody")
 
 
-def _thresholds(ask: Ask) -> list[int]:
-    listed = ask.fields.raw("thresholds_s")
+def _thresholds(ask: Ask, name: str, least: int, says: str) -> list[int]:
+    """``least``: how many there are at least; ``says``: what they must be."""
+    listed = ask.fields.raw(name)
     span = range(THRESHOLD_S_MIN, THRESHOLD_S_MAX + 1)
-    if isinstance(listed, list) and 1 <= len(listed) <= THRESHOLDS_MAX and all(_whole(one, span) for one in listed):
+    if isinstance(listed, list) and least <= len(listed) <= THRESHOLDS_MAX and all(_whole(one, span) for one in listed):
         return sorted(set(listed), reverse=True)
-    says = f"must be a list of 1 to {THRESHOLDS_MAX} whole numbers from {THRESHOLD_S_MIN} to {THRESHOLD_S_MAX}"
-    ask.fields.bad("thresholds_s", says)
+    ask.fields.bad(name, says)
     return []
 
 
@@ -179,7 +179,8 @@ def notify(ask: Ask) -> Decision:
     recipient, name = principal(fields, "recipient", ("user:",)), fields.identity("stop")
     wish: dict[str, Any] = {"recipient": recipient, "stop": name}
     if fields.has("thresholds_s"):
-        wish["thresholds_s"] = _thresholds(ask)
+        says = f"must be a list of 1 to {THRESHOLDS_MAX} whole numbers from {THRESHOLD_S_MIN} to {THRESHOLD_S_MAX}"
+        wish["thresholds_s"] = _thresholds(ask, "thresholds_s", 1, says)
     if fields.has("quiet"):
         quiet = wish["quiet"] = fields.raw("quiet")
         if not isinstance(quiet, str) or (quiet and read_quiet(quiet) is None):
@@ -224,7 +225,9 @@ def alert(ask: Ask) -> Decision:
     eta_ms, at_ms = fields.instant("eta"), ask.at()
     low_ms, high_ms = fields.instant("low", eta_ms), fields.instant("high", eta_ms)
     source, push = fields.text("source", "unknown"), fields.flag("push") if fields.has("push") else True
-    merged = _thresholds_merged(ask)
+    merged: list[int] = []
+    if fields.has("merged"):
+        merged = _thresholds(ask, "merged", 0, "must be a list of thresholds that this alert stands for too")
     if fields.problem:
         return Malformed(fields.problem)
     if (name, recipient, threshold_s) in trip.alerts:
@@ -248,17 +251,6 @@ def alert(ask: Ask) -> Decision:
     body |= {"low": write(low_ms), "high": write(high_ms), "source": source, "push": push, "at": write(at_ms)}
     planned = next((one.name for one in trip.plan.stops if one.stop == name), "") if trip.plan is not None else ""
     return [Fact("trip.alert", body | ({"name": planned} if planned else {}) | ({"merged": merged} if merged else {}))]
-
-
-def _thresholds_merged(ask: Ask) -> list[int]:
-    listed = ask.fields.raw("merged")
-    if listed is None:
-        return []
-    span = range(THRESHOLD_S_MIN, THRESHOLD_S_MAX + 1)
-    if isinstance(listed, list) and len(listed) <= THRESHOLDS_MAX and all(_whole(one, span) for one in listed):
-        return sorted(set(listed), reverse=True)
-    ask.fields.bad("merged", "must be a list of thresholds that this alert stands for too")
-    return []
 
 
 def fence(ask: Ask) -> Decision:
