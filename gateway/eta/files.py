@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +17,7 @@ from core.geo.model import Model, read_model
 from core.geo.score import Alert, Call, Said
 from gateway.cli_errors import USAGE, CliError
 from gateway.eta.played import Played
-from gateway.eta.trips import lines_of
+from gateway.eta.trips import is_number, lines_of
 
 MODEL_MAX = 500_000_000  # bytes
 
@@ -94,7 +93,7 @@ def call_lines(played: Iterable[Played]) -> Iterable[bytes]:
 
 def _number(body: dict[str, object], name: str, where: str) -> float:
     value = body.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+    if not is_number(value):
         raise CliError(f"{where}: {name} is no number", USAGE)
     return float(value)
 

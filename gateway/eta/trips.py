@@ -79,7 +79,7 @@ def _trip(body: object) -> Trip | str:
         began = datetime.fromisoformat(start if isinstance(start, str) else "")
     except ValueError:
         return "start is no RFC 3339 time"
-    if not _number(arrive_s) or arrive_s < 0:
+    if not is_number(arrive_s) or arrive_s < 0:
         return "arrive_s is no number of seconds from the start"
     points = body.get("route")
     if not (isinstance(points, list) and all(_numbers(point, 2) for point in points)):
@@ -97,9 +97,9 @@ def _trip(body: object) -> Trip | str:
     return Trip(name, vehicle, week_s % WEEK_S, route, held, float(arrive_s))
 
 
-def _number(value: object) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _numbers(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(map(_number, value))
+    return isinstance(value, list) and len(value) == count and all(map(is_number, value))
