@@ -50,6 +50,8 @@ TokenFile = Annotated[
     typer.Option(metavar="FILE", help="A file with an admin's token (else READBACK_TOKEN).", show_default=False),
 ]
 Tenant = Annotated[str, typer.Option(help="The tenant, where the token is made here.")]
+Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the QR code there instead.")]
+Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Likewise, as a PNG.")]
 DeviceName = Annotated[str, typer.Argument(metavar="NAME", help="Such as truck-7.", show_default=False)]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="For those who ask later; it is in the audit stream.")]
 
@@ -67,8 +69,8 @@ class Scope(StrEnum):
 @mended
 def device_claim(
     name: DeviceName,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the QR code there instead.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Likewise, as a PNG.")] = None,
+    svg: Svg = None,
+    png: Png = None,
     url: Url = None,
     token_file: TokenFile = None,
     tenant: Tenant = "demo",
@@ -86,17 +88,11 @@ def device_claim(
 
       READBACK_TOKEN=… readback device claim truck-7 --svg claim.svg --url https://gateway.example
     """
-    from gateway.access_tools import device_name, qr_text, write_qr
+    from gateway.access_tools import device_name
 
     body = {"device": device_name(name)}
-    claim = _api(url, token_file, tenant, data, config).call("POST", "/v1/devices/claims", body=body)
-    for file, kind in ((svg, "svg"), (png, "png")):
-        if file is not None:
-            write_qr(claim["uri"], file, kind)
-            typer.echo(f"the QR code of {claim['device']} is in {file}", err=True)
-    if svg is None and png is None:
-        if sys.stdout.isatty():
-            typer.echo(qr_text(claim["uri"]))
+    claim = api_of(url, token_file, tenant, data, config).call("POST", "/v1/devices/claims", body=body)
+    if not show_code(claim["uri"], f"of {claim['device']}", svg, png):
         typer.echo(claim["uri"])
     typer.echo(f"good once, until {claim['expires']}", err=True)
 
@@ -116,7 +112,7 @@ def device_list(
 
       readback device list
     """
-    for each in _api(url, token_file, tenant, data, config).call("GET", "/v1/devices")["devices"]:
+    for each in api_of(url, token_file, tenant, data, config).call("GET", "/v1/devices")["devices"]:
         state = "revoked" if each["revoked"] else "enrolled" if each["key"] else "claimed"
         typer.echo(f"{each['device']}  {state}  {each['enrolled'] or '-'}  {each['key'] or '-'}")
 
@@ -140,7 +136,7 @@ def device_revoke(
     from gateway.access_tools import device_name
 
     device = device_name(name)
-    _api(url, token_file, tenant, data, config).call("DELETE", f"/v1/devices/{quote(device, safe=':')}")
+    api_of(url, token_file, tenant, data, config).call("DELETE", f"/v1/devices/{quote(device, safe=':')}")
     typer.echo(f"{device} is out", err=True)
 
 
@@ -168,7 +164,7 @@ def client_add(
       readback client add service:eta --role service
     """
     body = {"principal": principal, "roles": role or []}
-    made = _api(url, token_file, tenant, data, config).call("POST", "/v1/clients", body=body)
+    made = api_of(url, token_file, tenant, data, config).call("POST", "/v1/clients", body=body)
     typer.echo(f"client_id={made['client_id']}\nclient_secret={made['client_secret']}")
     typer.echo("the secret is kept nowhere: put it where the service finds it", err=True)
 
@@ -188,7 +184,7 @@ def client_list(
 
       readback client list
     """
-    for each in _api(url, token_file, tenant, data, config).call("GET", "/v1/clients")["clients"]:
+    for each in api_of(url, token_file, tenant, data, config).call("GET", "/v1/clients")["clients"]:
         typer.echo(f"{each['client_id']}  {each['principal']}  {','.join(each['roles']) or '-'}  {each['made']}")
 
 
@@ -208,7 +204,7 @@ def client_remove(
 
       readback client remove client-3q2-7wAAAAAAAAAA
     """
-    _api(url, token_file, tenant, data, config).call("DELETE", f"/v1/clients/{quote(client_id, safe='')}")
+    api_of(url, token_file, tenant, data, config).call("DELETE", f"/v1/clients/{quote(client_id, safe='')}")
     typer.echo(f"{client_id} is out", err=True)
 
 
@@ -241,7 +237,7 @@ def revoke(
 
       readback revoke principal user:amy --lift
     """
-    api = _api(url, token_file, tenant, data, config)
+    api = api_of(url, token_file, tenant, data, config)
     if lift:
         api.call("DELETE", "/v1/revocations", params={"scope": scope.value, "value": value})
         typer.echo(f"the revocation of {scope.value} {value} is lifted", err=True)
@@ -323,7 +319,21 @@ def given_token(file: Path | None) -> str | None:
     return os.environ.get("READBACK_TOKEN", "").strip() or None
 
 
-def _api(url: str | None, token_file: Path | None, tenant: str, data: Path | None, config: Path | None) -> Api:
+def show_code(text: str, whose: str, svg: Path | None, png: Path | None) -> bool:
+    """A QR code in the files that are named, else on a terminal; whether there are files."""
+    from gateway.access_tools import qr_text, write_qr
+
+    for file, kind in ((svg, "svg"), (png, "png")):
+        if file is not None:
+            write_qr(text, file, kind)
+            typer.echo(f"the QR code {whose} is in {file}", err=True)
+    in_files = svg is not None or png is not None
+    if not in_files and sys.stdout.isatty():
+        typer.echo(qr_text(text))
+    return in_files
+
+
+def api_of(url: str | None, token_file: Path | None, tenant: str, data: Path | None, config: Path | None) -> Api:
     from gateway.access_tools import OPERATOR, Api
 
     settings = load_config(file=config, arguments={"data": data})

@@ -6,15 +6,13 @@ Does not: keep a key, which is shown the one time that it is made.
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 import typer
 
-from gateway.cli_access import DeviceName, Tenant, TokenFile, Url, _api
+from gateway.cli_access import DeviceName, Png, Svg, Tenant, TokenFile, Url, api_of, show_code
 from gateway.cli_errors import USAGE, CliError, mended
 from gateway.cli_options import ConfigFile, Data
 
@@ -33,8 +31,8 @@ def device_app(
     keep: Annotated[bool, typer.Option("--keep", help="Only count them in STREAM from now on; the key stays.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take the key back.")] = False,
     app: Annotated[App, typer.Option("--app", help="Whose QR code is shown or written.")] = App.traccar,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the QR code there instead.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Likewise, as a PNG.")] = None,
+    svg: Svg = None,
+    png: Png = None,
     url: Url = None,
     token_file: TokenFile = None,
     tenant: Tenant = "demo",
@@ -54,13 +52,13 @@ def device_app(
 
       readback device app truck-7 --remove
     """
-    from gateway.access_tools import device_name, qr_text, write_qr
+    from gateway.access_tools import device_name
 
     if (stream is None) is not remove or (keep and remove):
         raise CliError("give --stream STREAM, with --keep or without, or --remove", USAGE)
     device = device_name(name)
     path = f"/v1/devices/{quote(device, safe=':')}/app"
-    api = _api(url, token_file, tenant, data, config)
+    api = api_of(url, token_file, tenant, data, config)
     if remove:
         api.call("DELETE", path)
         typer.echo(f"the app of {device} sends nothing any more", err=True)
@@ -70,12 +68,7 @@ def device_app(
         typer.echo(f"what the app of {device} sends counts in {stream}", err=True)
         return
     made = api.call("PUT", path, body={"stream": stream})
-    for file, kind in ((svg, "svg"), (png, "png")):
-        if file is not None:
-            write_qr(made[app.value], file, kind)
-            typer.echo(f"the QR code for {app.value} is in {file}", err=True)
-    if svg is None and png is None and sys.stdout.isatty():
-        typer.echo(qr_text(made[app.value]))
+    show_code(made[app.value], f"for {app.value}", svg, png)
     for line in _lines(made):
         typer.echo(line)
     typer.echo("the key is kept nowhere: it is in these lines and in the codes", err=True)
@@ -95,7 +88,7 @@ def device_apps(
 
       readback device apps
     """
-    for each in _api(url, token_file, tenant, data, config).call("GET", "/v1/devices/apps")["apps"]:
+    for each in api_of(url, token_file, tenant, data, config).call("GET", "/v1/devices/apps")["apps"]:
         typer.echo(f"{each['device']}  {each['stream']}  {each['made']}")
 
 
