@@ -8,56 +8,33 @@ import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import orjson
 import pytest
 import trio
-from typer.testing import CliRunner
 
-from gateway import access_tools, cli, cli_access
+from gateway import access_tools, cli_access
 from gateway.cli_errors import CANNOT, USAGE
 from gateway.cli_run import new_key
 from gateway.http import make_app
-from gateway.http_serve import bind_http, serve_http
-from gateway.keyring import _encode
+from gateway.http_serve import bind_http
 from store.postgres import open_postgres_log
+from tests.command_line import on_a_port, own_environment, run  # noqa: F401
 from tests.devices import Device, audit_of, names
-from tests.nodes import SECRETS, TestNode, serving_node, token
+from tests.nodes import TestNode, serving_node, token
 from tests.servers import Database, database, postgres_server  # noqa: F401
 from tests.wire_client import hello, wire_client
 
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The keys of the tests' nodes in a data folder of the test's own, and nothing of the developer's."""
-    for name in list(os.environ):
-        if name.startswith("READBACK_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("READBACK_DATA", str(tmp_path))
-    rings = ("token_secrets", "resume_keys", "signing_keys")
-    document = {name: {kid: _encode(key) for kid, key in getattr(SECRETS, name).items()} for name in rings}
-    (tmp_path / "secrets.json").write_bytes(orjson.dumps(document))
-
-
-async def run(*arguments: str) -> Any:
-    return await trio.to_thread.run_sync(partial(CliRunner().invoke, cli.app, list(arguments)))
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 @asynccontextmanager
 async def listening(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestNode]:
     """A node with its HTTP API on a port, which the settings name."""
-    async with serving_node() as node, trio.open_nursery() as nursery:
-        sock = bind_http("127.0.0.1", 0)
-        monkeypatch.setenv("READBACK_HTTP_PORT", str(sock.getsockname()[1]))
-        app = make_app(node.desk, office=node.office)
-        await nursery.start(partial(serve_http, app, [sock], shutdown=trio.sleep_forever))
+    async with serving_node() as node, on_a_port(make_app(node.desk, office=node.office), monkeypatch):
         yield node
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_device_from_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import orjson
 import pytest
-import trio
-from typer.testing import CliRunner
 
-from gateway import cli
 from gateway.cli_errors import CANNOT, USAGE
 from gateway.collect import Collector
 from gateway.http import make_app
-from gateway.http_serve import bind_http, serve_http
-from gateway.keyring import _encode
 from store.memory_tracks import MemoryTracks
-from tests.nodes import SECRETS, TestNode, memory_log, serving_node
+from tests.command_line import on_a_port, own_environment, run  # noqa: F401
+from tests.nodes import TestNode, memory_log, serving_node
 
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The keys of the tests' nodes in a data folder of the test's own, and nothing of the developer's."""
-    for name in list(os.environ):
-        if name.startswith("READBACK_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("READBACK_DATA", str(tmp_path))
-    rings = ("token_secrets", "resume_keys", "signing_keys")
-    document = {name: {kid: _encode(key) for kid, key in getattr(SECRETS, name).items()} for name in rings}
-    (tmp_path / "secrets.json").write_bytes(orjson.dumps(document))
-
-
-async def run(*arguments: str) -> Any:
-    return await trio.to_thread.run_sync(partial(CliRunner().invoke, cli.app, list(arguments)))
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 @asynccontextmanager
@@ -50,17 +29,13 @@ async def listening(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TestNode]:
     """A node that keeps tracks, with its HTTP API on a port that the settings name."""
     log = memory_log()
     tracks = MemoryTracks(log)
-    async with serving_node(log, tracks=tracks) as node, trio.open_nursery() as nursery:
+    async with serving_node(log, tracks=tracks) as node:
         for stream in ("trip:9", "trip:10"):
             await node.stream(stream)
-        sock = bind_http("127.0.0.1", 0)
-        monkeypatch.setenv("READBACK_HTTP_PORT", str(sock.getsockname()[1]))
         assert node.node.positions is not None
         collector = Collector(node.node, tracks, node.node.positions)
-        app = make_app(node.desk, office=node.office, collect=collector)
-        await nursery.start(partial(serve_http, app, [sock], shutdown=trio.sleep_forever))
-        yield node
-        nursery.cancel_scope.cancel()
+        async with on_a_port(make_app(node.desk, office=node.office, collect=collector), monkeypatch):
+            yield node
 
 
 async def test_an_app_is_set_up_by_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
