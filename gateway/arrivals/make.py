@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from core.geo.model import Model, read_model
-from core.geo.routing import Purse
+from core.geo.routing import Provider, Purse
 from gateway.config import Config, ConfigError, Secrets
 from gateway.node import Node
 from gateway.routes.budget import Budget
@@ -52,29 +52,27 @@ async def equipped(node: Node, config: Config, secrets: Secrets, purse: Purse) -
     if config.eta_model is not None:
         node.arrivals.model = model_of(config.eta_model)
         log.info("arrival times are worked out with the model %s", config.eta_model)
-    try:
-        named = read_routes(config.routes)
-    except ValueError as error:
-        raise ConfigError(f"The setting routes cannot be used: {error}.") from None
-    limits = RouteLimits()
-    wire = Wire(node.wall, limits.wait_s)
-    try:
-        providers = make_providers(named, secrets.google_routes_key, wire)
-    except ValueError as error:
-        await wire.aclose()
-        raise ConfigError(f"The setting routes cannot be used: {error}.") from None
 
     def calls_a_day(tenant: str) -> int:
         return node.gatekeeper.tenants.arrivals_of(tenant).provider_calls_per_day
 
-    budget = Budget(purse, calls_a_day, node.wall)
-    routes = node.arrivals.routes = Routes(providers, budget, limits, node.rng, node.wall)
-    _add_metrics(node, routes)
+    limits, budget = RouteLimits(), Budget(purse, calls_a_day, node.wall)
+    wire = Wire(node.wall, limits.wait_s)
     try:
+        providers = _providers(config, secrets, wire)
+        routes = node.arrivals.routes = Routes(providers, budget, limits, node.rng, node.wall)
+        _add_metrics(node, routes)
         yield
     finally:
         node.arrivals.routes = None
         await wire.aclose()
+
+
+def _providers(config: Config, secrets: Secrets, wire: Wire) -> list[Provider]:
+    try:
+        return make_providers(read_routes(config.routes), secrets.google_routes_key, wire)
+    except ValueError as error:
+        raise ConfigError(f"The setting routes cannot be used: {error}.") from None
 
 
 def _add_metrics(node: Node, routes: Routes) -> None:
