@@ -215,7 +215,7 @@ async def _keep_past(url: str, fleet: Sequence[Device], count: int) -> None:
             device.seq = count
 
 
-async def _plan(cluster: Cluster, swarm: Swarm, runs: Sequence[Run], tokens: Tokens, past: int) -> None:
+async def _plan(swarm: Swarm, runs: Sequence[Run], tokens: Tokens, past: int) -> None:
     dispatch = Dispatch(swarm, _owner(tokens))
     await opened([dispatch])
     await _set_out(dispatch, runs, past * PAST_EVERY_MS // (1000 * LEG_S) + 1)  # plans begin before pasts do
@@ -226,6 +226,10 @@ async def _taken_up(
 ) -> float:
     """Trips are followed, each by a connection of its own, on a node that knows none: those without a past, then those with
     one. Seconds of the node's CPU that a past took, each."""
+
+    def timed(count: int) -> bool:
+        return len(own.eta) == count
+
     used = [cluster.cpu_s()["nodes"]]
     for runs in (bare, past):
         for run in runs:
@@ -245,7 +249,7 @@ async def _taken_up(
     await opened(vehicles)
     for nth, vehicle in enumerate(vehicles, 1):
         vehicle.say()
-        await _until(lambda nth=nth: len(own.eta) == nth, f"{vehicle.run.device.trip} has no arrival time")  # type: ignore[misc]
+        await _until(partial(timed, nth), f"{vehicle.run.device.trip} has no arrival time")
     return (used[2] - used[1] - (used[1] - used[0])) / len(past)
 
 
@@ -271,7 +275,7 @@ def one_round(cluster: Cluster, numbers: Numbers, shape: Shape, figures: Figures
     asyncio.run(_connected(cluster, lambda swarm: _round(cluster, swarm, fleet, tokens, shape, figures)))
     say(f"trips with {shape.past:,} samples in the store, on a new node")
     new, old = [Run(device) for device in bare], [Run(device) for device in past]
-    asyncio.run(_connected(cluster, lambda swarm: _plan(cluster, swarm, [*new, *old], tokens, shape.past)))
+    asyncio.run(_connected(cluster, lambda swarm: _plan(swarm, [*new, *old], tokens, shape.past)))
     trio.run(_keep_past, cluster.database_url, past, shape.past)
     cluster.kill(0)
     cluster.replace(0)

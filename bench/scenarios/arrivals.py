@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -128,6 +129,9 @@ def run(
         def progress(done: int, of: int, what: str) -> None:
             ctx.progress(done, of, f"arrivals: {what}")
 
+        def say(note: str, what: str) -> None:
+            ctx.say(f"{note}: {what}")
+
         for turn in range(ctx.rounds):
             note = f"arrivals {turn + 1}/{ctx.rounds}"
             for fixes in (10, 1) if turn % 2 == 0 else (1, 10):
@@ -135,7 +139,7 @@ def run(
                 _fixes(tally, node, numbers, shape, fixes, progress)
                 calm(node)
             ctx.say(f"{note}: arrival times and alerts")
-            _trips(tally, worker, numbers, shape, lambda what, note=note: ctx.say(f"{note}: {what}"))  # type: ignore[misc]
+            _trips(tally, worker, numbers, shape, partial(say, note))
             ctx.say(f"{note}: tracks")
             _kept(tally, node, shape, turn)
             _arithmetic(tally, model, served)
