@@ -80,11 +80,11 @@ def train(
         raise CliError("--cross-validate 1 leaves nothing to train on: 2 or more", USAGE)
     if cross_validate:
         played: list[Played] = []
-        with bar("cross-validating", cross_validate * training.steps(trips)) as step:
+        with bar("cross-validating", cross_validate * training.steps(trips, by)) as step:
             for model, mine in crossed(trips, cross_validate, seed, by, step):
                 played += [play(trip, model, Faults()) for trip in mine]
         show.print_score(_scored(played), open_console(stderr=False))
-    with bar("training", training.steps(trips)) as step:
+    with bar("training", training.steps(trips, by)) as step:
         model = training.train(trips, seed, step, by)
     files.write_model(out, model)
     console.print(
@@ -244,7 +244,7 @@ def replay(
         seen = _without(_read(history), asked)
     played: list[Played] = []
     rounds = folds if same else 1 if seen else 0
-    with bar("replaying", rounds * training.steps(asked if same else seen or asked) + len(asked)) as step:
+    with bar("replaying", rounds * training.steps(asked if same else seen or asked, by) + len(asked)) as step:
         if same:
             for made, mine in crossed(asked, folds, seed, by, step):
                 played += _each(mine, step, partial(said, made))

@@ -16,7 +16,7 @@ from core.geo.estimate import Emission, Estimator
 from core.geo.model import Model
 from gateway.eta.played import Faults, Played, Rung, deliveries
 from gateway.eta.served import SERVED, World, serve
-from gateway.eta.train import bare, grid_left, grouped, train
+from gateway.eta.train import bare, grid_left, grouped, train, units_of
 from gateway.eta.trips import Trip
 
 THRESHOLDS_S: Final = (600.0, 300.0)
@@ -88,7 +88,7 @@ def crossed(
     trips: Sequence[Trip], folds: int, seed: int, by: str, step: Callable[[], None]
 ) -> Iterator[tuple[Model, list[Trip]]]:
     """Models of all folds but one, each with the trips of that one: nobody's model has seen his vehicle."""
-    units = [trip.vehicle if by == "vehicle" else trip.name for trip in trips]
+    units = units_of(trips, by)
     fold = grouped(units, folds, seed)
     for one in range(min(folds, len(fold))):
         rest = [trip for trip, unit in zip(trips, units, strict=True) if fold[unit] != one]

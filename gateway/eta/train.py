@@ -57,6 +57,11 @@ class Row(NamedTuple):
     left_s: float
 
 
+def units_of(trips: Sequence[Trip], by: str) -> list[str]:
+    """Of each trip what is kept together: its vehicle, or it alone."""
+    return [trip.vehicle if by == "vehicle" else trip.name for trip in trips]
+
+
 def grouped(units: Sequence[str], count: int, seed: int) -> dict[str, int]:
     """Each unit (a vehicle) in one of so many groups, drawn from the seed."""
     names = sorted(set(units))
@@ -100,7 +105,7 @@ def train(trips: Sequence[Trip], seed: int, step: Callable[[], None], by: str = 
     library = learning_library()
     import numpy as np
 
-    units = [trip.vehicle if by == "vehicle" else trip.name for trip in trips]
+    units = units_of(trips, by)
     count = min(GROUPS, len(set(units)))
     if count < 2:
         raise CliError("history needs trips of two vehicles at least: what one teaches is tried on the other", USAGE)
@@ -148,9 +153,9 @@ def train(trips: Sequence[Trip], seed: int, step: Callable[[], None], by: str = 
     return Model(learn(traces), *trees, low, high, even, aim, Calm(), trained)
 
 
-def steps(trips: Sequence[Trip]) -> int:
+def steps(trips: Sequence[Trip], by: str) -> int:
     """How often `train` calls its `step`, at most."""
-    return 2 + 2 * min(FOLDS, len({trip.vehicle for trip in trips}))
+    return 2 + 2 * min(FOLDS, len(set(units_of(trips, by))))
 
 
 def learning_library() -> Any:
