@@ -12,6 +12,7 @@ what is learned is sums, so that it is the same whatever the order of trips. Doe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from math import exp, floor, isfinite
 from typing import Final, NamedTuple
@@ -51,6 +52,11 @@ class Trace(NamedTuple):
     piece_m: float
     spent_s: Sequence[float]
     week_s: float
+
+
+def week_s_of(local: datetime) -> float:
+    """Where in its week a local time is, from Monday 0:00."""
+    return 24 * HOUR_S * local.weekday() + HOUR_S * local.hour + 60.0 * local.minute + local.second
 
 
 def hour_of(week_s: float) -> int:

@@ -32,6 +32,7 @@ from core.geo.assist import Record
 from core.geo.estimate import SILENT_S, Emission, Estimator, Fixed
 from core.geo.fences import Fences, Watch
 from core.geo.model import Model
+from core.geo.pace import week_s_of
 from core.geo.polyline import decode
 from core.geo.route import Route, make_route
 from core.geo.route_calls import OFFLINE, CallPolicy, Look, RouteCalls, Why
@@ -269,7 +270,6 @@ class Arriving:
     def _begin(self, plan: Plan, sample: Sample, now_ms: int, past: bool) -> None:
         self._zero_ms = sample.at_ms
         local = datetime.fromtimestamp(sample.at_ms / 1000, ZoneInfo(self.arrivals.zone))
-        week0_s = 86_400.0 * local.weekday() + 3_600.0 * local.hour + 60.0 * local.minute + local.second
         ahead = self.trip.ahead() or list(plan.stops)
         goal = (ahead[-1].lat, ahead[-1].lon)
         self._estimator = Estimator(
@@ -277,7 +277,7 @@ class Arriving:
             goal=goal,
             model=self._model,
             mode=plan.mode,
-            week0_s=week0_s,
+            week0_s=week_s_of(local),
             record=self.record,
         )
         self._along = {} if self._way is None else {stop.name: stop.at_m for stop in self._way.stops}

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeGuard
 import orjson
 
 from core.geo.estimate import Fixed
-from core.geo.pace import WEEK_S
+from core.geo.pace import week_s_of
 from core.geo.route import Route, make_route
 from gateway.cli_errors import USAGE, CliError
 
@@ -92,9 +92,8 @@ def _trip(body: object) -> Trip | str:
         return "fixes are a list of [seconds since the start, latitude, longitude]"
     if any(abs(fix[1]) > 90 or abs(fix[2]) > 180 for fix in fixes):
         return "a fix has no latitude and longitude"
-    week_s = began.weekday() * 86_400 + began.hour * 3_600 + began.minute * 60 + began.second
     held = tuple(Fixed(float(at_s), float(lat), float(lon)) for at_s, lat, lon in fixes)
-    return Trip(name, vehicle, week_s % WEEK_S, route, held, float(arrive_s))
+    return Trip(name, vehicle, week_s_of(began), route, held, float(arrive_s))
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.geo.pace import HOUR_S, SPEED_MPS, Expected, Pace, Trace, hour_of, learn, read_pace, spent_between
+from core.geo.pace import HOUR_S, SPEED_MPS, Expected, Pace, Trace, hour_of, learn, read_pace, spent_between, week_s_of
 from core.geo.route import make_route
 from core.geo.sphere import Plane
 from core.geo.way import Way
@@ -32,6 +33,12 @@ FAR = way([(90_000.0, 0.0), (93_000.0, 0.0)])
 
 def trace(way: Way, mps: float, week_s: float = MORNING) -> Trace:
     return Trace(way.pieces, way.piece_m, [way.piece_m / mps] * len(way.pieces), week_s)
+
+
+def test_a_week_begins_on_monday() -> None:
+    """At midnight, by the time that clocks show there."""
+    assert week_s_of(datetime.fromisoformat("2024-01-01T00:00:00+05:00")) == 0.0
+    assert week_s_of(datetime.fromisoformat("2024-01-06T08:01:02")) == SATURDAY + MORNING + 62.0
 
 
 def test_hours_of_the_week() -> None:
