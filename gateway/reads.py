@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from core.flight import ledger
-from core.flight.machine import Recorded
 from core.flight.read_models import source_of
-from core.flight.registry import machine_of
 from core.flight.views import CONSUMER
 from core.flight.views_board import BOARD, BOARD_VIEW, LINE, days, stations
 from core.flight.views_cabin import CABIN_VIEW, MANIFEST, SEATS, as_at
@@ -25,9 +23,10 @@ from core.tokens import Identity
 from core.work import Row, Work
 from gateway.board import STREAM as BOARD_STREAM
 from gateway.desk import Desk
+from gateway.facts import Facts
 from gateway.node import Node
 from gateway.ops import unavailable
-from gateway.past import NOW, AsOf, Past, cabin_of, flight_of, seq_of
+from gateway.past import NOW, AsOf, cabin_of, flight_of, seq_of
 from gateway.reads_service import Listing, Rows, State
 from gateway.service import WireError
 
@@ -41,24 +40,20 @@ class Reads:
         self._node = node
         self._work = work
         self._desk = desk
-        self.past = Past(node.log)
-        self._restored = 0
+        self._facts = Facts(node, desk)
 
     # -- a flight -------------------------------------------------------------------------------------------------------
 
     async def flight(self, who: Identity, flight: str, as_of: AsOf) -> State:
         name = f"flight:{flight}"
-        machine, source = machine_of(name), source_of(name)
-        if machine is None or source is None or source.view is not BOARD_VIEW:
+        source = source_of(name)
+        if source is None or source.view is not BOARD_VIEW:
             raise WireError("not_found", f"{name} is no flight's own stream")
         stream = await self._stream(who, name)
-        facts = await self._facts(who, stream)
-        if not as_of.is_now:
-            return State(seq_of(facts, as_of), flight_of(facts, as_of))
-        state = machine.initial()
-        for fact in facts:
-            state = machine.evolve(state, fact)
-        return State(seq_of(facts, as_of), machine.show(state))
+        if as_of.is_now:
+            return await self._facts.state(who, stream)
+        facts = await self._facts.of(who, stream)
+        return State(seq_of(facts, as_of), flight_of(facts, as_of))
 
     async def manifest(self, who: Identity, flight: str, as_of: AsOf) -> Rows:
         return await self._cabin(who, flight, as_of, MANIFEST)
@@ -76,7 +71,7 @@ class Reads:
             now_ms = int(1000 * self._node.wall())
             docs = [as_at(row.doc, now_ms) for row in rows if row.doc is not None]
             return Rows(seq, docs, await self._behind(stream.partition))
-        facts = await self._facts(who, stream)
+        facts = await self._facts.of(who, stream)
         cabin = cabin_of(facts, as_of)
         places = sorted(cabin.passengers if model == MANIFEST else cabin.layout.seats)
         found = (CABIN_VIEW.doc(flight, cabin, (model, f"{flight}/{place}")) for place in places)
@@ -96,7 +91,7 @@ class Reads:
         for member, known in zip(members, await self._node.log.open_streams(asked), strict=True):
             if known is None:
                 continue
-            facts = await self._past(who.tenant, known.sid)
+            facts = await self._facts.read(who.tenant, known.sid)
             then = ledger.fold(facts, as_of.recorded_ms, as_of.valid_ms)
             doc = member_of(member, Crew(then, {}), flight)
             if doc is not None:
@@ -105,7 +100,7 @@ class Reads:
 
     async def crew(self, who: Identity, member: str, as_of: AsOf) -> State:
         stream = await self._stream(who, f"flight:crew.{member}")
-        facts = await self._facts(who, stream)
+        facts = await self._facts.of(who, stream)
         then = ledger.fold(facts, as_of.recorded_ms, as_of.valid_ms)
         if as_of == NOW:
             # Totals are of the windows that end now, not at the last fact.
@@ -164,22 +159,6 @@ class Reads:
         if role_in(BOARD_STREAM, None, who.standing) in FOLLOWS:
             return
         await self._desk.readable(who, BOARD_STREAM)
-
-    async def _facts(self, who: Identity, stream: Stream) -> Sequence[Recorded]:
-        known = stream.head
-        facts = await self._past(who.tenant, stream.sid)
-        await self._desk.still_readable(who, stream, known, facts[-1].seq if facts else 0)
-        return facts
-
-    async def _past(self, tenant: str, sid: int) -> Sequence[Recorded]:
-        restored = self._node.follower.restored
-        if restored != self._restored:
-            self._restored = restored
-            self.past.forget()
-        try:
-            return await self.past.facts(tenant, sid)
-        except Unavailable as error:
-            raise unavailable(error) from None
 
     async def _rows(self, model: str, tenant: str, prefix: str) -> Sequence[Row]:
         """All with the prefix: a flight's, which are bounded by its cabin and crew."""

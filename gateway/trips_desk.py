@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 
 import trio
 
-from core.flight.registry import machine_of
 from core.geo.fences import problem
 from core.geo.simplify import kept
 from core.policy import StreamAction, TenantAction, may, may_in_tenant
@@ -20,9 +19,9 @@ from core.tokens import Identity
 from core.tracks import Fence, Sample, Tracks
 from core.trip.export import by_subject
 from gateway.desk import Desk
+from gateway.facts import Facts
 from gateway.node import Node
 from gateway.ops import unavailable
-from gateway.past import NOW, Past, seq_of
 from gateway.reads_service import State
 from gateway.service import WireError
 from gateway.trips_service import Asked, Shown, Track
@@ -42,26 +41,12 @@ class TripsDesk:
         self._node = node
         self._desk = desk
         self._tracks = tracks
-        self._past = Past(node.log, KEPT_EVENTS_MAX)
-        self._restored = 0
+        self._facts = Facts(node, desk, KEPT_EVENTS_MAX)
 
     # -- one trip -------------------------------------------------------------------------------------------------------
 
     async def trip(self, who: Identity, trip: str) -> State:
-        stream = await self._stream(who, trip)
-        machine = machine_of(stream.name)
-        assert machine is not None, stream.name
-        if self._restored != self._node.follower.restored:
-            self._restored = self._node.follower.restored
-            self._past.forget()
-        known = stream.head
-        facts = await _asked(self._past.facts(who.tenant, stream.sid))
-        seq = seq_of(facts, NOW)
-        await self._desk.still_readable(who, stream, known, seq)
-        state = machine.initial()
-        for fact in facts:
-            state = machine.evolve(state, fact)
-        return State(seq, machine.show(state))
+        return await self._facts.state(who, await self._stream(who, trip))
 
     async def track(self, who: Identity, trip: str, asked: Asked) -> Track:
         after = _cursor(asked.after)
