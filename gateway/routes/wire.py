@@ -10,6 +10,7 @@ try again.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -46,18 +47,31 @@ class Wire:
     ) -> None:
         self._wall = wall
         self._timeout = {"timeout": httpx.Timeout(wait_s).as_dict()}
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX, keepalive_expiry=KEEPALIVE_S
-            ),
-        )
+        self._transport = transport
+        """``None`` until somebody is called: reading the machine's authorities takes a while, and most nodes call nobody."""
 
     def now_ms(self) -> int:
         return int(1000 * self._wall())
 
     async def aclose(self) -> None:
-        await self._transport.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def _opened(self) -> httpx.AsyncBaseTransport:
+        # The machine's own authorities: a router may be under a private one.
+        verify = None if self._transport is not None else await trio.to_thread.run_sync(ssl.create_default_context)
+        if self._transport is None:
+            assert verify is not None
+            self._transport = httpx.AsyncHTTPTransport(
+                verify=verify,
+                trust_env=False,
+                limits=httpx.Limits(
+                    max_connections=CONNECTIONS_MAX,
+                    max_keepalive_connections=CONNECTIONS_MAX,
+                    keepalive_expiry=KEEPALIVE_S,
+                ),
+            )
+        return self._transport
 
     async def send(
         self, name: str, method: str, url: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
@@ -70,8 +84,9 @@ class Wire:
             **(headers or {}),
         }
         request = httpx.Request(method, url, headers=sent, content=content, extensions=self._timeout)
+        transport = await self._opened()
         try:
-            async with answered(self._transport, request) as answer:
+            async with answered(transport, request) as answer:
                 self._look(name, answer)
                 said = Said(answer.status_code, await _body(name, answer))
         except (httpx.TransportError, OSError) as error:

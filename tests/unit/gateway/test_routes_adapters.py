@@ -354,7 +354,7 @@ async def test_other_refusals_of_google() -> None:
     async with asking(GoogleServer(trouble=[json_reply(error, 400)]), google) as provider:
         assert not (await refused(provider)).fatal
     async with asking(GoogleServer(), google) as provider:
-        provider._wire._transport = _Without("x-goog-fieldmask", provider._wire._transport)  # type: ignore[attr-defined]
+        provider._wire._transport = _Without("x-goog-fieldmask", await provider._wire._opened())  # type: ignore[attr-defined]
         assert (await refused(provider)).fatal
 
 
