@@ -17,12 +17,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets as randomness
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from core.collectors.values import Report
-from core.model import PRINCIPAL_RE
 from core.pings import read_fixes, read_nav
 from core.policy import TenantAction, may_in_tenant
 from core.ports import Unavailable
@@ -31,16 +30,15 @@ from core.tokens import Identity, TokenError
 from core.tracks import AppKey, Tracks
 from core.wire import is_stream
 from gateway.collect_service import APPS, NewAppKey
-from gateway.gatekeeper import limited
+from gateway.desk import ask_stream, one_more_send, stream_for
+from gateway.device_keys import remember
 from gateway.live.positions import Positions, Taken
-from gateway.ops import unavailable
 from gateway.pings import check_may_send
 from gateway.service import WireError
+from store.directory_input import is_device
 
 if TYPE_CHECKING:
     from gateway.node import Node
-
-Value = TypeVar("Value")
 
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no letter that is taken for a digit or for another letter."""
@@ -83,16 +81,14 @@ class Collector:
     async def positions(
         self, who: Identity, stream: str, fixes: list[object], signature: str | None, nav: object
     ) -> Taken:
-        self._one_more_send(who)
+        one_more_send(self._node, who)
         read = read_fixes(fixes)
         if isinstance(read, str):
             raise WireError("bad_request", read)
         nav_ms = read_nav(nav)
         if isinstance(nav_ms, str):
             raise WireError("bad_request", nav_ms)
-        found = self._node.hub.by_name.get((who.tenant, stream))
-        if found is None or not (who.privileged or who.principal in found.roles):
-            found = await self._load(who.tenant, stream, who.principal)
+        found = await stream_for(self._node, who, stream)
         check_may_send(found, who.principal, who.standing)
         return await self._node.ops.pings.of(who.tenant, who.principal, found, read, signature, nav_ms)
 
@@ -118,18 +114,13 @@ class Collector:
             raise WireError("unauthorized", refused)
         self._check_unsigned(key.tenant)
         node.gatekeeper.call(who)
-        self._one_more_send(who)
+        one_more_send(node, who)
         if report.problem:
             raise WireError("too_large" if report.too_large else "bad_request", report.problem)
         if not report.fixes:
             return _NOTHING
         stream = await self._stream(key.tenant, key.stream, key.subject)
         return await self._positions.take(key.tenant, key.subject, stream, report.fixes)
-
-    def _one_more_send(self, who: Identity) -> None:
-        wait_s = self._node.gatekeeper.meter(who).send(trio.current_time())
-        if wait_s:
-            raise limited("sends", wait_s)
 
     def _check_unsigned(self, tenant: str) -> None:
         if self._node.gatekeeper.tenants.arrivals_of(tenant).signed_only:
@@ -147,28 +138,19 @@ class Collector:
         changes = self._changes
         found = await self._tracks.app_key(hashed) if _SECRET_RE.match(typed) else None
         if found is None:
-            _remember(self._dead, hashed, now_s)
+            remember(self._dead, hashed, now_s, KEYS_MAX)
             self._node.unproven(address, TokenError(_NOBODY))
             raise WireError("unauthorized", _NOBODY)
         if changes == self._changes:
-            _remember(self._known, hashed, (found, now_s))
+            remember(self._known, hashed, (found, now_s), KEYS_MAX)
         return found
 
     async def _stream(self, tenant: str, name: str, subject: str) -> Stream:
         """Whatever part the device has in it: an admin bound it there."""
-        return self._node.hub.by_name.get((tenant, name)) or await self._load(tenant, name, subject)
-
-    async def _load(self, tenant: str, name: str, principal: str) -> Stream:
-        """The stream as the log has it now, with this principal's role."""
-        node = self._node
-        node.gatekeeper.one_more_stream(tenant, name)
-        try:
-            await node.loader.load([(tenant, name, principal)])
-        except Unavailable as error:
-            raise unavailable(error) from None
-        stream = node.hub.by_name.get((tenant, name))
+        stream = self._node.hub.by_name.get((tenant, name))
         if stream is None:
-            raise WireError("not_found", f"no stream {name}")
+            self._node.gatekeeper.one_more_stream(tenant, name)
+            stream = await ask_stream(self._node, tenant, name, subject)
         return stream
 
     # -- keys -------------------------------------------------------------------------------------------------------------
@@ -208,7 +190,7 @@ class Collector:
 
     async def _may_bind(self, who: Identity, device: str, stream: str) -> None:
         self._need(who, TenantAction.MANAGE_DEVICES, "keys of apps are for admins")
-        if not device.startswith("device:") or not PRINCIPAL_RE.match(device):
+        if not is_device(device):
             raise WireError("bad_request", "device: device:NAME, such as device:truck-7")
         if not is_stream(stream):
             raise WireError("bad_request", "stream: kind:name, kind one of chat, flight, trip, user")
@@ -221,14 +203,6 @@ class Collector:
         for hashed, (key, _) in list(self._known.items()):
             if (key.tenant, key.subject) == (tenant, device):
                 del self._known[hashed]
-
-
-def _remember(what: dict[bytes, Value], hashed: bytes, value: Value) -> None:
-    """The oldest make room."""
-    what.pop(hashed, None)
-    while len(what) >= KEYS_MAX:
-        del what[next(iter(what))]
-    what[hashed] = value
 
 
 def _hash(secret: str) -> bytes:

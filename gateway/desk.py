@@ -83,13 +83,8 @@ class Desk:
             raise WireError("not_found", f"no stream {stream}")
         return members
 
-    def _one_more_send(self, who: Identity) -> None:
-        wait_s = self._node.gatekeeper.meter(who).send(trio.current_time())
-        if wait_s:
-            raise limited("sends", wait_s)
-
     async def send(self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None) -> Sent:
-        self._one_more_send(who)
+        one_more_send(self._node, who)
         found = await self._readable(who, stream)
         entry = make_entry(
             self._node,
@@ -110,7 +105,7 @@ class Desk:
     async def command(
         self, who: Identity, stream: str, *, key: str, type: str, body: object, expect: int | None
     ) -> Answer:
-        self._one_more_send(who)
+        one_more_send(self._node, who)
         node = self._node
         if node.ops.shedding_sends:
             raise node.ops.shed_send()
@@ -135,7 +130,7 @@ class Desk:
         events = await self._node.log.read(who.tenant, found.sid, after, limit)
         if events and events[-1].seq > known and not who.privileged:
             # The log is ahead of what this node knows of members: among these may be a removal, and what followed it.
-            found = await self._ask(who, stream)
+            found = await ask_stream(self._node, who.tenant, stream, who.principal)
             self._check_readable(who, found)
         head = max(found.head, events[-1].seq if events else 0)
         first = events[0].seq if events and events[0].seq > after + 1 else found.first
@@ -170,13 +165,13 @@ class Desk:
 
     async def there(self, who: Identity, name: str) -> Stream:
         """A stream, whatever one may do there. Raises `WireError` where there is none."""
-        return await self._load(who, name)
+        return await stream_for(self._node, who, name)
 
     async def still_readable(self, who: Identity, stream: Stream, known: int, seq: int) -> None:
         """Something as late as ``seq`` is about to be shown, and the head was ``known`` when it was read: where that is later,
         there may be a removal between that this node has not seen."""
         if seq > known and not who.privileged:
-            self._check_readable(who, await self._ask(who, stream.name))
+            self._check_readable(who, await ask_stream(self._node, who.tenant, stream.name, who.principal))
 
     def health(self) -> Health:
         return self._node.measures.health()
@@ -184,27 +179,8 @@ class Desk:
     def metrics_text(self) -> bytes:
         return self._node.measures.registry.text()
 
-    async def _load(self, who: Identity, name: str) -> Stream:
-        node = self._node
-        stream = node.hub.by_name.get((who.tenant, name))
-        if stream is None or not (who.privileged or who.principal in stream.roles):
-            node.gatekeeper.one_more_stream(who.tenant, name)
-            stream = await self._ask(who, name)
-        return stream
-
-    async def _ask(self, who: Identity, name: str) -> Stream:
-        """The stream as the log has it now, with this principal's role."""
-        try:
-            await self._node.loader.load([(who.tenant, name, who.principal)])
-        except Unavailable as error:
-            raise unavailable(error) from None
-        stream = self._node.hub.by_name.get((who.tenant, name))
-        if stream is None:
-            raise WireError("not_found", f"no stream {name}")
-        return stream
-
     async def _readable(self, who: Identity, name: str) -> Stream:
-        stream = await self._load(who, name)
+        stream = await stream_for(self._node, who, name)
         self._check_readable(who, stream)
         return stream
 
@@ -216,7 +192,35 @@ class Desk:
         """Membership is for owners of the stream and privileged tokens."""
         if may(StreamAction.MANAGE_MEMBERS, role_in(name, None, who.standing)):
             return self._node.hub.by_name.get((who.tenant, name))
-        stream = await self._load(who, name)
+        stream = await stream_for(self._node, who, name)
         if not may(StreamAction.MANAGE_MEMBERS, stream.role(who.principal, who.standing)):
             raise WireError("forbidden", f"managing members of {name} is for its owners")
         return stream
+
+
+def one_more_send(node: Node, who: Identity) -> None:
+    """Over HTTP. Raises `WireError` rate_limited."""
+    wait_s = node.gatekeeper.meter(who).send(trio.current_time())
+    if wait_s:
+        raise limited("sends", wait_s)
+
+
+async def stream_for(node: Node, who: Identity, name: str) -> Stream:
+    """The stream, with the role in it of whoever asks. Raises `WireError`."""
+    stream = node.hub.by_name.get((who.tenant, name))
+    if stream is None or not (who.privileged or who.principal in stream.roles):
+        node.gatekeeper.one_more_stream(who.tenant, name)
+        stream = await ask_stream(node, who.tenant, name, who.principal)
+    return stream
+
+
+async def ask_stream(node: Node, tenant: str, name: str, principal: str) -> Stream:
+    """The stream as the log has it now, with this principal's role. Raises `WireError`."""
+    try:
+        await node.loader.load([(tenant, name, principal)])
+    except Unavailable as error:
+        raise unavailable(error) from None
+    stream = node.hub.by_name.get((tenant, name))
+    if stream is None:
+        raise WireError("not_found", f"no stream {name}")
+    return stream

@@ -7,7 +7,7 @@ within `device_key_s`; keys remembered are bounded. Does not: know numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
 
@@ -19,6 +19,9 @@ from core.stream import Stream
 
 if TYPE_CHECKING:
     from gateway.node import Node
+
+Place = TypeVar("Place")
+Value = TypeVar("Value")
 
 KEYS_MAX: Final = 20_000
 """Devices whose key is remembered: more than a node has connections."""
@@ -129,14 +132,16 @@ class Keys:
         for sender, device in zip(wanted, devices, strict=True):
             found.append(known := _Known(device, at_s, self._known.get(sender)))
             if sender not in changed:
-                self._remember(sender, known)
+                remember(self._known, sender, known, KEYS_MAX)
         return found
 
-    def _remember(self, sender: Sender, known: _Known) -> None:
-        self._known.pop(sender, None)
-        while len(self._known) >= KEYS_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[sender] = known
+
+def remember(what: dict[Place, Value], place: Place, value: Value, most: int) -> None:
+    """As the newest; the oldest make room."""
+    what.pop(place, None)
+    while len(what) >= most:
+        del what[next(iter(what))]
+    what[place] = value
 
 
 def _key(device: Device | None) -> PublicKey | None:

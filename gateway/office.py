@@ -40,7 +40,7 @@ from gateway.office_service import Caller, Claim, Denied, Grant, NewClient
 from gateway.proving import PROOFS_MAX, USED
 from gateway.service import WireError
 from store.anchor_places import AnchorPlace
-from store.directory_input import is_client_id
+from store.directory_input import is_client_id, is_device
 from store.proving import make_proof, prover_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Office:
     async def mint_claim(self, who: Identity, device: str, base_url: str) -> Claim:
         self._need(who, TenantAction.MANAGE_DEVICES, "claims for devices are for admins")
         signer, directory = self._open()
-        if not device.startswith("device:") or not PRINCIPAL_RE.match(device):
+        if not is_device(device):
             raise WireError("bad_request", "device: device:NAME, such as device:truck-7")
         claim, now_ms = _secret(), self._now_ms()
         expires_ms = now_ms + int(1000 * self._node.limits.claim_ttl_s)
