@@ -5,6 +5,7 @@ As `gateway.http_routes`: requests checked for shape, one call to the service, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import orjson
@@ -12,15 +13,13 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from core.limits import Limits
 from core.model import Member
-from core.policy import TenantAction, may_in_tenant
 from core.ports import Refused
 from core.tokens import Identity
 from core.wire import at_bytes
-from gateway.http_models import KEY_PATTERN, CommandedModel, CreateFlight, FlightModel, GiveCommand
-from gateway.http_routes import Node, Who, json_answer, parse_key, problems
+from gateway.http_models import KEY_PATTERN, STREAM_NAME_PATTERN, CommandedModel, CreateFlight, FlightModel, GiveCommand
+from gateway.http_routes import Node, Who, first_members, json_answer, parse_key, problems
 from gateway.service import Service, WireError
 
-STREAM_NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 FlightPath = Annotated[
     str,
     Path(
@@ -57,20 +56,8 @@ router = APIRouter()
 async def create_flight(request: CreateFlight, node: Node, who: Who) -> Response:
     """The flight's own stream and its cabin's, with the same first members. Repeating it makes what is missing. Needs a token
     with role `admin` or `service`. Nothing is known of the flight before its first command, `schedule`."""
-    if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
-        raise WireError("forbidden", "creating a flight needs a token with role admin or service")
-    members = [Member(member.principal, member.role) for member in request.members]
-    if len({member.principal for member in members}) != len(members):
-        raise WireError("bad_request", "members names a principal twice")
     streams = [f"flight:{request.flight}", f"flight:{request.flight}.seats"]
-    made = False
-    for stream in streams:
-        try:
-            await node.create_stream(who, stream, open=request.open, members=members)
-            made = True
-        except Refused as error:
-            if error.code != "conflict":
-                raise
+    made = await make(streams, first_members(who, "flight", request.members), request.open, node, who)
     return json_answer({"flight": request.flight, "streams": streams}, 201 if made else 200)
 
 
@@ -92,6 +79,19 @@ async def give_command(
     """Answered after the commit. A command becomes events of the stream, all or none, or is refused with a `reason`; either is
     kept under the key, and a repeated key is answered the same."""
     return await give(f"flight:{flight}", request.type, request.body, request.expect, key, node, who, http)
+
+
+async def make(streams: Sequence[str], members: Sequence[Member], open: bool, node: Service, who: Identity) -> bool:
+    """Those that are not there; whether any was not."""
+    made = False
+    for stream in streams:
+        try:
+            await node.create_stream(who, stream, open=open, members=members)
+            made = True
+        except Refused as error:
+            if error.code != "conflict":
+                raise
+    return made
 
 
 async def give(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 # pydantic's patterns are Rust's: there `$` is the end of the text, not the end of a line.
+STREAM_NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 STREAM_PATTERN = r"^(chat|flight|trip|user|audit):[A-Za-z0-9._~-]{1,128}$"
 PRINCIPAL_PATTERN = r"^(user|device|service):[A-Za-z0-9._~@+-]{1,128}$"
 FLIGHT_PATTERN = r"^[A-Za-z0-9_~-]{1,96}$"

@@ -10,6 +10,7 @@ validate requests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ from gateway.http_models import (
     CreateStream,
     HealthModel,
     MemberChanged,
+    MemberModel,
     MembersModel,
     MyStreamsModel,
     PageModel,
@@ -113,6 +115,16 @@ def path_of(request: Request) -> str:
     return quote(request.scope["path"]) if sent is None else sent.decode("latin-1")
 
 
+def first_members(who: Identity, thing: str, named: Sequence[MemberModel]) -> list[Member]:
+    """Of what is to be made, whose maker has the right to. Raises `WireError`."""
+    if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
+        raise WireError("forbidden", f"creating a {thing} needs a token with role admin or service")
+    members = [Member(member.principal, member.role) for member in named]
+    if len({member.principal for member in members}) != len(members):
+        raise WireError("bad_request", "members names a principal twice")
+    return members
+
+
 def _siblings(request: Request) -> Gather | None:
     return cast("Gather | None", request.app.state.gather)
 
@@ -136,11 +148,7 @@ router = APIRouter()
 async def create_stream(request: CreateStream, node: Node, who: Who) -> Response:
     """Needs a token with role `admin` or `service`. Members given here are there from before seq 1, so they make no
     events."""
-    if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
-        raise WireError("forbidden", "creating a stream needs a token with role admin or service")
-    members = [Member(member.principal, member.role) for member in request.members]
-    if len({member.principal for member in members}) != len(members):
-        raise WireError("bad_request", "members names a principal twice")
+    members = first_members(who, "stream", request.members)
     facts = await node.create_stream(who, request.stream, open=request.open, members=members)
     answer = {"stream": facts.stream, "open": facts.open, "head": facts.head, "first": facts.first}
     return json_answer(answer, 201, {"location": f"/v1/streams/{facts.stream}/events"})

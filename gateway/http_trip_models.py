@@ -11,9 +11,16 @@ from pydantic import BaseModel, Field
 
 from core.geo.fences import POINTS_MAX, RADIUS_M_MAX
 from core.tracks import DWELL_S_MAX, FENCE_STREAMS_MAX, FENCES_MAX
-from gateway.http_models import MEMBERS_MAX, SEQ_MAX, TYPE_PATTERN, MemberModel, RequestModel, example
+from gateway.http_models import (
+    MEMBERS_MAX,
+    SEQ_MAX,
+    STREAM_NAME_PATTERN,
+    TYPE_PATTERN,
+    MemberModel,
+    RequestModel,
+    example,
+)
 
-NAME_PATTERN = r"^[A-Za-z0-9._~-]{1,128}$"
 FENCE_PATTERN = r"^[A-Za-z0-9._~-]{1,64}$"
 _AT = "2026-11-21T06:40:00.000Z"
 _SAMPLE: dict[str, Any] = {
@@ -42,7 +49,7 @@ class CreateTrip(RequestModel):
         {"trip": "school-7", "members": [{"principal": "device:bus-7", "role": "member"}], "open": False}
     )
 
-    trip: str = Field(pattern=NAME_PATTERN, description="names the stream trip:NAME")
+    trip: str = Field(pattern=STREAM_NAME_PATTERN, description="names the stream trip:NAME")
     open: bool = Field(False, description="whether every principal of the tenant is a member")
     members: list[MemberModel] = Field(default_factory=list, max_length=MEMBERS_MAX, description="the first members")
 

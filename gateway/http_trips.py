@@ -15,18 +15,14 @@ import trio
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from core.flight import times
-from core.model import Member
-from core.policy import TenantAction, may_in_tenant
-from core.ports import Refused
 from core.tracks import TRACK_LIMIT_MAX, Fence, Sample
 from core.trip import export
-from gateway.http_flights import KeyHeader, give
-from gateway.http_models import PRINCIPAL_PATTERN, CommandedModel
+from gateway.http_flights import KeyHeader, give, make
+from gateway.http_models import PRINCIPAL_PATTERN, STREAM_NAME_PATTERN, CommandedModel
 from gateway.http_reads import MOMENT, moment
-from gateway.http_routes import Node, Who, json_answer, path_of, problems
+from gateway.http_routes import Node, Who, first_members, json_answer, path_of, problems
 from gateway.http_trip_models import (
     FENCE_PATTERN,
-    NAME_PATTERN,
     CreateTrip,
     FenceModel,
     FencePutModel,
@@ -38,7 +34,6 @@ from gateway.http_trip_models import (
     TripModel,
     TripStateModel,
 )
-from gateway.service import WireError
 from gateway.trips_service import Asked, Shown, TripsService
 
 FOREVER_MS: Final = 4_102_444_800_000
@@ -63,7 +58,7 @@ Service = Annotated[TripsService, Depends(_trips)]
 TripPath = Annotated[
     str,
     Path(
-        pattern=NAME_PATTERN,
+        pattern=STREAM_NAME_PATTERN,
         description="what follows `trip:` in the stream's name",
         openapi_examples={"trip": {"value": "school-7"}},
     ),
@@ -87,19 +82,9 @@ router = APIRouter()
 )
 async def create_trip(request: CreateTrip, node: Node, who: Who) -> Response:
     """Needs a token with role `admin` or `service`. Nothing is known of the trip before its first command, `plan`."""
-    if not may_in_tenant(TenantAction.CREATE_STREAM, who.roles):
-        raise WireError("forbidden", "creating a trip needs a token with role admin or service")
-    members = [Member(member.principal, member.role) for member in request.members]
-    if len({member.principal for member in members}) != len(members):
-        raise WireError("bad_request", "members names a principal twice")
-    stream, status = f"trip:{request.trip}", 201
-    try:
-        await node.create_stream(who, stream, open=request.open, members=members)
-    except Refused as error:
-        if error.code != "conflict":
-            raise
-        status = 200
-    return json_answer({"trip": request.trip, "stream": stream}, status)
+    stream = f"trip:{request.trip}"
+    made = await make([stream], first_members(who, "trip", request.members), request.open, node, who)
+    return json_answer({"trip": request.trip, "stream": stream}, 201 if made else 200)
 
 
 @router.post(
