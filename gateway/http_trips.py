@@ -147,7 +147,10 @@ def _asked(
     response_model=TrackModel,
     responses={
         200: {
-            "content": {media.partition(";")[0]: {"schema": {"type": "string"}} for media in MEDIA.values()},
+            "content": {
+                media.partition(";")[0]: {"schema": {"type": "object" if form == "geojson" else "string"}}
+                for form, media in MEDIA.items()
+            },
             "headers": {
                 "Link": {
                     "schema": {"type": "string"},
