@@ -79,26 +79,6 @@ class Ask:
         """What it is answered, unless the log knows it already."""
 
 
-class Waiting:
-    """For those who can wait for the answer to a command: give `answered` to the commander, then await `answer`."""
-
-    def __init__(self) -> None:
-        self._done = trio.Event()
-        self._answer: Answer | WireError | None = None
-
-    def answered(self, answer: Answer | WireError) -> None:
-        self._answer = answer
-        self._done.set()
-
-    async def answer(self) -> Answer:
-        """Raises `WireError` where the command was neither kept nor refused by its machine."""
-        await self._done.wait()
-        assert self._answer is not None
-        if isinstance(self._answer, WireError):
-            raise self._answer
-        return self._answer
-
-
 class _Book:
     """A stream's state as far as it was folded (``seq`` is of the last command's event), and the commands that wait."""
 

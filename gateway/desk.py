@@ -12,11 +12,11 @@ from core.policy import FOLLOWS, StreamAction, TenantAction, may, may_in_tenant,
 from core.ports import Unavailable
 from core.stream import Stream
 from core.tokens import Identity, TokenError
-from gateway.commander import Waiting
 from gateway.gatekeeper import limited
 from gateway.node import Node
 from gateway.ops import make_entry, refusal, unavailable
 from gateway.service import Credentials, Health, Page, Sent, WireError
+from gateway.waiting import Waiting
 
 
 class Desk:
@@ -110,7 +110,7 @@ class Desk:
         if node.ops.shedding_sends:
             raise node.ops.shed_send()
         found = await self._readable(who, stream)
-        waiting = Waiting()
+        waiting = Waiting[Answer]()
         node.commander.ask(
             found,
             by=who.principal,

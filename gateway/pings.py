@@ -39,6 +39,7 @@ from gateway.gatekeeper import limited
 from gateway.live.books import Book
 from gateway.live.positions import NUMBERED, Judged, Taken, Verdict, verdict_of
 from gateway.service import WireError, no_right
+from gateway.waiting import Waiting
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -187,18 +188,9 @@ class Pings:
     ) -> Taken:
         """The same for one who has no socket, and may send to the stream (`check_may_send`). Raises `WireError`,
         `Unavailable`."""
-        done, outcomes = trio.Event(), list[Taken | Exception]()
-
-        def answered(outcome: Taken | Exception) -> None:
-            outcomes.append(outcome)
-            done.set()
-
-        self.ask(Asked(tenant, principal, stream, fixes, signature, answered, nav_ms))
-        await done.wait()
-        outcome = outcomes[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        waiting = Waiting[Taken]()
+        self.ask(Asked(tenant, principal, stream, fixes, signature, waiting.answered, nav_ms))
+        return await waiting.answer()
 
     def ask(self, asked: Asked) -> None:
         """Answered later, once. Raises `WireError` overloaded."""

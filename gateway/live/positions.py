@@ -27,6 +27,7 @@ from gateway.live.books import Book, Books
 from gateway.live.keeper import Keeper
 from gateway.live.showing import Showing
 from gateway.service import WireError
+from gateway.waiting import Waiting
 
 if TYPE_CHECKING:
     from gateway.node import Node
@@ -89,17 +90,9 @@ class Positions:
         self.check_room(len(fixes))
         books = await self.books.load([(tenant, subject)])
         judged = self.judge(books[tenant, subject], tenant, subject, stream, fixes)
-        done, failed = trio.Event(), list[Exception]()
-
-        def told(error: Exception | None) -> None:
-            if error is not None:
-                failed.append(error)
-            done.set()
-
-        self.keep([judged], told)
-        await done.wait()
-        if failed:
-            raise failed[0]
+        waiting = Waiting[None]()
+        self.keep([judged], waiting.answered)
+        await waiting.answer()
         self.count(judged.taken.verdicts)
         return judged.taken
 

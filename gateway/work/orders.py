@@ -17,8 +17,9 @@ from core.flight.machine import BY_GATEWAY, Command, Recorded
 from core.flight.registry import machine_of
 from core.model import FACT_TYPES, Entry, Outcome
 from core.ports import Refused
-from gateway.commander import Ask, Waiting
+from gateway.commander import Ask
 from gateway.service import WireError
+from gateway.waiting import Waiting
 from gateway.work.folding import fold
 from gateway.work.ports import Transient
 
@@ -61,7 +62,7 @@ class Orders:
         not_before_ms: int = 0,
     ) -> Answer:
         """Give one command as owner; its answer, obeyed or refused. ``not_before_ms`` as `gateway.commander.Ask` has it."""
-        waiting = Waiting()
+        waiting = Waiting[Answer]()
         command = Command(type, body, BY_GATEWAY, "owner", tuple(via))
         try:
             found = await self.stream(tenant, stream)

@@ -9,8 +9,9 @@ import trio
 
 from core.commands import Answer
 from core.flight.machine import Command
-from gateway.commander import Ask, Waiting
+from gateway.commander import Ask
 from gateway.service import WireError
+from gateway.waiting import Waiting
 from tests.nodes import memory_log, serving_node, until
 
 
@@ -23,8 +24,8 @@ async def test_what_waits_is_sent_back_and_what_comes_is_decided_anew() -> None:
         await node.node.loader.load([("demo", "flight:QX12", "user:amy")])
         commander, stream = node.node.commander, node.node.hub.by_name["demo", "flight:QX12"]
 
-        def give(timer: str) -> Waiting:
-            waiting = Waiting()
+        def give(timer: str) -> Waiting[Answer]:
+            waiting = Waiting[Answer]()
             body = {"name": timer, "due": "2027-01-01T00:00:00.000Z"}
             command = Command("timer.set", body, "user:amy", "owner")
             commander.give(stream, Ask(command, str(uuid.uuid4()), None, True, waiting.answered))

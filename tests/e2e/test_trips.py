@@ -10,13 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from core.commands import derived_key
+from core.commands import Answer, derived_key
 from core.flight.machine import BY_GATEWAY, Command
 from core.tenants import Arrivals, Tenants
 from core.tracks import FENCES_MAX, Fence, Last, Sample
-from gateway.commander import Ask, Waiting
+from gateway.commander import Ask
 from gateway.http import make_app
 from gateway.trips_desk import AT_ONCE, TripsDesk
+from gateway.waiting import Waiting
 from store.memory import MemoryLog
 from store.memory_tracks import MemoryTracks
 from tests.nodes import TestNode, memory_log, serving_node, token
@@ -116,7 +117,7 @@ async def test_an_alert_is_given_once_by_whatever_node() -> None:
         stream = node.hub.by_name["demo", "trip:9"]
         answers = []
         for key in (derived_key("a"), derived_key("a"), derived_key("b")):
-            waiting = Waiting()
+            waiting = Waiting[Answer]()
             command = Command("alert", SAID["alert"], BY_GATEWAY, "owner")
             node.commander.give(stream, Ask(command, key, None, True, waiting.answered))
             answers.append(await waiting.answer())
