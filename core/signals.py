@@ -124,10 +124,7 @@ class Signals(Shows):
                 continue
             if stream.live or stream.behind:
                 said.append((None, wire.encode_signal(stream.name, ROW, name, value, now_s - at_s), key))
-        if not said:
-            return
-        for _ in self._deliver(stream, said):
-            pass
+        self._deliver(stream, said)
 
     # -- markers ------------------------------------------------------------------------------------------------------
 
@@ -211,8 +208,7 @@ class Signals(Shows):
             if stream.live or stream.behind:
                 said = self._take_marks(stream, large=large, was_large=was_large)
                 said += self._take_signals(stream, now_s, large=large, was_large=was_large)
-                for _ in self._deliver(stream, said):
-                    pass
+                self._deliver(stream, said)
             else:  # who begins to follow gets what there is by then
                 stream.dirty_marks, stream.dirty_signals, stream.moved = set(), set(), None
                 stream.large = large

@@ -74,7 +74,7 @@ MUTANTS: Final = (
            "if False:"),
     Mutant("removal-one-too-late", "core.hub:Hub.remove", "port.until[stream] = min(seq, port.until.get(stream, seq))",
            "port.until[stream] = seq + 1"),
-    Mutant("typing-ahead-of-events", "core.shows:Shows._deliver",
+    Mutant("typing-ahead-of-events", "core.shows:Shows._tell",
            "if port.blocked or port not in stream.live:", "if port.blocked:"),
     Mutant("marker-before-its-event", "core.signals:Signals._take_marks",
            "early = {by for by in marks if stream.marks[by][0] > stream.floor}", "early = set()"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core import shows
 from core.hub import Hub
 from core.limits import Limits
 from core.shows import Shows
@@ -128,6 +129,54 @@ def test_others_have_a_turn_between_slices() -> None:
     assert [len(shown(port)) for port in ports[1]] == [0, 0, 1, 1, 1]
     bench.unblock(ports[1][0])
     assert shown(ports[1][0]) == [frame(7)]
+
+
+def test_who_follows_several_streams_gets_one_send() -> None:
+    """What changed in all of them; who follows one of them gets that."""
+    bench = Bench()
+    rooms = [bench.stream(sid) for sid in (1, 2, 3)]
+    amy, bob = bench.follow(rooms[0]), bench.follow(rooms[2], "user:bob")
+    for room in rooms[1:]:
+        bench.sub(amy, room)
+    for port in (amy, bob):
+        port.frames()
+        port.sends.clear()
+    for room in rooms:
+        bench.hub.signals.show(room, POSITION, room.sid, bench.now_s)
+    assert flush(bench) == 0
+    assert [each["value"] for each in shown(amy)] == [1, 2, 3]
+    assert shown(bob) == [frame(3)]
+    assert (len(amy.sends), len(bob.sends)) == (1, 1)
+
+
+def test_what_is_followed_by_many_is_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that others have their turns, however much moved: who follows several then gets several sends, and all of it."""
+    monkeypatch.setattr(shows, "GATHERED", 4)
+    bench = Bench()
+    rooms = [bench.stream(sid) for sid in range(1, 6)]
+    ports = [bench.follow(rooms[0], f"user:u{n}") for n in range(2)]
+    for port in ports:
+        for room in rooms[1:]:
+            bench.sub(port, room)
+        port.frames()
+        port.sends.clear()
+    for room in rooms:
+        bench.hub.signals.show(room, POSITION, room.sid, bench.now_s)
+    assert flush(bench, 4) == 2
+    assert [[each["value"] for each in shown(port)] for port in ports] == [[1, 2, 3, 4, 5]] * 2
+    assert [len(port.sends) for port in ports] == [3, 3]
+
+
+def test_ages_are_of_about_the_moment_of_the_send() -> None:
+    """Others took a while between the slices of a room: what was encoded before is encoded again."""
+    bench = Bench()
+    room = bench.stream()
+    ports = [bench.follow(room, f"user:u{n}") for n in range(3)]
+    bench.hub.signals.show(room, POSITION, 1, bench.now_s)
+    for _ in bench.hub.signals.flush_live(lambda: bench.now_s, 1, large_rooms=False):
+        bench.now_s += shows.FRESH_S * 0.75
+    ages = [each["age"] for port in ports for each in shown(port)]
+    assert ages == [0.0, 0.0, 0.1]
 
 
 def test_who_was_too_slow_gets_the_latest_only() -> None:
