@@ -94,7 +94,7 @@ class Limits:
         200  # subjects whose position a stream shows: who joins gets 1 KB of each, trail and all
     )
     live_flush_s: float = 0.1  # positions gather so long before they go to who follows, and to other nodes
-    live_slice_deliveries: int = 16  # sends of positions before events get their turn: a quarter of a millisecond
+    live_slice_deliveries: int = 6  # positions handed out before events get their turn: a tenth of a millisecond
     device_key_s: float = 1.0  # a key that was rotated at another node is taken for so long
 
 

@@ -51,10 +51,10 @@ NEXT_IN_S: Final = 2.0
 """When the next fix is worth sending to a node that keeps no tracks; several times that while the node sheds."""
 CALL_MAX: Final = 5_000
 """Fixes of one batch, where more than `pings_batch_max` gathered."""
-SLICE: Final = 4
-"""Signatures checked (60 us each) before others have a turn: a quarter of a millisecond."""
-JUDGED: Final = 24
-"""Fixes judged (8 us each), or those of one message, before others have a turn."""
+SLICE: Final = 1
+"""Signatures checked (60 us each) before others have a turn: a send needs three turns, and waits for what is in each."""
+JUDGED: Final = 2
+"""Fixes judged (40 us each, 8 where they are many of one message), or those of one message, before others have a turn."""
 BATCHED: Final = 2_000
 """Messages whose numbers are taken in one call."""
 OVERLOADED_S: Final = 0.5

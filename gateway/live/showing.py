@@ -254,11 +254,15 @@ class Showing:
             self.tell_others()
             slice_max = node.limits.live_slice_deliveries
             # Spread over the time in which the next ones gather: what a send needs several turns of the loop for then waits for
-            # one slice, and not for one in each turn. Where there is too much for that, slices follow each other.
+            # one slice, and not for one in each turn. By a plan, since the kernel rounds pauses up to milliseconds; where there
+            # is too much for it, slices follow each other.
             pause_s = min(SPREAD * flush_s * slice_max / max(signals.shown_deliveries, 1), PAUSE_MAX_S)
+            due_s = now_s
             for _ in signals.flush_live(trio.current_time, slice_max, large_rooms=large_rooms):
                 node.settle()
-                await trio.sleep(pause_s if pause_s >= PAUSE_MIN_S else 0.0)
+                due_s += pause_s
+                ahead_s = due_s - trio.current_time()
+                await trio.sleep(ahead_s if ahead_s >= PAUSE_MIN_S else 0.0)
             node.settle()
             if signals.shown_waiting:
                 self._dirty.set()
