@@ -39,8 +39,6 @@ ROOMS: Final = 25
 PEOPLE: Final = 8
 REST_S: Final = 6.0
 """Until what began with the connections (presence, graces) is over."""
-NICE: Final = 10
-"""Of watchers and movers: what they use of the cores stands for clients elsewhere."""
 PAYLOAD: Final = 130
 
 
@@ -183,7 +181,6 @@ def watching(
         "each": TRIPS_EACH,
         "timed": TIMED,
         "every_s": EVERY_S,
-        "nice": NICE,
     }
     with Loads.start([talk], progress) as chat, Loads.start([move], progress) as movement:
         chat.ready()

@@ -3,7 +3,7 @@
 A node on a Postgres of its own; devices with keys send signed messages, each connection several at a time (a closed loop: the
 most that the node takes). Once with ten fixes a message, once with one. Fixes taken a second, CPU of the node and of Postgres a
 fix, and how long answers took; every answer means that its samples are committed. Messages are signed before the clock starts.
-``--pin`` gives the node a core of its own, and everything else the other.
+``--apart`` gives the node a core of its own, and Postgres the first say on the others (`bench.apart`).
 
 ``--watchers``: a thousand devices move, each in a trip of its own, watched by twenty of a thousand connections that follow
 twenty trips each, while people chat in rooms. In turns with and without the movement: how long a send took to be answered and
@@ -15,10 +15,11 @@ Both are windows of `bench.moving`, which `bench.scenarios.arrivals` measures to
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
+from contextlib import nullcontext
 
-from bench import moving, proc
+from bench import moving
+from bench.apart import apart
 from bench.load import Measured
 from bench.node import Cluster, readback_cluster
 from bench.stats import Histogram
@@ -48,7 +49,8 @@ def told(turn: moving.Turn) -> str:
     chat = turn.chat
     line = (
         f"{'moving ' if turn.moving else 'resting'}  chat answered {quantiles(chat.histogram('acks'))}  delivered "
-        f"{quantiles(chat.histogram('deliveries'))}  node {chat.busy('nodes'):.0%}"
+        f"{quantiles(chat.histogram('deliveries'))}  node {chat.busy('nodes'):.0%}  "
+        f"postgres {chat.busy('postgres'):.0%}"
     )
     if not turn.moving:
         return line
@@ -78,14 +80,6 @@ def _quiet(done: int, of: int, what: str) -> None:
     pass
 
 
-def pin(cluster: Cluster) -> None:
-    """The generators are children of this process, and so where it is."""
-    os.sched_setaffinity(cluster.pid, {0})
-    for pid in (os.getpid(), *proc.tree(cluster.postgres_pid or 0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, {1})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.positions", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)")
@@ -96,22 +90,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of resting and moving (default: %(default)s)")
     parser.add_argument("--watchers", action="store_true", help="measure what chat feels instead")
     parser.add_argument("--only", type=int, default=0, help="fixes a message, of this kind alone")
-    parser.add_argument("--pin", action="store_true", help="the node on a core of its own")
+    parser.add_argument(
+        "--apart", action="store_true", help="the node on a core of its own, Postgres first on the others"
+    )
     chosen = parser.parse_args()
-    with readback_cluster(1, bus=False) as cluster:
-        if chosen.pin:
-            pin(cluster)
-        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    with (
+        readback_cluster(1, bus=False) as cluster,
+        apart(cluster) if chosen.apart else nullcontext("cores are shared") as how,
+    ):
+        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores: {how}", flush=True)
         if chosen.watchers:
             watched(cluster, chosen.seconds, chosen.rounds)
             return
-        numbers, how = moving.Numbers(), f"{chosen.connections} connections x {chosen.depth}"
+        numbers, closed = moving.Numbers(), f"{chosen.connections} connections x {chosen.depth}"
         for fixes in moving.RATE_MAX:
             if chosen.only in (0, fixes):
                 found = moving.taken(
                     cluster, numbers, fixes, chosen.connections, chosen.seconds, _quiet, depth=chosen.depth
                 )
-                throughput(fixes, how, found)
+                throughput(fixes, closed, found)
 
 
 if __name__ == "__main__":

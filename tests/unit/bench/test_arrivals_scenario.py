@@ -55,6 +55,7 @@ class Parts:
         monkeypatch.setattr(eta_cpu, "served", lambda served, model: (0.0, 30e-6 * slow * 452))
         monkeypatch.setattr(arrivals, "readback_cluster", self.started)
         monkeypatch.setattr(arrivals, "calm", lambda cluster: None)
+        monkeypatch.setattr(arrivals, "apart", self.apart)
 
     cluster: Any = None
 
@@ -73,6 +74,12 @@ class Parts:
     def watching(self, cluster: str, *how: Any) -> Iterator[Parts]:
         self.asked.append(("watched", cluster))
         yield self
+
+    @contextlib.contextmanager
+    def apart(self, cluster: str) -> Iterator[str]:
+        self.asked.append("apart")
+        yield "each has a core"
+        self.asked.append("together")
 
     def turn(self, seconds: float, *, moving: bool) -> Turn:
         self.asked.append("moving" if moving else "resting")
@@ -112,10 +119,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, slow: float, rounds: int = 2) -> tuple[
 
 
 def test_a_machine_that_is_fast_enough_meets_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight of them: fixes of both kinds, the chat beside movement, the arithmetic, and what must not happen."""
+    """Ten of them: fixes of both kinds, the chat beside movement, the arithmetic, and what must not happen."""
     found, _ = ran(monkeypatch, 1.0)
     assert [(one.name, one.measured) for one in found.targets if not one.met] == []
-    assert len(found.targets) == 8
+    assert len(found.targets) == 10
 
 
 def test_every_target_can_be_missed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,18 +136,20 @@ def test_parts_take_turns_and_are_added_up(monkeypatch: pytest.MonkeyPatch) -> N
     found, asked = ran(monkeypatch, 1.0)
     ten, one = (10, "a node"), (1, "a node")
     riding = (trips.Shape(350, 10.0, 2_000), "a node with a worker")
-    beside = [("watched", "a node"), "resting", "moving", "moving", "resting"]
+    rounds = [["resting", "moving"], ["moving", "resting"]]
+    beside = [("watched", "a node"), *(each for turn in rounds for each in [*turn, "apart", *turn, "together"])]
     assert asked == [ten, one, riding, (50_000, 10_000, 0), one, ten, riding, (50_000, 10_000, 1), *beside]
     (ours,) = found.peers
     assert (ours.peer, ours.durable, found.scenario) == ("readback", True, "arrivals")
     assert ours.rates[arrivals.PER_CORE[10]].runs == 2
     assert ours.rates[arrivals.PER_CORE[10]].median == 30_000
     assert ours.latency_us[arrivals.TO_INBOX].count == 80
-    assert ours.latency_us[arrivals.TO_WATCHER].count == 2
+    assert ours.latency_us[arrivals.TO_WATCHER].count == 4
     assert ours.counts["fixes accepted"] == 160_000
-    assert ours.values[arrivals._rise(99, "ack")].median == pytest.approx(5.0, rel=0.05)
+    assert ours.values[arrivals._rise(99, "ack", arrivals.APART)].median == pytest.approx(5.0, rel=0.05)
     assert ours.values[arrivals.LOADED].runs == 2
     assert "no peers" in found.notes[0]
+    assert found.notes[-1] == "Cores apart: each has a core."
 
 
 def test_the_picture_is_of_what_comes_of_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,4 +350,4 @@ def test_a_quick_run_measures_every_part_of_arrivals(tmp_path: Path) -> None:
     for name in (arrivals.TO_ETA, arrivals.TO_FIRST_ETA, arrivals.TO_INBOX, arrivals.TO_WATCHER):
         assert ours.latency_us[name].count > 0, name
     assert ours.counts["positions shown to watchers"] > 0
-    assert len(found.targets) == 8
+    assert len(found.targets) == 10

@@ -38,6 +38,11 @@ class Windows:
         self.asked.append(how[:3])
         yield self
 
+    @contextlib.contextmanager
+    def apart(self, cluster: object) -> Iterator[str]:
+        self.asked.append(f"{cluster} has a core")
+        yield "it has a core"
+
     def turn(self, seconds: float, *, moving: bool) -> moving.Turn:
         self.asked.append((seconds, moving))
         late = took(9_000_000 if moving else 2_000_000)
@@ -53,7 +58,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     monkeypatch.setattr(moving, "taken", made.taken)
     monkeypatch.setattr(moving, "watching", made.watching)
     monkeypatch.setattr(positions, "readback_cluster", lambda nodes, bus: contextlib.nullcontext("a node"))
-    monkeypatch.setattr(positions, "pin", lambda cluster: made.asked.append(f"{cluster} has a core"))
+    monkeypatch.setattr(positions, "apart", made.apart)
     return made
 
 
@@ -80,7 +85,7 @@ def test_one_kind_alone_on_a_core_of_its_own(
 ) -> None:
     """What was not accepted is told."""
     windows.refused = {"rejected late": 3}
-    run(monkeypatch, "--only", "1", "--pin", "--connections", "5", "--depth", "2", "--seconds", "2")
+    run(monkeypatch, "--only", "1", "--apart", "--connections", "5", "--depth", "2", "--seconds", "2")
     assert windows.asked == ["a node has a core", (1, 5, 2.0, 2)]
     assert "not all accepted: {'rejected late': 3}" in capsys.readouterr().out
 
