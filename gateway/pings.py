@@ -53,7 +53,7 @@ CALL_MAX: Final = 5_000
 """Fixes of one batch, where more than `pings_batch_max` gathered."""
 SLICE: Final = 1
 """Signatures checked (60 us each) before others have a turn: a send needs three turns, and waits for what is in each."""
-JUDGED: Final = 2
+JUDGED: Final = 4
 """Fixes judged (40 us each, 8 where they are many of one message), or those of one message, before others have a turn."""
 BATCHED: Final = 2_000
 """Messages whose numbers are taken in one call."""
@@ -239,13 +239,11 @@ class Pings:
                 await self._wake.wait()
                 with trio.move_on_after(self._node.limits.pings_gather_s):
                     await self._full.wait()
-                while self._gathering:
-                    batch = self._next()
-                    try:
-                        await proved.send(await self._proved(batch))
-                    except Exception as error:
-                        self._failed(batch, error)
-                self._wake, self._full = trio.Event(), trio.Event()
+                batch = self._next()
+                try:
+                    await proved.send(await self._proved(batch))
+                except Exception as error:
+                    self._failed(batch, error)
 
     async def _judge_forever(self, proved: trio.MemoryReceiveChannel[list[Asked]]) -> None:
         async for batch in proved:
@@ -263,6 +261,7 @@ class Pings:
         self._node.settle()
 
     def _next(self) -> list[Asked]:
+        """What comes from now on gathers anew, however long this batch takes: small ones cost the most."""
         batch, count = self._gathering, 0
         for at, asked in enumerate(batch):
             count += len(asked.fixes)
@@ -271,6 +270,7 @@ class Pings:
                 self._gathered -= count - len(asked.fixes)
                 return batch[:at]
         self._gathering, self._gathered = [], 0
+        self._wake, self._full = trio.Event(), trio.Event()
         return batch
 
     async def _proved(self, batch: list[Asked]) -> list[Asked]:
