@@ -254,6 +254,16 @@ def test_rows_are_nobody_s() -> None:
     assert [each["key"] for each in shown(late)] == ["user:amy"]
 
 
+def test_a_row_that_never_was_cannot_go() -> None:
+    """Nobody is told anything."""
+    bench = Bench()
+    room = bench.stream()
+    amy = bench.follow(room)
+    bench.hub.signals.rows(room, {"seat:12A": (None, bench.now_s)}, bench.now_s)
+    bench.hub.flush()
+    assert shown(amy) == []
+
+
 def test_the_middle_alone_sends_nothing() -> None:
     """Encoding and noting are the upper half's."""
     middle: Any = Shows(Hub(1, Limits(), fetch=lambda stream, after: None, fill=lambda stream: None))
