@@ -35,9 +35,10 @@ seeds: $(READY) ## whole clusters under simulated faults: 2,000 small seeds, 40 
 	$(BIN)/readback sim --seeds 0-39 --size large --shrink
 	$(BIN)/readback sim --seeds 0-1 --size short --every-crash
 
-test-long: $(READY) ## a hundred thousand small seeds (two to three hours on two cores), and every error that can be planted
+test-long: $(READY) ## a hundred thousand small seeds (two to three hours on two cores), new examples, and every error that can be planted
 	$(BIN)/readback sim --seeds 0-99999 --all-paths --shrink
 	$(BIN)/readback sim --seeds 0-999 --size large --shrink
+	$(BIN)/python -m pytest --hypothesis-profile=explore $$(grep -rl "@given" tests/unit)
 	$(BIN)/readback sim --bites
 
 test-mutants: $(READY) ## each planted error is found within 2,000 seeds (some minutes)

@@ -47,7 +47,7 @@ class Breaker:
         if self.until_s is None:
             return 0.0
         if now_s < self.until_s:
-            return self.until_s - now_s
+            return min(self.until_s - now_s, self._rest_s)  # what was rounded up in the sum is nobody's to wait
         if self.trying:
             return ASK_AGAIN_S
         self.trying = True

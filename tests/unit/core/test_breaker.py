@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.breaker import ASK_AGAIN_S, Breaker
@@ -71,6 +71,7 @@ def test_a_late_failure_of_a_call_from_before_prolongs_nothing() -> None:
     assert (breaker.opened, breaker.ask(110.0)) == (1, 20.0)
 
 
+@example([("failed", 2.7), ("failed", 0.0), ("ask", 0.0)])  # 2.7 + 30 is a little more than 30 later
 @given(st.lists(st.tuples(st.sampled_from(["ask", "well", "failed", "nothing"]), st.floats(0, 20)), max_size=60))
 def test_nobody_is_let_through_while_it_rests(steps: list[tuple[str, float]]) -> None:
     """Whatever comes in whatever order, an open breaker lets nobody through before its rest is over, and then one at a time."""
