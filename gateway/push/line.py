@@ -1,7 +1,9 @@
 """One kept HTTP/2 connection to one host, with a bound on calls at once and a breaker, both `gateway.work.outside`'s.
 
 Promises: HTTP/2 over TLS and nothing else, no redirect followed, no proxy of the environment used; every call ends within
-`call_s`, and nothing is kept past `answer_bytes_max`. A connection that failed is not used again.
+`call_s`, and nothing is kept past `answer_bytes_max`. A connection that failed is not used again, nor one on which a call was
+cut short: httpcore 1.0.9 counts a connection's streams wrong when it is cancelled while it opens it, and then fails whoever
+comes next with a `ValueError`, after the answer. Calls that are under way on it end there.
 
 Whoever got no answer does not know whether the push went out. It is repeated under the same id.
 """
@@ -9,7 +11,9 @@ Whoever got no answer does not know whether the push went out. It is repeated un
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -19,7 +23,7 @@ import trio
 from core.push.rules import PushLimits
 from core.retry import retry_after_s
 from core.work_limits import WorkLimits
-from gateway.work.outside import Outside, answered
+from gateway.work.outside import CLOSE_S, Outside, answered
 from gateway.work.ports import Transient
 
 IDLE_S: Final = 1_800.0
@@ -70,8 +74,14 @@ class Line:
         self._outside = outside
         self._limits = limits
         self._wall = wall
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context() if verify is None else verify,
+        self._verify = ssl.create_default_context() if verify is None else verify
+        self._transport = self._fresh()
+        self._calls: Counter[httpx.AsyncHTTPTransport] = Counter()
+        """Under way, by what they go over."""
+
+    def _fresh(self) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=self._verify,
             http1=False,
             http2=True,
             trust_env=False,
@@ -94,15 +104,42 @@ class Line:
         url = self._base.copy_with(raw_path=path.encode())
         request = httpx.Request("POST", url, headers=dict(headers), content=content, extensions=timeout)
         found: Answered | None = None
-        with trio.move_on_after(self._limits.call_s):
-            try:
-                async with answered(self._transport, request) as answer:
-                    found = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
-            except (httpx.TransportError, OSError) as error:
-                raise Transient(f"{self.host} cannot be reached: {type(error).__name__}") from None
-        if found is None:
-            raise Transient(f"{self.host} did not answer within {self._limits.call_s:g} s")
+        async with self._going() as transport:
+            with trio.move_on_after(self._limits.call_s):
+                try:
+                    async with answered(transport, request) as answer:
+                        found = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
+                except (httpx.TransportError, OSError) as error:
+                    raise Transient(f"{self.host} cannot be reached: {type(error).__name__}") from None
+                except ValueError as error:  # of a count that was wrong already: what was answered was
+                    self._retire(transport)
+                    if found is None:
+                        raise Transient(f"the connection to {self.host} is broken: {error}") from error
+            if found is None:
+                self._retire(transport)
+                raise Transient(f"{self.host} did not answer within {self._limits.call_s:g} s")
         return found
+
+    @asynccontextmanager
+    async def _going(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+        transport = self._transport
+        self._calls[transport] += 1
+        try:
+            yield transport
+        except trio.Cancelled:
+            self._retire(transport)
+            raise
+        finally:
+            self._calls[transport] -= 1
+            if not self._calls[transport]:
+                del self._calls[transport]
+                if transport is not self._transport:
+                    await _closed(transport)
+
+    def _retire(self, transport: httpx.AsyncHTTPTransport) -> None:
+        """The next call goes over another; who is on this one stays, and the last closes it."""
+        if transport is self._transport:
+            self._transport = self._fresh()
 
     async def _body(self, answer: httpx.Response) -> bytes:
         """Its beginning. What follows is read and thrown away: a stream that is left half read keeps its parts."""
@@ -117,3 +154,8 @@ class Line:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+async def _closed(transport: httpx.AsyncHTTPTransport) -> None:
+    with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S):
+        await transport.aclose()

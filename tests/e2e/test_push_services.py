@@ -16,6 +16,7 @@ from core.tracks import Push
 from gateway.config import Config, ConfigError, Secrets
 from gateway.push.make import pushing_of, services_of
 from gateway.push.services import PushService
+from tests.nodes import until
 from tests.push_servers import APP, CUT, DRIP, HANG, KEY_ID, TEAM, Answer, Clock, Phones, Stand, pem, standing
 
 IPHONE = Push("apns", "00fc13adff785122b4ad28809a342098", APP, 0)
@@ -269,6 +270,53 @@ async def test_calls_at_once_are_bounded(tmp_path: Path) -> None:
             found = await at.apns.send(IPHONE, at.note())
             assert (found.what, found.counts) == ("later", False)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_was_cancelled_at_any_moment_spoils_no_other(tmp_path: Path) -> None:
+    """Also while its connection is opened: the client then counts its streams wrong, and would fail whoever comes next."""
+    async with scene(tmp_path) as at:
+        for steps in range(0, 600, 20):
+            at.again()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(at.apns.send, IPHONE, at.note())
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            found: list[Verdict] = []
+
+            async def send(found: list[Verdict] = found) -> None:
+                found.append(await at.apns.send(IPHONE, at.note()))
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(send)
+            assert found == [SENT] * 4, steps
+        assert at.stand.broke == []
+
+
+async def test_who_is_under_way_when_another_is_cancelled_is_answered(tmp_path: Path) -> None:
+    """By the connection that they shared; the next call opens a new one, and the old one is closed when its last has gone."""
+    async with scene(tmp_path) as at:
+        apple = at.stand.apple
+        assert await at.apns.send(IPHONE, at.note()) == SENT
+        apple.answers += [HANG, HANG]
+        found: list[Verdict] = []
+
+        async def send() -> None:
+            found.append(await at.apns.send(IPHONE, at.note()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await until(lambda: len(apple.answers) < 2)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as other:
+                    other.start_soon(send)
+                    await until(lambda: not apple.answers)
+                    scope.cancel()
+            assert await at.apns.send(IPHONE, at.note()) == SENT
+            assert apple.connections == 2
+            nursery.cancel_scope.cancel()
+        assert (found, at.stand.broke) == ([], [])
 
 
 async def test_a_long_answer_is_not_kept(tmp_path: Path) -> None:
