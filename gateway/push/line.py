@@ -46,6 +46,21 @@ class _Trouble(Transient):
         self.answered = answered
 
 
+class _Content(httpx.AsyncByteStream):
+    """In one piece. The client's own is a generator, which a call that is cut short leaves to the collector, with a warning."""
+
+    def __init__(self, content: bytes) -> None:
+        self._parts = [content]
+
+    def __aiter__(self) -> _Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
+
+
 def outside_of(limits: PushLimits, now_s: Callable[[], float] = trio.current_time) -> Outside:
     """For the lines of one worker."""
     bounds = replace(
@@ -103,6 +118,7 @@ class Line:
         timeout = {"timeout": httpx.Timeout(self._limits.call_s - SPARE_S).as_dict()}
         url = self._base.copy_with(raw_path=path.encode())
         request = httpx.Request("POST", url, headers=dict(headers), content=content, extensions=timeout)
+        request.stream = _Content(content)
         found: Answered | None = None
         async with self._going() as transport:
             with trio.move_on_after(self._limits.call_s):

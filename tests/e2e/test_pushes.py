@@ -37,6 +37,8 @@ from tests.push_servers import APP, CUT, HANG, Answer, Stand, standing
 from tests.servers import Database, database, postgres_server  # noqa: F401
 
 LIMITS = replace(WorkLimits(), beat_s=0.05, lease_s=0.4, poll_s=0.02, task_look_s=0.02, retry_first_s=0.01, task_s=0.5)
+LASTING = replace(LIMITS, lease_s=30.0, task_s=30.0)
+"""Where pushes are counted: when a claim runs out because the machine stood still, one goes out again, with the same ids."""
 PUSH_LIMITS = replace(PushLimits(), retry_first_s=0.02, call_s=20.0)
 IPHONE = Push("apns", "00fc13adff785122b4ad28809a342098", APP, 5)
 ANDROID = Push("fcm", "fGci0123456789:APA91b-17", APP, 6)
@@ -126,7 +128,7 @@ async def test_an_alert_is_pushed_to_every_phone_once(tmp_path: Path) -> None:
     """By three workers beside each other; what is not for phones makes no task."""
     async with amy(tmp_path, IPHONE, ANDROID) as her:
         for _ in range(3):
-            await her.worker()
+            await her.worker(LASTING)
         for minutes in (10, 5):
             await her.alert(threshold_s=60 * minutes)
         await her.alert(push=False)
@@ -147,8 +149,7 @@ async def test_a_burst_is_pushed_whole(tmp_path: Path) -> None:
     async with amy(tmp_path, IPHONE, ANDROID) as her:
         for n in range(80):
             await her.alert(f"stop-{n}")
-        # Claims that last: where one runs out because the machine stood still, a push goes out again, with the same ids.
-        await her.worker(replace(LIMITS, lease_s=30.0, task_s=30.0))
+        await her.worker(LASTING)
         assert {task.body["did"] for task in await her.ended(80)} == {"2 sent"}
         for stand_in in (her.stand.apple, her.stand.google):
             assert (len(stand_in.got), len(stand_in.shown), stand_in.connections <= 2) == (80, 80, True)
@@ -167,7 +168,7 @@ async def test_a_worker_dies_with_its_push_under_way(tmp_path: Path, fate: str) 
         await until(lambda: len(apple.got) == (1 if fate == HANG else 2) and google.got)
         await her.progress()
         scope.cancel()
-        await her.worker()
+        await her.worker(LASTING)
         (task,) = await her.ended()
         assert (task.state, task.body["did"]) == ("done", "2 sent")
         assert len(google.got) == 1
@@ -195,7 +196,7 @@ async def test_an_answer_that_was_lost(tmp_path: Path) -> None:
     """The push is repeated under the same id, as it must be, and the phone shows one."""
     async with amy(tmp_path, IPHONE) as her:
         her.stand.apple.answers.append(CUT)
-        await her.worker()
+        await her.worker(LASTING)
         await her.alert()
         (task,) = await her.ended()
         assert (task.state, task.body["did"]) == ("done", "1 sent")
@@ -258,7 +259,7 @@ async def test_a_night_of_history_is_not_pushed(tmp_path: Path) -> None:
         for n in range(20):
             await her.alert(f"stop-{n}", eta=times.write(int(1000 * time.time()) - 60_000))
         await her.alert()
-        await her.worker()
+        await her.worker(LASTING)
         (task,) = await her.ended()
         assert (task.body["alert"]["stop"], len(her.stand.apple.got)) == ("home", 1)
 
