@@ -1,9 +1,8 @@
 """One kept HTTP/2 connection to one host, with a bound on calls at once and a breaker, both `gateway.work.outside`'s.
 
 Promises: HTTP/2 over TLS and nothing else, no redirect followed, no proxy of the environment used; every call ends within
-`call_s`, and nothing is kept past `answer_bytes_max`. A connection that failed is not used again, nor one on which a call was
-cut short: httpcore 1.0.9 counts a connection's streams wrong when it is cancelled while it opens it, and then fails whoever
-comes next with a `ValueError`, after the answer. Calls that are under way on it end there.
+`call_s`, and nothing is kept past `answer_bytes_max`. A connection that failed is not used again. Nobody is cancelled while the
+connection is opened: httpcore 1.0.9 then counts its streams wrong, and fails whoever comes next, after the answer.
 
 Whoever got no answer does not know whether the push went out. It is repeated under the same id.
 """
@@ -11,9 +10,7 @@ Whoever got no answer does not know whether the push went out. It is repeated un
 from __future__ import annotations
 
 import ssl
-from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -23,11 +20,13 @@ import trio
 from core.push.rules import PushLimits
 from core.retry import retry_after_s
 from core.work_limits import WorkLimits
-from gateway.work.outside import CLOSE_S, Outside, answered
+from gateway.work.outside import Outside, answered
 from gateway.work.ports import Transient
 
 IDLE_S: Final = 1_800.0
 """Kept open so long without a call: both services ask not to connect anew for each push."""
+BEGUN: Final = "http2.receive_response_headers.started"
+"""httpcore's word for: the connection is open, and this call has gone over it (its extension `trace`)."""
 SPARE_S: Final = 1.0
 """The client's own timeouts come first, since they tell it that the connection is broken; a cancellation does not."""
 
@@ -44,21 +43,6 @@ class _Trouble(Transient):
     def __init__(self, answered: Answered) -> None:
         super().__init__(f"answers {answered.status}", answered.retry_after_s)
         self.answered = answered
-
-
-class _Content(httpx.AsyncByteStream):
-    """In one piece. The client's own is a generator, which a call that is cut short leaves to the collector, with a warning."""
-
-    def __init__(self, content: bytes) -> None:
-        self._parts = [content]
-
-    def __aiter__(self) -> _Content:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._parts:
-            raise StopAsyncIteration
-        return self._parts.pop()
 
 
 def outside_of(limits: PushLimits, now_s: Callable[[], float] = trio.current_time) -> Outside:
@@ -89,14 +73,8 @@ class Line:
         self._outside = outside
         self._limits = limits
         self._wall = wall
-        self._verify = ssl.create_default_context() if verify is None else verify
-        self._transport = self._fresh()
-        self._calls: Counter[httpx.AsyncHTTPTransport] = Counter()
-        """Under way, by what they go over."""
-
-    def _fresh(self) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(
-            verify=self._verify,
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=ssl.create_default_context() if verify is None else verify,
             http1=False,
             http2=True,
             trust_env=False,
@@ -118,44 +96,22 @@ class Line:
         timeout = {"timeout": httpx.Timeout(self._limits.call_s - SPARE_S).as_dict()}
         url = self._base.copy_with(raw_path=path.encode())
         request = httpx.Request("POST", url, headers=dict(headers), content=content, extensions=timeout)
-        request.stream = _Content(content)
         found: Answered | None = None
-        async with self._going() as transport:
-            with trio.move_on_after(self._limits.call_s):
-                try:
-                    async with answered(transport, request) as answer:
-                        found = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
-                except (httpx.TransportError, OSError) as error:
-                    raise Transient(f"{self.host} cannot be reached: {type(error).__name__}") from None
-                except ValueError as error:  # of a count that was wrong already: what was answered was
-                    self._retire(transport)
-                    if found is None:
-                        raise Transient(f"the connection to {self.host} is broken: {error}") from error
-            if found is None:
-                self._retire(transport)
-                raise Transient(f"{self.host} did not answer within {self._limits.call_s:g} s")
+        with trio.CancelScope(deadline=trio.current_time() + self._limits.call_s, shield=True) as opening:
+
+            async def begun(what: str, _: object) -> None:
+                if what == BEGUN:
+                    opening.shield = False
+
+            request.extensions["trace"] = begun
+            try:
+                async with answered(self._transport, request) as answer:
+                    found = Answered(answer.status_code, await self._body(answer), self._retry_after_s(answer))
+            except (httpx.TransportError, OSError) as error:
+                raise Transient(f"{self.host} cannot be reached: {type(error).__name__}") from None
+        if found is None:
+            raise Transient(f"{self.host} did not answer within {self._limits.call_s:g} s")
         return found
-
-    @asynccontextmanager
-    async def _going(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
-        transport = self._transport
-        self._calls[transport] += 1
-        try:
-            yield transport
-        except trio.Cancelled:
-            self._retire(transport)
-            raise
-        finally:
-            self._calls[transport] -= 1
-            if not self._calls[transport]:
-                del self._calls[transport]
-                if transport is not self._transport:
-                    await _closed(transport)
-
-    def _retire(self, transport: httpx.AsyncHTTPTransport) -> None:
-        """The next call goes over another; who is on this one stays, and the last closes it."""
-        if transport is self._transport:
-            self._transport = self._fresh()
 
     async def _body(self, answer: httpx.Response) -> bytes:
         """Its beginning. What follows is read and thrown away: a stream that is left half read keeps its parts."""
@@ -170,8 +126,3 @@ class Line:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
-
-
-async def _closed(transport: httpx.AsyncHTTPTransport) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S):
-        await transport.aclose()
