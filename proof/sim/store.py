@@ -263,18 +263,9 @@ class Way:
 class NodeLog:
     """A node's way to the log; a `core.ports.Log`."""
 
-    def __init__(
-        self,
-        truth: TruthLog,
-        host: Host,
-        timers: Timers,
-        meters: Meters,
-        recorder: Recorder,
-        weather: Callable[[], Weather],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, truth: TruthLog, way: Way) -> None:
         self._truth = truth
-        self._way = Way("log", "commit", host, timers, meters, recorder, weather, timeout_s)
+        self._way = way
 
     async def _call(self, method: str, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await self._way.call(method, make, writes=method in ("append", "command"))

@@ -14,7 +14,6 @@ from core.tracks import Last, Sample
 from proof import history
 from proof.sim.net import Host
 from proof.sim.recorder import run_t
-from proof.sim.store import Way
 from store.memory_tracks import MemoryTracks
 
 if TYPE_CHECKING:
@@ -53,16 +52,7 @@ class NodeTracks:
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
-        self._way = Way(
-            "tracks",
-            "samples",
-            host,
-            world.timers,
-            world.meters,
-            world.recorder,
-            lambda: world.weather,
-            world.limits.commit_timeout_s,
-        )
+        self._way = world.way("tracks", "samples", host)
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         return partial(self._call, method)

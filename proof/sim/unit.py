@@ -97,9 +97,7 @@ class Unit:
         NODE.set(self.name)
         world, swarm = self.world, self.world.swarm
         host = self.host = Host(self.name, random.Random(f"{swarm.seed} host {self.name}"))
-        log = NodeLog(
-            world.log, host, world.timers, world.meters, world.recorder, lambda: world.weather, swarm.limits.commit_timeout_s
-        )
+        log = NodeLog(world.log, world.way("log", "commit", host))
         bus = self.bus = None if world.broker is None else SimBus(world.broker, host.name, lambda: not host.dead)
         edges = Edges(
             poller=lambda: host.poller,

@@ -30,7 +30,7 @@ from proof.sim.net import Host, Link
 from proof.sim.people import Client
 from proof.sim.recorder import Recorder
 from proof.sim.scheduler import Scheduler, Steps
-from proof.sim.store import TruthLog, Weather
+from proof.sim.store import TruthLog, Way, Weather
 from proof.sim.swarm import Swarm
 from proof.sim.timers import Timers
 from proof.sim.tracks import TruthTracks
@@ -120,6 +120,11 @@ class World:
         """Of the first node's first start; it crashes before the chosen one."""
         self.steps_before_calm = 0
         self._tokens: dict[tuple[str, str, int], str] = {}
+
+    def way(self, store: str, effect: str, host: Host) -> Way:
+        """A host's to a store; both stores are one Postgres, in one weather."""
+        timeout_s = self.limits.commit_timeout_s
+        return Way(store, effect, host, self.timers, self.meters, self.recorder, lambda: self.weather, timeout_s)
 
     @property
     def work_s(self) -> float:

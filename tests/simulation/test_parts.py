@@ -21,7 +21,7 @@ from proof.sim.meters import MUST, Meters
 from proof.sim.net import Host
 from proof.sim.recorder import Recorder
 from proof.sim.scheduler import NODE, Scheduler, Steps, deterministic, fits
-from proof.sim.store import NodeLog, TruthLog, Weather
+from proof.sim.store import NodeLog, TruthLog, Way, Weather
 from proof.sim.swarm import TROUBLES, Size, draw, reduced
 from proof.sim.timers import Timers
 from proof.sim.troubles import Troubles
@@ -140,7 +140,8 @@ async def test_bad_weather_on_the_way_to_the_log(weather: Weather, lands: bool, 
     (facts,) = await log.open_streams([("amber", "chat:ops", "user:amy")])
     assert facts is not None
     timers = Timers()
-    node = NodeLog(log, Host("a1", random.Random(1)), timers, Meters(), recorder, lambda: weather, 1.0)
+    host = Host("a1", random.Random(1))
+    node = NodeLog(log, Way("log", "commit", host, timers, Meters(), recorder, lambda: weather, 1.0))
     from core.model import Entry
 
     entry = Entry("amber", facts.sid, "00000000-0000-4000-8000-00000000beef", "message", "user:amy", b"{}")
