@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 ROW: Final = "row"
 TALK: Final = frozenset(("typing", "presence"))
 """What a principal's own other devices are not told of."""
-
-Said = tuple[str | None, bytes, str | SignalKey]
-"""A marker or signal to tell: who needs not be told, the frame, and whose marker or which signal it is."""
-
-
 FRESH_S: Final = 0.05
 """What was encoded longer ago is encoded again, for its age: half of what ages are rounded to."""
 GATHERED: Final = 500
 """Deliveries that are sorted by who gets them before the first is sent: a tenth of a millisecond."""
+
+Said = tuple[str | None, bytes, str | SignalKey]
+"""A marker or signal to tell: who needs not be told, the frame, and whose marker or which signal it is."""
 
 
 class Telling:
@@ -82,7 +80,7 @@ class Shows(Presence):
 
     @property
     def shown_deliveries(self) -> int:
-        """How many sends the next `flush_live` has, about."""
+        """How many deliveries the next `flush_live` has, about."""
         return sum(len(stream.live) for stream in self._shown)
 
     def unshow(self, stream: Stream, key: SignalKey) -> None:
@@ -129,10 +127,7 @@ class Shows(Presence):
                 ports, count = {}, 0
             count += len(followers)
             for port in followers:
-                if port in ports:
-                    ports[port].append(stream)
-                else:
-                    ports[port] = [stream]
+                ports.setdefault(port, []).append(stream)
         yield ports
 
     def _telling(self, stream: Stream, changed: Iterable[SignalKey]) -> Telling:
