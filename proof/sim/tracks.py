@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from core.tracks import Last, Sample
 from proof import history
-from proof.sim.net import Host
-from proof.sim.recorder import run_t
+from proof.sim.meters import Meters
+from proof.sim.recorder import Recorder, run_t
+from proof.sim.store import TruthLog, Way
 from store.memory_tracks import MemoryTracks
-
-if TYPE_CHECKING:
-    from proof.sim.world import World
 
 WRITES: Final = ("keep", "put_fence", "drop_fence")
 """Calls whose effect may be there though no answer came."""
@@ -26,10 +24,10 @@ WRITES: Final = ("keep", "put_fence", "drop_fence")
 class TruthTracks(MemoryTracks):
     """Tells the recorder what is kept."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.log)
-        self._recorder = world.recorder
-        self._meters = world.meters
+    def __init__(self, log: TruthLog, recorder: Recorder, meters: Meters) -> None:
+        super().__init__(log)
+        self._recorder = recorder
+        self._meters = meters
 
     async def keep(self, samples: Sequence[Sample], lasts: Sequence[Last]) -> None:
         await super().keep(samples, lasts)
@@ -50,13 +48,13 @@ class TruthTracks(MemoryTracks):
 class NodeTracks:
     """A host's way to the store; a `core.tracks.Tracks`, whose methods it has by asking the truth's."""
 
-    def __init__(self, world: World, host: Host) -> None:
-        self._world = world
-        self._way = world.way("tracks", "samples", host)
+    def __init__(self, truth: TruthTracks, way: Way) -> None:
+        self._truth = truth
+        self._way = way
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         return partial(self._call, method)
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        make = partial(getattr(self._world.tracks, method), *args, **kwargs)
+        make = partial(getattr(self._truth, method), *args, **kwargs)
         return await self._way.call(method, make, writes=method in WRITES)

@@ -98,6 +98,7 @@ class Unit:
         world, swarm = self.world, self.world.swarm
         host = self.host = Host(self.name, random.Random(f"{swarm.seed} host {self.name}"))
         log = NodeLog(world.log, world.way("log", "commit", host))
+        tracks = NodeTracks(world.tracks, world.way("tracks", "samples", host))
         bus = self.bus = None if world.broker is None else SimBus(world.broker, host.name, lambda: not host.dead)
         edges = Edges(
             poller=lambda: host.poller,
@@ -118,7 +119,7 @@ class Unit:
                     bus=bus,
                     node_id=host.name,
                     work=cast(Work, NodeWork(world, host)) if swarm.board or swarm.trips else None,
-                    tracks=cast(Tracks, NodeTracks(world, host)) if swarm.trips else None,
+                    tracks=cast(Tracks, tracks) if swarm.trips else None,
                     tenants=drives.TENANTS if swarm.trips else None,
                 ) as node:
                     self.watch = Watch(world, self, node)
@@ -218,7 +219,9 @@ class Watch:
             "messages that wait": 16_384 // 16,
             "dirty markers": world.people_in_all * world.rooms_a_tenant,
             # presence, typing, how many are online; rows of the board; a place, its trail, an arrival time
-            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant + world.swarm.flights + 3 * world.swarm.trips,
+            "dirty signals": (2 * world.people_in_all + 1) * world.rooms_a_tenant
+            + world.swarm.flights
+            + 3 * world.swarm.trips,
             "ring events": limits.ring_events_max * 9 // 8 + limits.batch_entries_max,
             "parked batches": limits.parked_batches_max,
             "openings waiting": limits.openings_waiting_max,
@@ -246,9 +249,7 @@ class Watch:
                 meters.seen("handshake timed out")
             look_after(connection)
 
-        def watched_bye(
-            connection: Connection, close: Close, reason: str, retry_after_s: float | None = None
-        ) -> None:
+        def watched_bye(connection: Connection, close: Close, reason: str, retry_after_s: float | None = None) -> None:
             if close is Close.SUPERSEDED:
                 before = node.claims.elsewhere if node.claims is not None else 0
                 known = self._elsewhere != before
@@ -304,9 +305,7 @@ class Watch:
             for said in judged.taken.verdicts:
                 if said["verdict"] in ("rejected", "throttled"):
                     reason = said.get("reason", "")
-                    recorder.add(
-                        history.Declined(recorder.now(), tenant, stream.name, subject, said["seq"], reason)
-                    )
+                    recorder.add(history.Declined(recorder.now(), tenant, stream.name, subject, said["seq"], reason))
             return judged
 
         positions.judge = watched_judge  # type: ignore[method-assign]

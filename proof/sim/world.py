@@ -94,7 +94,7 @@ class World:
         self.rooms_a_tenant = len(rooms)
         self.work = TruthWork(self)
         self.work.swapped = partial(labours.swapped, self)
-        self.tracks = TruthTracks(self)
+        self.tracks = TruthTracks(self.log, self.recorder, self.meters)
         self.driven = (drives.STREAM,) if swarm.trips else ()
         """Streams of trips that are driven, of each tenant."""
         self.rules = labour.rules() if swarm.workers else RuleSet([])
@@ -154,7 +154,9 @@ class World:
 
     def somewhere(self, rng: random.Random) -> Host | None:
         """A node that takes newcomers, as a balancer finds one."""
-        hosts = [unit.host for unit in self.units if unit.up and unit.host is not None and unit.host.listener is not None]
+        hosts = [
+            unit.host for unit in self.units if unit.up and unit.host is not None and unit.host.listener is not None
+        ]
         return rng.choice(hosts) if hosts else None
 
     def connect(self, name: str, host: Host, rng: random.Random) -> Link:
@@ -379,7 +381,9 @@ class World:
                 if not unit.up:
                     continue
                 for tenant in self.rooms:
-                    client = Client(self, f"fresh-{unit.name}-{tenant}", tenant, FRESH, random.Random(f"{unit.name} fresh"))
+                    client = Client(
+                        self, f"fresh-{unit.name}-{tenant}", tenant, FRESH, random.Random(f"{unit.name} fresh")
+                    )
                     client.slow = False
                     newcomers.append(client)
                     assert unit.host is not None
@@ -405,7 +409,9 @@ class World:
                 await trio.sleep(0.1)
         for unit in self.units:
             if unit.node is not None:
-                self.recorder.add(history.Exit(self.recorder.now(), unit.name, True, 0, ["the node itself: it does not end"]))
+                self.recorder.add(
+                    history.Exit(self.recorder.now(), unit.name, True, 0, ["the node itself: it does not end"])
+                )
 
 
 class Tap:

@@ -16,8 +16,8 @@ from proof.sim.many import Task, live_task
 from proof.sim.meters import Meters
 from proof.sim.net import Host
 from proof.sim.recorder import Recorder, run_t
-from proof.sim.store import TruthLog, Weather
-from proof.sim.swarm import SHORT, draw, reduced
+from proof.sim.store import TruthLog, Way, Weather
+from proof.sim.swarm import draw, reduced
 from proof.sim.timers import Timers
 from proof.sim.tracks import NodeTracks, TruthTracks
 
@@ -57,16 +57,6 @@ def test_what_is_fast_in_a_trip_is_not_so_elsewhere() -> None:
     assert [getattr(module, name) for module, name, _ in drives.FAST] == before
 
 
-class Place:
-    """As much of a world as the store needs."""
-
-    def __init__(self) -> None:
-        self.recorder, self.meters, self.timers = Recorder(), Meters(), Timers()
-        self.log = TruthLog(self.recorder, self.meters, now_ms=lambda: 0, new_key=lambda: "k", partitions=1)
-        self.weather, self.limits = Weather(), SHORT
-        self.tracks = TruthTracks(self)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("weather", "lands"),
     [
@@ -80,20 +70,22 @@ class Place:
 )
 async def test_bad_weather_on_the_way_to_the_tracks(weather: Weather, lands: bool, autojump_clock: MockClock) -> None:
     """Each is `Unavailable` to the node; whether the samples are there is what the weather says, and the history has them."""
-    place = Place()
-    place.weather = weather
-    node = NodeTracks(place, Host("a1", random.Random(1)))  # type: ignore[arg-type]
+    recorder, meters, timers = Recorder(), Meters(), Timers()
+    log = TruthLog(recorder, meters, now_ms=lambda: 0, new_key=lambda: "k", partitions=1)
+    tracks = TruthTracks(log, recorder, meters)
+    host = Host("a1", random.Random(1))
+    node = NodeTracks(tracks, Way("tracks", "samples", host, timers, meters, recorder, lambda: weather, 1.0))
     at_ms = 1_790_000_001_000
     sample = Sample("amber", "device:v", "trip:9", at_ms, 1, 1.0, 2.0, None, None, None, None, "accepted", "", at_ms)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(place.timers.run)
+        nursery.start_soon(timers.run)
         with pytest.raises(Unavailable):
             await node.keep([sample], [])
         await trio.sleep(5)
         nursery.cancel_scope.cancel()
-    kept = [record.seq for record in place.recorder.records if isinstance(record, history.Sampled)]
+    kept = [record.seq for record in recorder.records if isinstance(record, history.Sampled)]
     assert kept == ([1] if lands else [])
-    assert len(await place.tracks.track("amber", "trip:9", from_ms=0, to_ms=2 * at_ms)) == len(kept)
+    assert len(await tracks.track("amber", "trip:9", from_ms=0, to_ms=2 * at_ms)) == len(kept)
 
 
 def test_times_of_fixes_are_on_the_runs_clock() -> None:
