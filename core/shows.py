@@ -131,9 +131,7 @@ class Shows(Presence):
         yield ports
 
     def _telling(self, stream: Stream, changed: Iterable[SignalKey]) -> Telling:
-        said: list[Said] = [
-            (self._owner(stream, key), self._encode(stream, key, self._now_s), key) for key in changed
-        ]
+        said: list[Said] = [(self._owner(stream, key), self._encode(stream, key, self._now_s), key) for key in changed]
         return Telling(stream, said, self._now_s)
 
     def _deliver(self, stream: Stream, said: list[Said]) -> None:

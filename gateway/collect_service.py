@@ -36,7 +36,9 @@ class CollectService(Protocol):
         """For what says no time of its own."""
         ...
 
-    async def positions(self, who: Identity, stream: str, fixes: list[object], signature: str | None, nav: object) -> Taken:
+    async def positions(
+        self, who: Identity, stream: str, fixes: list[object], signature: str | None, nav: object
+    ) -> Taken:
         """One message as the socket's ``position`` op has it: the same rules, the same answer."""
         ...
 

@@ -26,7 +26,9 @@ from proof.sim.mutants import BY_NAME, MUTANTS
 from proof.sim.scheduler import fits
 from proof.sim.swarm import Size, draw, reduced
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    add_completion=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]}
+)
 FAILURES_SHOWN = 10
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
@@ -39,7 +41,8 @@ def sim(
     size: Annotated[str, typer.Option(help="short, small or large: how much there is in a run.")] = "small",
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes for many seeds.")] = os.cpu_count() or 1,
     minutes: Annotated[
-        float | None, typer.Option(help="Go on from the first seed for so long, whatever --seeds ends at.", show_default=False)
+        float | None,
+        typer.Option(help="Go on from the first seed for so long, whatever --seeds ends at.", show_default=False),
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print everything that happens, as it happens.")] = False,
     save: Annotated[
@@ -49,7 +52,8 @@ def sim(
         ),
     ] = None,
     crash_at: Annotated[
-        int | None, typer.Option(metavar="STEP", help="In a short run: the first node crashes there.", show_default=False)
+        int | None,
+        typer.Option(metavar="STEP", help="In a short run: the first node crashes there.", show_default=False),
     ] = None,
     every_crash: Annotated[
         bool, typer.Option("--every-crash", help="In short runs: crash at each step of the first node, one run each.")
@@ -57,15 +61,19 @@ def sim(
     mutant: Annotated[str, typer.Option(metavar="NAME", help="With this error planted (`list` names them).")] = "",
     without: Annotated[str, typer.Option(metavar="A,B", help="Leave out these troubles of the seed.")] = "",
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change what the seed drew.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change what the seed drew.", show_default=False),
     ] = None,
-    do_shrink: Annotated[bool, typer.Option("--shrink", help="Find as little of a failing seed as still fails.")] = False,
+    do_shrink: Annotated[
+        bool, typer.Option("--shrink", help="Find as little of a failing seed as still fails.")
+    ] = False,
     say_json: Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")] = False,
     all_paths: Annotated[
         bool, typer.Option("--all-paths", help="Fail as well where a rare path that must be met never was.")
     ] = False,
     bite: Annotated[
-        bool, typer.Option("--bites", help="Plant each mutant (or --mutant alone) and find the first seed that finds it.")
+        bool,
+        typer.Option("--bites", help="Plant each mutant (or --mutant alone) and find the first seed that finds it."),
     ] = False,
 ) -> None:
     """Live whole clusters from seeds: real nodes and clients on simulated sockets, log, bus and clocks, with faults.

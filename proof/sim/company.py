@@ -176,7 +176,9 @@ def _rebooking(rng: random.Random, free: dict[str, list[str]]) -> dict[str, Any]
             one["inbox"] = f"user:{who}"
         people.append(one)
     if rng.random() < SLIPS:
-        new = "RB99"  # there is no such flight: it parks when it has let go of the seats, which others may take meanwhile
+        new = (
+            "RB99"  # there is no such flight: it parks when it has let go of the seats, which others may take meanwhile
+        )
     data: dict[str, Any] = {"flight": old, "to": new, "why": "weather", "passengers": people}
     if rng.random() < 0.5:
         data["crew"] = [CREW]

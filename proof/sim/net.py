@@ -235,7 +235,15 @@ class Link:
     """One connection, and everything that may be wrong with it."""
 
     def __init__(
-        self, name: str, host: Host, timers: Timers, rng: random.Random, *, capacity: int, partial: float, latency_s: float
+        self,
+        name: str,
+        host: Host,
+        timers: Timers,
+        rng: random.Random,
+        *,
+        capacity: int,
+        partial: float,
+        latency_s: float,
     ) -> None:
         self.name = name
         self.rng = rng

@@ -62,16 +62,20 @@ class TruthLog(MemoryLog):
             said = orjson.loads(body)
             self._recorder.add(
                 history.Noticed(
-                    self._recorder.now(), stream.tenant, stream.name, event.seq, said["trip"], said["stop"], said["threshold_s"]
+                    self._recorder.now(),
+                    stream.tenant,
+                    stream.name,
+                    event.seq,
+                    said["trip"],
+                    said["stop"],
+                    said["threshold_s"],
                 )
             )
         if type.startswith("member."):
             change = orjson.loads(body)
             role = change.get("role")
             self._recorder.add(
-                history.Member(
-                    self._recorder.now(), stream.tenant, stream.name, change["principal"], role, event.seq
-                )
+                history.Member(self._recorder.now(), stream.tenant, stream.name, change["principal"], role, event.seq)
             )
         return event
 

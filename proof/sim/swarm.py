@@ -111,7 +111,17 @@ class Swarm:
     @property
     def punctual(self) -> bool:
         """Whether answers can be expected in time while the troubles last: none holds up links or the log."""
-        late = {"stall", "half_open", "dribble", "power", "log_slow", "log_late", "log_down", "log_refuses", "log_unknown"}
+        late = {
+            "stall",
+            "half_open",
+            "dribble",
+            "power",
+            "log_slow",
+            "log_late",
+            "log_down",
+            "log_refuses",
+            "log_unknown",
+        }
         return not late & set(self.troubles) and self.latency_s == (0.0,) and self.partial == 0.0
 
     @property

@@ -190,7 +190,14 @@ class Told:
         mark = frame["body"].get("w", "") if isinstance(frame["body"], dict) else ""
         self.records(
             history.Took(
-                self.now(), self.name, stream, seq, frame["key"], frame["by"], what(frame["type"], frame["at"], body), mark
+                self.now(),
+                self.name,
+                stream,
+                seq,
+                frame["key"],
+                frame["by"],
+                what(frame["type"], frame["at"], body),
+                mark,
             )
         )
         self.client.cursors[stream] = seq
@@ -258,7 +265,9 @@ class Told:
         value = [frame["delivered"], frame["read"]]
         head, sent_t = self.heads.popleft() if self.heads else (None, None)
         self.marks.setdefault(frame["stream"], {})[frame["by"]] = value
-        self.records(history.Told(self.now(), self.name, frame["stream"], "mark", frame["by"], value, 0.0, head, sent_t))
+        self.records(
+            history.Told(self.now(), self.name, frame["stream"], "mark", frame["by"], value, 0.0, head, sent_t)
+        )
 
     def _signal(self, frame: Frame, payload: bytes) -> None:
         stream, by, value = frame["stream"], frame.get("by", frame.get("key")), frame["value"]

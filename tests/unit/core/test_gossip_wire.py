@@ -174,4 +174,3 @@ def test_what_is_no_list_is_no_message(payload: bytes) -> None:
     """Cut short, not JSON, or JSON of another kind."""
     assert gossip_wire.parse_told(payload) is None
     assert gossip_wire.parse_notice(payload) is None
-

@@ -233,7 +233,9 @@ async def test_a_welcome_says_everything_a_client_needs() -> None:
         async with wire_client(node.url) as again:
             second = await resume(again, first, streams={"chat:ops": 0})
         for welcome in (first, second):
-            assert {name: value for name, value in welcome.items() if name not in ("resume", "time", "expires", "resumed")} == {
+            assert {
+                name: value for name, value in welcome.items() if name not in ("resume", "time", "expires", "resumed")
+            } == {
                 "op": "welcome",
                 "id": 1,
                 "session": first["session"],
