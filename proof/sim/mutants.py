@@ -186,18 +186,20 @@ MUTANTS: Final = (
 BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}
 
 
-def _find(where: str) -> tuple[Any, str, FunctionType]:
+def _find(where: str) -> FunctionType:
     module_name, _, path = where.partition(":")
     holder: Any = importlib.import_module(module_name)
     *classes, name = path.split(".")
     for part in classes:
         holder = getattr(holder, part)
-    return holder, name, inspect.getattr_static(holder, name)
+    function = inspect.getattr_static(holder, name)
+    assert isinstance(function, FunctionType), where
+    return function
 
 
 def source_of(mutant: Mutant) -> str:
     """The function's source with the error in it. Raises `Unfit`."""
-    _, _, function = _find(mutant.where)
+    function = _find(mutant.where)
     source = textwrap.dedent(inspect.getsource(function))
     # Indentation within a class is four more than after the dedent.
     old, new = (part.replace("\n    ", "\n") if "." in mutant.where.partition(":")[2] else part
@@ -223,14 +225,13 @@ def _planted(mutant: Mutant) -> Iterator[None]:
         with _planted(mutant.also), _planted(replace(mutant, also=None)):
             yield
         return
-    holder, attribute, original = _find(mutant.where)
-    module: Any = importlib.import_module(mutant.where.partition(":")[0])
-    local: dict[str, Any] = {}
+    function = _find(mutant.where)
+    local: dict[str, FunctionType] = {}
     code = "from __future__ import annotations\n" + source_of(mutant)
-    # In the module's own globals, so that what a test replaces there is seen.
-    exec(compile(code, f"<{mutant.name}>", "exec"), vars(module), local)
-    setattr(holder, attribute, local[original.__name__])
+    exec(compile(code, f"<{mutant.name}>", "exec"), dict(function.__globals__), local)
+    # Within the function itself, so that whoever took it from its module by name calls the planted one too.
+    original, function.__code__ = function.__code__, local[function.__name__].__code__
     try:
         yield
     finally:
-        setattr(holder, attribute, original)
+        function.__code__ = original

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
+from core import tokens
+from core.identity import Identity, Rules
 from core.replay import Replay
 from proof.sim import mutants
 from proof.sim.bites import bites
@@ -40,15 +40,31 @@ def test_there_are_enough_of_them_and_each_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_still_fits_the_source(mutant: mutants.Mutant) -> None:
     """Where the source has moved on, the mutant must too; and what it makes of it compiles, and is taken out again."""
-    places = []
+    functions = []
     one: mutants.Mutant | None = mutant
     while one is not None:
-        places.append(mutants._find(one.where)[:2])
+        functions.append(mutants._find(one.where))
         one = one.also
-    before = [inspect.getattr_static(*place) for place in places]
+    before = [function.__code__ for function in functions]
     with mutants.planted(mutant.name):
-        assert not any(inspect.getattr_static(*place) is was for place, was in zip(places, before, strict=True))
-    assert all(inspect.getattr_static(*place) is was for place, was in zip(places, before, strict=True))
+        assert not any(function.__code__ == was for function, was in zip(functions, before, strict=True))
+    assert all(function.__code__ is was for function, was in zip(functions, before, strict=True))
+
+
+def test_who_took_a_function_by_name_calls_the_planted_one() -> None:
+    """`core.tokens` imports `identity_of` itself; an error planted beside what it calls would be harmless, unnoticed."""
+    claims: dict[str, object] = {"aud": "readback", "sub": "user:amy", "tenant": "amber", "exp": 1_000, "iat": 0}
+    rules = Rules("readback", leeway_s=30.0)
+
+    def ends_s() -> float:
+        identity = tokens.identity_of(claims, rules, 990.0)
+        assert isinstance(identity, Identity)
+        return identity.expires_at_s
+
+    assert ends_s() == 1_030.0
+    with mutants.planted("leeway-not-counted"):
+        assert ends_s() == 1_000.0
+    assert ends_s() == 1_030.0
 
 
 def test_one_that_fits_no_more_says_so() -> None:
@@ -66,9 +82,9 @@ def test_a_planted_error_is_found(name: str) -> None:
 
 def test_what_was_planted_is_gone_afterwards() -> None:
     """A mutant's run leaves the product as it was."""
-    before = Replay._gather
+    before = Replay._gather.__code__
     assert not outcome(Task(0, mutant="resume-off-by-one")).ok
-    assert Replay._gather is before
+    assert Replay._gather.__code__ is before
     assert outcome(Task(0)).ok
 
 
