@@ -492,13 +492,15 @@ class Troubles:
         # A flight's facts, and a trip's, are what it is: nobody trims those.
         room = rng.choice([name for name in world.rooms[tenant] if name not in (*world.flights, *world.driven)])
         unheard = world.broker is not None and rng.random() < 0.5
-        if unheard:  # what is trimmed meanwhile, some nodes have never met
+        kept = rng.choice((0, 1, 4, 12))
+        if unheard:
             assert world.broker is not None
             self._fault("bus loses")
             world.broker.weather.loses = 1.0
-            await trio.sleep(0.2)
+            if await self._unmet(tenant, room):
+                kept = 0
         try:
-            before = max(world.log.head_of(tenant, room) + 1 - rng.choice((0, 1, 4, 12)), 1)
+            before = max(world.log.head_of(tenant, room) + 1 - kept, 1)
             self._fault("trim")
             self._at_a_desk(tenant, lambda desk, admin: desk.trim(admin, room, before))
             await trio.sleep(self._for_s())
@@ -506,6 +508,17 @@ class Troubles:
             if unheard:
                 assert world.broker is not None
                 world.broker.weather.loses = 0.0
+
+    async def _unmet(self, tenant: str, room: str) -> bool:
+        """Wait, not for long, for an event of the room that a node which follows it has yet to meet."""
+        world = self._world
+        with trio.move_on_after(2.0):
+            while True:
+                followed = [unit.node.hub.by_name.get((tenant, room)) for unit in world.units if unit.node is not None]
+                if any(stream is not None and stream.head < world.log.head_of(tenant, room) for stream in followed):
+                    return True
+                await trio.sleep(0.02)
+        return False
 
     async def _desk_work(self) -> None:
         """Those without a socket send, read and ask what is theirs, through the same lanes and rules."""
