@@ -95,6 +95,9 @@ class Gossip:
         """Dead nodes whose people are not all taken away yet: from which streams, and whether they have the grace."""
         self.gaps = 0
         """Messages of others found missing; each led to asking."""
+        self.doubts = 0
+        """How often markers may have been missed that nobody will tell again: a peer came, ended or lost something, or the
+        bus is back."""
         hub.signals.gossip = self
 
     @property
@@ -154,6 +157,7 @@ class Gossip:
     def bus_changed(self, up: bool, now_s: float) -> None:
         self._up = up
         if up:
+            self.doubts += 1
             self._leases.thaw(now_s)
             self._beat_at_s = now_s
             self._began_s = None
@@ -360,6 +364,7 @@ class Gossip:
             return
         first, peer.first = peer.first, False
         if first:
+            self.doubts += 1  # others may have lived and died while neither it nor they were heard
             self._beat_at_s = now_s  # it wants to know who is here
         for partition, seq in beat.seqs.items():
             if seq <= peer.seen.get(partition, 0) or not self._held.get(partition):
@@ -378,6 +383,7 @@ class Gossip:
         """What is believed of the peer's people in this partition is not to be relied upon until it has told its state.
         It is asked once in `ASK_AGAIN_S`, however much is lost: asking must not add to what made messages get lost."""
         self.gaps += 1
+        self.doubts += 1
         peer.owes.update(dict.fromkeys(self._held.get(partition, ())))
         peer.lost.setdefault(partition, max(now_s, peer.asked_s.get(partition, -ASK_AGAIN_S) + ASK_AGAIN_S))
 
@@ -387,6 +393,7 @@ class Gossip:
             self._asking[stream.sid] = stream
 
     def _forget(self, peer: Peer, *, grace: bool) -> None:
+        self.doubts += 1
         streams = [stream for stream in self._hub.by_sid.values() if stream.far is not None and peer.node in stream.far]
         if streams:
             self._gone[peer.node] = (streams, grace)

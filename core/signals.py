@@ -141,13 +141,16 @@ class Signals(Shows):
             self.gossip.mark(stream, who)
         return True
 
-    def far_mark(self, stream: Stream, who: str, delivered: int, read: int) -> None:
-        """Raised on another node, which stores it. May speak of an event that has not come here yet: kept, told then."""
+    def far_mark(self, stream: Stream, who: str, delivered: int, read: int) -> bool:
+        """Raised on another node, which stores it. May speak of an event that has not come here yet: kept, told then.
+        Returns whether it is news."""
         old_delivered, old_read = stream.marks.get(who, (0, 0))
         read = max(old_read, read)
         delivered = max(old_delivered, delivered, read)
-        if (delivered, read) != (old_delivered, old_read):
-            self._raise(stream, who, delivered, read)
+        if (delivered, read) == (old_delivered, old_read):
+            return False
+        self._raise(stream, who, delivered, read)
+        return True
 
     def _raise(self, stream: Stream, who: str, delivered: int, read: int) -> None:
         if stream.reached is not None:

@@ -21,6 +21,7 @@ from core.bus import BUS_PAYLOAD_MAX, Bus, Message
 from core.gossip import Gossip
 from core.seal import HEAD_BYTES, Seals
 from core.stream import Stream
+from gateway.rereading import Rereading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Cluster:
         self.bus = bus
         self.node_id = node_id
         self.gossip = Gossip(node.hub, node_id, node.limits)
+        self.rereading = Rereading(node.log, node.hub, self.gossip, failed=node.follower.failed)
         self._seals = Seals(seal_ring)
         self._events = [f"events:{partition}" for partition in range(len(node.hub.pos))]
         self._signals = [f"signals:{partition}" for partition in range(len(node.hub.pos))]
@@ -295,6 +297,7 @@ class Cluster:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gaps)
+            nursery.start_soon(self.rereading.run)
             nursery.start_soon(self.bus.run)
 
 

@@ -138,6 +138,8 @@ class Measures:
         counter("readback_bus_rejected_total", rejected, lambda: cluster.malformed, reason="malformed")
         counter("readback_bus_parked_total", "Batches that came before their turn.", lambda: node.sequencer.parked)
         counter("readback_bus_overdue_total", "Holes read from the log instead.", lambda: cluster.overdue)
+        missed = "Stored markers that nobody here had told of."
+        counter("readback_markers_missed_total", missed, lambda: cluster.rereading.found)
 
     def health(self) -> Health:
         node = self._node

@@ -347,12 +347,14 @@ class Lent:
 
 @dataclass(slots=True)
 class There:
-    """The truth at the end: who is online in a stream (``online`` or ``away``)."""
+    """The truth at the end: who is online in a stream (``online`` or ``away``), and what is stored of markers."""
 
     t: float
     tenant: str
     stream: str
     present: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, list[int]] | None = None
+    """By principal; None where it was not looked at."""
 
 
 @dataclass(slots=True)

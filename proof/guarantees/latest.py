@@ -114,6 +114,19 @@ def _snapshot(scene: Scene, judge: Judge) -> None:
         difference = _unlike(view, newest, frozenset((conn.who, newcomer.who)), forgetful=forgetful)
         if difference:
             judge.finds(at, conn.place(view.stream), f"{difference}, by the snapshot of {newcomer.place()}")
+    stored = {(there.tenant, there.stream): there.marks for _, there in scene.all(There) if there.marks}
+    for at, view in scene.all(View):
+        conn = scene.conns.get(view.conn)
+        truth = None if conn is None else stored.get((conn.tenant, view.stream))
+        if conn is None or truth is None or not view.fresh or view.marks is None:
+            continue
+        judge.judged += 1
+        for who, mark in sorted(truth.items()):
+            shown = view.marks.get(who, [0, 0])
+            if who != conn.who and any(have < had for have, had in zip(shown, mark, strict=True)):
+                detail = f"the markers of {who} are stored as {mark}, but in the snapshot they are {shown}"
+                judge.finds(at, conn.place(view.stream), detail)
+                break
 
 
 def _unlike(view: View, fresh: View, own: frozenset[str], *, forgetful: bool) -> str:
@@ -144,5 +157,7 @@ LATEST = Guarantee(
     _latest,
 )
 SNAPSHOT = Guarantee(
-    "Snapshot-law", "a snapshot with all that followed it is the same as a snapshot taken afresh", _snapshot
+    "Snapshot-law",
+    "a snapshot with all that followed it is the same as a snapshot taken afresh, and has what is stored of markers",
+    _snapshot,
 )

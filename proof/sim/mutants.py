@@ -107,6 +107,7 @@ MUTANTS: Final = (
            "self.reply(port, b''.join(item.frames[at:]))"),
     Mutant("snapshot-without-markers", "gateway.loader:Loader._load",
            "marks = await self._load_marks(facts)", "marks = []"),
+    Mutant("markers-not-read-again", "gateway.rereading:Rereading.run", "if doubts == self._settled:", "if True:"),
     Mutant("half-a-command", "store.memory:MemoryLog._keep", "for fact in command.facts]", "for fact in command.facts[:1]]"),
     Mutant("command-decided-twice", "store.memory:MemoryLog._judge", "if kept is not None:", "if False:"),
     Mutant("stale-decision-kept", "store.memory:MemoryLog._judge", "if not is_first or command.state != stream.ruled:",

@@ -354,7 +354,8 @@ class World:
                 value = "away" if visit.away else "online"
                 people[visit.client.who] = "online" if "online" in (value, people.get(visit.client.who)) else "away"
         for (tenant, stream), present in sorted(there.items()):
-            add(history.There(now, tenant, stream, present))
+            marks = {who: list(mark) for who, mark in self.log.marks_of(tenant, stream).items()}
+            add(history.There(now, tenant, stream, present, marks))
         for visit in self.visits():
             if visit.welcomed:
                 for stream in sorted(visit.following):

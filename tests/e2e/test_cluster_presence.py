@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import trio
 
 from core.limits import Limits
@@ -57,6 +58,30 @@ async def test_a_list_asked_for_at_once_has_the_people_of_other_nodes() -> None:
             assert {person["by"] for person in listed["online"]} == {"user:amy", "user:bob"}
             refused = await cy.ask("presence", stream="chat:none")
             assert refused["code"] == "not_found"
+
+
+async def test_a_marker_lost_on_the_bus_is_read_from_the_log_after_its_nodes_death(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stored by a node whose message nobody heard and that is no more: nobody else can tell it."""
+    async with serving_cluster(2, limits=SHORT) as (one, two):
+        await one.stream("chat:ops")
+        async with hello(one.url, "user:amy", {"chat:ops": {}}) as amy:
+            await amy.ask("send", stream="chat:ops", key="00000000-0000-4000-8000-000000000001", body={})
+            async with hello(two.url, "user:bob", {"chat:ops": {}}) as bob:
+                await amy.next("signal", by="user:bob", value="online")
+                assert two.node.cluster is not None
+                monkeypatch.setattr(two.node.cluster, "_publish", lambda channel, payload: None)
+                await bob.say("mark", stream="chat:ops", read=1)
+                (facts,) = await two.log.open_streams([("demo", "chat:ops", "user:bob")])
+                assert facts is not None
+                with trio.fail_after(20.0):
+                    while not await two.log.load_marks("demo", [facts.sid]):  # noqa: ASYNC110  # the write-behind does it
+                        await trio.sleep(0.01)
+                await two.stop()
+            assert (await amy.next("mark"))["by"] == "user:bob"
+            async with hello(one.url, "user:cy", {"chat:ops": {}}) as cy:
+                assert (await cy.next("mark"))["read"] == 1
 
 
 async def test_a_node_killed_is_seen_one_lease_later() -> None:

@@ -165,6 +165,39 @@ def test_a_lost_message_is_noticed_by_the_next() -> None:
     assert nodes.wrong() == []
 
 
+def test_what_may_have_been_missed_for_good_is_counted() -> None:
+    """A node that came, what was lost, one that died and one that ended, a bus that is back; nothing while all is well."""
+    nodes, _amy = pair()
+    gossip = nodes["a"].gossip
+
+    def doubted(before: int) -> bool:
+        return gossip.doubts > before
+
+    assert gossip.doubts == 1  # the other is new
+    nodes["b"].follow(7, "user:bob")
+    nodes.pump(LIMITS.lease_s)
+    assert not doubted(1)
+    nodes["b"].follow(7, "user:cy")
+    nodes.turn("b")
+    nodes.way.clear()
+    nodes.pump(LIMITS.node_beat_s + 1.0)
+    assert doubted(1)
+    for ends in ("in order", "killed"):
+        nodes.start(f"{ends} node")
+        nodes.pump(1.0)
+        before = gossip.doubts
+        if ends == "in order":
+            nodes.publish(f"{ends} node", nodes[f"{ends} node"].gossip.leaving())
+        nodes.kill(f"{ends} node")
+        nodes.pump(0.1 if ends == "in order" else LIMITS.lease_s)
+        assert doubted(before), ends
+    before = gossip.doubts
+    nodes.bus("a", False)
+    assert not doubted(before)
+    nodes.bus("a", True)
+    assert doubted(before)
+
+
 def test_a_lost_message_is_noticed_by_the_heartbeat() -> None:
     """Also where nothing follows it; a heartbeat that merely overtook what it speaks of is no reason to ask."""
     nodes, _amy = pair()

@@ -261,6 +261,36 @@ def test_a_crash_forgets_half_a_second_of_markers() -> None:
     assert story.found() == [("Snapshot-law", at)]
 
 
+def test_a_snapshot_has_what_is_stored_of_markers() -> None:
+    """Or more, which is not stored yet; its own are left out, and the views of those who were there before are not asked."""
+
+    def shown(*, stored: dict[str, list[int]] | None, fresh: dict[str, list[int]] | None) -> list[tuple[str, int]]:
+        story = Story(live=False)
+        story.join("c1")
+        at = story.add(View(0.0, "c1", ROOM, 3, fresh, None, True))
+        story.join("c2", who="user:bob")
+        story.add(View(0.0, "c2", ROOM, 3))
+        story.add(There(0.0, "acme", ROOM, {}, stored))
+        return [(name, where - at) for name, where in story.found() if name == "Snapshot-law"]
+
+    for stored, fresh in (
+        ({"user:cy": [3, 2]}, {"user:cy": [3, 2]}),
+        ({"user:cy": [3, 2]}, {"user:cy": [3, 3]}),
+        ({"user:amy": [3, 2]}, {}),
+        ({"user:cy": [0, 0]}, {}),
+        ({"user:cy": [3, 2]}, None),
+        (None, {}),
+    ):
+        assert shown(stored=stored, fresh=fresh) == []
+    for stored, fresh in (
+        ({"user:cy": [3, 2]}, {}),
+        ({"user:cy": [3, 2]}, {"user:cy": [2, 2]}),
+        ({"user:cy": [3, 2]}, {"user:cy": [3, 1]}),
+        ({"user:cy": [3, 2], "user:dee": [1, 1]}, {"user:cy": [3, 2]}),
+    ):
+        assert shown(stored=stored, fresh=fresh) == [("Snapshot-law", 0)]
+
+
 def test_views_are_compared_within_a_scope() -> None:
     """Another node may know of a marker that this one lost with a third's life."""
     story = Story(live=False)
