@@ -16,13 +16,14 @@ from gateway.commander import Ask
 from gateway.service import WireError
 from tests.nodes import memory_log, serving_node, until
 
-FLIGHTS = 20
+FLIGHTS = 40
+SLICE = 4
 
 
 async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one commit's commands each is answered once, in their order, and between slices whoever else is ready runs; what the
     first slice made way for is committed while the rest is still looked at."""
-    monkeypatch.setattr(commander, "SETTLED_AT_ONCE", 4)
+    monkeypatch.setattr(commander, "SETTLED_AT_ONCE", SLICE)
     log = memory_log()
     async with serving_node(log) as node:
         names = [f"flight:QX{number}" for number in range(FLIGHTS)]
@@ -53,7 +54,9 @@ async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyP
             await trio.lowlevel.checkpoint()
             seen.append(len(answers))
         assert [name for name, _ in answers[:FLIGHTS]] == names
-        assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 3 * 4
+        # Two settle slices: the lane, and who does the rest. The order within a round of tasks is drawn, so between two looks
+        # each may have had its turn twice.
+        assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 2 * 2 * SLICE
         assert all(isinstance(answer, Answer) and answer.refusal is None for _, answer in answers)
         assert node.node.commander.waiting == 0
         assert node.node.commander.lanes.lanes[0].commits - commits > 2
