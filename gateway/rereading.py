@@ -20,7 +20,6 @@ import trio
 from core.gossip import Gossip
 from core.hub import Hub
 from core.ports import Log, Unavailable
-from core.stream import Stream
 
 AFTER_S: Final = 1.0
 """What a node raised last is stored by then, and one pass serves for all that is lost meanwhile."""
@@ -66,6 +65,6 @@ class Rereading:
 
     async def _page(self, tenant: str, sids: list[int]) -> None:
         for mark in await self._log.load_marks(tenant, sids):
-            stream: Stream | None = self._hub.by_sid.get(mark.sid)
+            stream = self._hub.by_sid.get(mark.sid)
             if stream is not None and self._hub.signals.far_mark(stream, mark.principal, mark.delivered, mark.read):
                 self.found += 1

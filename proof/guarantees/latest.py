@@ -114,6 +114,11 @@ def _snapshot(scene: Scene, judge: Judge) -> None:
         difference = _unlike(view, newest, frozenset((conn.who, newcomer.who)), forgetful=forgetful)
         if difference:
             judge.finds(at, conn.place(view.stream), f"{difference}, by the snapshot of {newcomer.place()}")
+    _stored(scene, judge)
+
+
+def _stored(scene: Scene, judge: Judge) -> None:
+    """A snapshot may have more of markers than the store, which is behind, and never less."""
     stored = {(there.tenant, there.stream): there.marks for _, there in scene.all(There) if there.marks}
     for at, view in scene.all(View):
         conn = scene.conns.get(view.conn)

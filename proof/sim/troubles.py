@@ -88,10 +88,8 @@ class Troubles:
             unit.wall_offset_s = 0.0
         if "log_late" in world.swarm.troubles:
             await trio.sleep(2 * world.limits.commit_timeout_s)
-        for parked in await world.work.parked():
-            await world.work.ask_retry(
-                parked.consumer, parked.sid, skip=False
-            )  # by an operator, who mended the consumer
+        for parked in await world.work.parked():  # by an operator, who mended the consumer
+            await world.work.ask_retry(parked.consumer, parked.sid, skip=False)
         if world.company is not None:
             await world.company.last_word()
         with trio.move_on_after(world.limits.drain_window_s + 1.0):
